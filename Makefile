@@ -1,0 +1,60 @@
+# Each target makes what it needs. Needed beforehand: Python 3.11, its pip, and make.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/.installed
+FAKER := .venv-faker/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix bench coverage image clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(TOOLS) ## Make .venv with the connector and its development tools
+
+$(TOOLS): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+# The source has its own environment: it is a program on the other end of a pipe.
+$(FAKER): Makefile
+	$(PYTHON) -m venv .venv-faker
+	.venv-faker/bin/pip install --quiet airbyte-source-faker
+	@touch $@
+
+demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators and show the tables
+	$(BIN)/python -m integration_tests.demo
+
+test: $(TOOLS) $(FAKER) ## Run all unit and integration tests
+	$(BIN)/python -m pytest
+
+check: $(TOOLS) ## Run every static check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+	$(BIN)/interrogate --quiet unit_tests integration_tests
+	$(BIN)/validate-pyproject pyproject.toml
+
+fix: $(TOOLS) ## Format and repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(TOOLS) ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+coverage: $(TOOLS) ## Run the unit tests with branch coverage
+	$(BIN)/python -m pytest unit_tests --cov
+
+image: $(TOOLS) ## Build the container image and run spec, check and write in it
+	integration_tests/image/build.sh
+	$(BIN)/python -m pytest -m image integration_tests/image
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-faker build dist .tmp .*_cache .hypothesis .coverage
