@@ -1,0 +1,309 @@
+"""What every real server of the integration tests has in common: its contract, install, process.
+
+Invariant: a server listens on 127.0.0.1 only, lives in its own process group and temporary
+folder, and is gone (by process id) after stop(). Servers are installed once, in a cache folder
+that the environment variable BULK_SERVERS_CACHE or a `.cache` in the checkout names.
+It does not know any server and shares no code with the connector.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import requests
+
+Kind = Literal["text", "number", "boolean"]
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+TableRow = dict[str, Json]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class UnavailableError(Exception):
+    """The server cannot be installed on this machine; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table to create."""
+
+    name: str
+    kind: Kind = "text"
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request of a server's API, as plain data; `$rows` stands for the rows as sent."""
+
+    method: str
+    path: str
+    body: str = ""
+    headers: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server was measured to answer: status and the telling part of the body."""
+
+    status: int
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A server's bulk API as measured; test_servers.py repeats the measurements.
+
+    `answers` has the cases good, bad_row (one in a batch), wrong_credentials, no_credentials,
+    over_rows, over_bytes and unknown_table, as far as the server knows them. `bad_row` are the
+    members that make a good row one the server refuses. `stored_beside_bad_row` tells whether the
+    good rows of a batch with a bad one are stored.
+    """
+
+    insert: Call
+    check: Call
+    count: Call
+    answers: Mapping[str, Answer]
+    bad_row: TableRow
+    upsert: Call | None = None
+    empty: tuple[Call, ...] = ()
+    authentication: str = ""
+    stored_beside_bad_row: bool = False
+    repeat_is_safe: bool = False
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class BulkServer(Protocol):
+    """A real server that takes rows in bulk.
+
+    `headers` hold what authenticates a request, `credentials` the bare token or user and password.
+    """
+
+    name: str
+    facts: Facts
+    base_url: str
+    headers: dict[str, str]
+    credentials: dict[str, str]
+    unavailable: str | None
+
+    def install(self, folder: Path | None = None) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def restart(self) -> None: ...
+    def create_table(self, name: str, columns: Sequence[Column], key: str) -> None: ...
+    def insert(
+        self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
+    ) -> requests.Response: ...
+    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response: ...
+    def empty(self, table: str) -> None: ...
+    def rows(self, table: str) -> list[TableRow]: ...
+    def count(self, table: str) -> int: ...
+
+
+def cache_folder() -> Path:
+    """Return the folder that keeps installed servers; a `.cache` in the checkout ignores itself."""
+    named = os.environ.get("BULK_SERVERS_CACHE")
+    folder = Path(named) if named else CHECKOUT / ".cache" / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not named:
+        (folder.parent / ".gitignore").write_text("*\n")
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time install into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_install(command: Sequence[str], cwd: Path) -> None:
+    """Run one install command; its last words are the reason when it fails."""
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(f"{command[0]}: {type(error).__name__}") from error
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise UnavailableError(f"{Path(command[0]).name} exit {done.returncode}: {last}")
+
+
+def install_once(folder: Path, wanted: str, commands: Sequence[Sequence[str]]) -> None:
+    """Run the commands in the folder unless its stamp says that exactly this is installed."""
+    with _locked(folder):
+        stamp = folder / "installed"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        stamp.unlink(missing_ok=True)
+        for command in commands:
+            run_install(command, folder)
+        stamp.write_text(wanted)
+
+
+def pip_install(folder: Path, *requirements: str) -> Path:
+    """Install into a virtual environment of its own and return its bin folder."""
+    commands = (
+        (sys.executable, "-m", "venv", "--clear", "venv"),
+        (str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", *requirements),
+    )
+    install_once(folder, f"{sys.version} {' '.join(requirements)}", commands)
+    return folder / "venv/bin"
+
+
+def npm_install(folder: Path, *packages: str) -> Path:
+    """Install npm packages into the folder and return its node_modules."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UnavailableError("npm is not installed")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "package.json").write_text('{"private": true}\n')
+    command = (npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *packages)
+    install_once(folder, " ".join(packages), (command,))
+    return folder / "node_modules"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Daemon:
+    """One server process in a temporary folder; `ready_url` answers once it is up."""
+
+    command: Sequence[str]
+    folder: Path
+    ready_url: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, deadline_s: float = 60) -> None:
+        """Start the process and wait for its first answer."""
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        atexit.register(self.signal, signal.SIGKILL)
+        end = time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            with suppress(requests.RequestException):
+                requests.get(self.ready_url, timeout=5)
+                return
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+                break
+        self.signal(signal.SIGKILL)
+        raise RuntimeError(f"{self.command[0]} did not answer: {self.log()[-1000:]}")
+
+    def log(self) -> str:
+        """Return what the server printed so far."""
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process group (nginx has workers) and wait until the process is gone."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        atexit.unregister(self.signal)
+        self.process = None
+
+
+class LocalServer:
+    """The life of an installed server's process; what it runs and answers is the server's own."""
+
+    def __init__(self) -> None:
+        self.unavailable: str | None = None
+        self.base_url = ""
+        self.headers: dict[str, str] = {}
+        self.credentials: dict[str, str] = {}
+        self.daemon: Daemon | None = None
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def launch(self, command: Sequence[str], folder: Path, ready_path: str) -> None:
+        """Start the command and remember it for stop, kill and restart."""
+        self.daemon = Daemon(command, folder, self.base_url + ready_path)
+        self.daemon.launch()
+
+    def stop(self) -> None:
+        """End the server politely and remove its data."""
+        if self.daemon is not None:
+            self.daemon.signal(signal.SIGTERM)
+            shutil.rmtree(self.daemon.folder, ignore_errors=True)
+            self.daemon = None
+
+    def kill(self) -> None:
+        """Kill the server where it stands; its data stays for restart()."""
+        if self.daemon is not None:
+            self.daemon.signal(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start the killed server again, on the same port and data."""
+        if self.daemon is None:
+            raise RuntimeError("restart() of a server that was never started")
+        self.daemon.launch()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send one request, as JSON unless the body is bytes; nothing here judges the answer."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        sent = dict(self.headers if headers is None else headers)
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        return self.session.request(
+            method, self.base_url + path, data=data, headers=sent, timeout=120
+        )
+
+    def must(self, method: str, path: str, body: object = None) -> requests.Response:
+        """Send one request that has to succeed."""
+        response = self.call(method, path, body)
+        if not response.ok:
+            raise RuntimeError(f"{method} {path}: {response.status_code} {response.text[:300]}")
+        return response
+
+
+def temporary_folder(name: str) -> Path:
+    """Return a fresh folder for a server's data."""
+    return Path(tempfile.mkdtemp(prefix=f"{name}-"))
