@@ -1,0 +1,104 @@
+"""Faults by script: which request gets which fault.
+
+A fault names requests by number (1-based, counted over all vendor requests, or only over those that
+`match` its regular expression on `METHOD /path?query`), and how many of them. Faults are looked at
+in order; the first that applies is taken. This module only decides; `server.py` carries the fault
+out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+Kind = Literal[
+    "refuse",  # the accepted socket is closed at once (RST), before a request can be read
+    "down",  # the port is not listening for `seconds`
+    "cut_before",  # RST after the request was read, nothing applied
+    "cut_after",  # RST without an answer, applied
+    "stall_before",  # `seconds` of silence, then the request is applied and answered; null = for ever, not applied
+    "stall_after",  # applied, then `seconds` of silence before the answer; null = no answer for ever
+    "trickle",  # applied, the answer's body comes in ten pieces over `seconds`
+    "half_body",  # applied, half of the answer's body, then RST
+    "status",  # answer with `status`, `body`, `headers`, `retry_after`; `applied` or not
+    "redirect",  # `status` 302 or 307 to `location`, nothing applied
+    "invalid_json",  # applied, 200 with a body that is not JSON
+    "wrong_count",  # applied, each count in the answer is changed by `offset`
+]
+
+
+@dataclass
+class Fault:
+    """One entry of a script."""
+
+    kind: Kind
+    at: int = 1
+    count: int | None = 1
+    match: str = ""
+    seconds: float | None = None
+    status: int = 500
+    body: Any = None
+    retry_after: str | float | None = None
+    applied: bool = False
+    location: str = "/elsewhere"
+    offset: int = -1
+    headers: dict[str, str] = field(default_factory=dict)
+    seen: int = 0
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"unknown fault {self.kind!r}")
+        re.compile(self.match)
+
+    def applies(self, line: str) -> bool:
+        """Count a request and tell whether it gets this fault."""
+        if self.match and not re.search(self.match, line):
+            return False
+        self.seen += 1
+        return self.seen >= self.at and (self.count is None or self.taken < self.count)
+
+    @property
+    def is_next(self) -> bool:
+        """Tell whether the next request would get this fault."""
+        return self.seen >= self.at - 1 and (self.count is None or self.taken < self.count)
+
+
+class Script:
+    """The faults in force."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def load(self, script: list[dict[str, Any]]) -> None:
+        """Replace the script; counting starts again."""
+        known = {entry.name for entry in fields(Fault)} - {"seen", "taken"}
+        for entry in script:
+            if unknown := entry.keys() - known:
+                raise ValueError(f"unknown members of a fault: {sorted(unknown)}")
+        self.faults = [Fault(**entry) for entry in script]
+
+    def take(self, line: str) -> Fault | None:
+        """Return the fault for a request, if any; every fault counts every request it matches."""
+        applying = [fault for fault in self.faults if fault.applies(line)]
+        if applying:
+            applying[0].taken += 1
+            return applying[0]
+        return None
+
+    def refuses_next_connection(self) -> bool:
+        """Tell whether a new connection is to be closed at once; counts it."""
+        for fault in self.faults:
+            if fault.kind == "refuse" and not fault.match and fault.is_next:
+                fault.seen += 1
+                fault.taken += 1
+                return True
+        return False
+
+    def closes_after_answer(self) -> bool:
+        """Tell whether kept-alive connections must end.
+
+        So that the next request meets a refusal.
+        """
+        return any(fault.kind in ("refuse", "down") and fault.is_next for fault in self.faults)

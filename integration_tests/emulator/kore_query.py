@@ -1,0 +1,180 @@
+"""Kore.ai's filters: `{"expressions": [{"field", "operand", "value"}], "operator": "and" | "or"}` over stored rows.
+
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-data (read 2026-11-22)
+The four documented operands, no nesting. Values of different types are never equal and never
+ordered; an absent field is null, and is unequal to any value. Equality is answered from an index
+that is built when a column is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .clock import iso
+from .storage import Storage, StoredRow
+from .values import exact
+
+_OPERANDS = ("=", "!=", "<", ">")
+
+
+class BadQueryError(ValueError):
+    """The filter is not of the documented form."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One comparison."""
+
+    field: str
+    operand: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Query:
+    """A filter; without expressions it matches all rows."""
+
+    expressions: tuple[Expression, ...]
+    is_or: bool
+
+
+def object_id(key: str) -> str:
+    """Derive the `_id` of a row from its sys_Id."""
+    return key.removeprefix("sys-").replace("-", "")[:24]
+
+
+def parse_query(payload: Any) -> Query:
+    """Read the filter of a request body."""
+    if not isinstance(payload, dict) or not isinstance(payload.get("query", {}), dict):
+        raise BadQueryError("query must be an object")
+    query = payload.get("query", {})
+    entries = query.get("expressions", [])
+    operator = query.get("operator", "and")
+    if not isinstance(entries, list) or operator not in ("and", "or"):
+        raise BadQueryError("Invalid query")
+    expressions = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"field", "operand", "value"} <= entry.keys():
+            raise BadQueryError("Invalid expression in query")
+        if entry["operand"] not in _OPERANDS:
+            raise BadQueryError(f"Invalid operand {entry['operand']}")
+        expressions.append(Expression(entry["field"], entry["operand"], entry["value"]))
+    return Query(tuple(expressions), operator == "or")
+
+
+def unit(value: Any) -> Any:
+    """Return what stands for a value in an index: equal values of one type give equal units."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return ("bool", value) if isinstance(value, bool) else value
+    if isinstance(value, int | Decimal):
+        return Decimal(value)
+    if isinstance(value, float):
+        return Decimal(str(value))
+    return ("json", str(value))
+
+
+class Indexes:
+    """Equality indexes of the columns that were asked for, one per (table, columns)."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._maps: dict[tuple[str, tuple[str, ...]], dict[tuple[Any, ...], set[str]]] = {}
+
+    def forget(self, store: str) -> None:
+        """Drop the indexes of a table that is made anew or emptied."""
+        for name in [name for name in self._maps if name[0] == store]:
+            del self._maps[name]
+
+    def keys(self, store: str, columns: tuple[str, ...], values: tuple[Any, ...]) -> set[str]:
+        """Return the keys of the rows whose columns equal the values."""
+        if (store, columns) not in self._maps:
+            self._maps[store, columns] = {}
+            for row in self._storage.page(store, -1):
+                self._note(self._maps[store, columns], columns, row.key, exact(row.text))
+        return self._maps[store, columns].get(tuple(map(unit, values)), set())
+
+    def add(self, store: str, keyed: Iterable[tuple[str, bytes]]) -> None:
+        """Note new rows."""
+        maps = [(columns, index) for (name, columns), index in self._maps.items() if name == store]
+        for key, text in keyed if maps else ():
+            row = exact(text)
+            for columns, index in maps:
+                self._note(index, columns, key, row)
+
+    def remove(self, rows: Sequence[StoredRow], store: str) -> None:
+        """Note that rows are gone."""
+        maps = [(columns, index) for (name, columns), index in self._maps.items() if name == store]
+        for stored in rows if maps else ():
+            row = exact(stored.text)
+            for columns, index in maps:
+                index.get(tuple(unit(row.get(column)) for column in columns), set()).discard(
+                    stored.key
+                )
+
+    def _note(
+        self,
+        index: dict[tuple[Any, ...], set[str]],
+        columns: tuple[str, ...],
+        key: str,
+        row: Mapping[str, Any],
+    ) -> None:
+        index.setdefault(tuple(unit(row.get(column)) for column in columns), set()).add(key)
+
+
+def select(storage: Storage, indexes: Indexes, store: str, query: Query) -> list[StoredRow]:
+    """Return the matching rows in the order of insertion."""
+    equal = [e for e in query.expressions if e.operand == "="]
+    if equal and (not query.is_or or len(equal) == len(query.expressions)):
+        used = equal if query.is_or else equal[:1]
+        keys: set[str] = set()
+        for expression in used:
+            if expression.field == "sys_Id":
+                keys.add(str(expression.value))
+            elif expression.field.startswith(("Created_", "Updated_")):
+                return [row for row in storage.page(store, -1) if _matches(query, row)]
+            else:
+                keys |= indexes.keys(store, (expression.field,), (expression.value,))
+        return [row for row in storage.get(store, list(keys)) if _matches(query, row)]
+    rows = storage.page(store, -1)
+    return [row for row in rows if _matches(query, row)] if query.expressions else rows
+
+
+def _matches(query: Query, row: StoredRow) -> bool:
+    """Tell whether one row passes the filter."""
+    own: dict[str, Any] | None = None
+    passed = []
+    for expression in query.expressions:
+        found = _system_value(row, expression)
+        if found is _ABSENT:
+            own = own if own is not None else exact(row.text)
+            found = own.get(expression.field)
+        passed.append(_holds(found, expression.operand, expression.value))
+    return any(passed) if query.is_or and passed else all(passed)
+
+
+_ABSENT = object()
+
+
+def _system_value(row: StoredRow, expression: Expression) -> Any:
+    """Return a system field in the form the expression compares it in."""
+    if expression.field in ("sys_Id", "_id"):
+        return row.key if expression.field == "sys_Id" else object_id(row.key)
+    if expression.field in ("Created_On", "Updated_On"):
+        moment = row.created if expression.field == "Created_On" else row.updated
+        return iso(moment) if isinstance(expression.value, str) else int(moment * 1000)
+    return _ABSENT
+
+
+def _holds(found: Any, operand: str, value: Any) -> bool:
+    """Compare as the operand says."""
+    if operand in ("=", "!="):
+        return bool(unit(found) == unit(value)) == (operand == "=")
+    both_texts = isinstance(found, str) and isinstance(value, str)
+    numbers = (int, float, Decimal)
+    both_numbers = isinstance(found, numbers) and isinstance(value, numbers)
+    if not both_texts and not both_numbers:
+        return False
+    return bool(unit(found) < unit(value)) if operand == "<" else bool(unit(found) > unit(value))

@@ -1,0 +1,348 @@
+"""The HTTP side: reads requests, asks the models, carries out faults, keeps the log.
+
+aiohttp, because faults need its public handle on the connection. One event loop; the models run on
+it, one request at a time. Binds to 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from .admin import admin_answer
+from .faults import Fault
+from .page import page_html
+from .reply import Reply, as_json
+from .routes import Route, answer, route_of
+from .world import LoggedRequest, World, public_headers
+
+_TICK_S = 0.02
+_COUNTS = ("objects_imported", "number_of_records", "nDeleted", "nModified", "total")
+
+
+class Server:
+    """One listening port in front of a world; lives on one event loop."""
+
+    def __init__(self, world: World, port: int = 0) -> None:
+        self._world = world
+        self._wanted_port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen; from then on `port` is known."""
+        app = web.Application(client_max_size=1 << 40)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0)
+        await self._runner.setup()
+        await self._listen(self._wanted_port)
+        self._spawn(self._tick())
+
+    async def stop(self) -> None:
+        """Close the port and all connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._listening:
+            self._listening.close()
+        self._cut_all()
+        await self._runner.cleanup()
+
+    async def down(self, seconds: float) -> None:
+        """Stop listening, cut all connections.
+
+        And listen again on the same port after some seconds.
+        """
+        if self._listening:
+            self._listening.close()
+            self._listening = None
+        self._cut_all()
+        self._spawn(self._up_after(seconds))
+
+    async def _up_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._listen(self.port)
+
+    async def _listen(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            self._protocol, "127.0.0.1", port, reuse_address=True, backlog=256
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """Decide the fate of an accepted connection."""
+        with self._world.lock:
+            refuses = self._world.script.refuses_next_connection()
+        if refuses:
+            return _Refusal()
+        server = self._runner.server
+        assert server is not None
+        return server()
+
+    async def _tick(self) -> None:
+        """Keep background imports going while nobody asks."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            with self._world.lock:
+                self._world.qobra.run_due()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cut_all(self) -> None:
+        server = self._runner.server
+        for connection in list(server.connections) if server else ():
+            reset(connection.transport)
+
+    # requests
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request: the page, the admin API, or a vendor."""
+        path = request.rel_url.raw_path
+        if path in ("/", "/_page"):
+            return web.Response(
+                text=page_html(self._world, whole=path == "/"), content_type="text/html"
+            )
+        if path == "/favicon.ico":
+            return web.Response(status=204)
+        if path.startswith("/_admin/"):
+            return await self._admin(request, path.removeprefix("/_admin/"))
+        started = time.perf_counter()
+        route = route_of(request.method, path)
+        entry = LoggedRequest(
+            number=0,
+            time=self._world.clock.now(),
+            vendor=route.vendor,
+            kind=route.kind,
+            method=request.method,
+            path=path,
+            query=request.rel_url.raw_query_string,
+            headers=public_headers(request.headers),
+        )
+        with self._world.lock:
+            self._world.note(entry)
+            fault = self._world.script.take(f"{request.method} {request.path_qs}")
+        entry.fault = fault.kind if fault else None
+        try:
+            return await self._vendor(request, route, entry, fault)
+        finally:
+            entry.duration_ms = round((time.perf_counter() - started) * 1000, 3)
+
+    async def _admin(self, request: web.Request, name: str) -> web.Response:
+        body = await request.read()
+        if name == "down":
+            await self.down(float(orjson.loads(body)["seconds"]))
+            return web.json_response({"ok": True})
+        status, text = admin_answer(self._world, request.method, name, request.query, body)
+        return web.Response(status=status, body=text, content_type="application/json")
+
+    async def _vendor(
+        self, request: web.Request, route: Route, entry: LoggedRequest, fault: Fault | None
+    ) -> web.StreamResponse:
+        """Answer one vendor request, with its fault."""
+        if fault and fault.kind in ("refuse", "down"):
+            if fault.kind == "down":
+                await self.down(fault.seconds or 1.0)
+            return self._cut(request)
+        cap = self._cap(route)
+        if (
+            cap
+            and self._world.settings.too_large == "early"
+            and (request.content_length or 0) > cap
+        ):
+            entry.status = 413
+            return self._response(_too_large(route), closing=True)
+        try:
+            body = await request.read()
+        except (ConnectionError, web.HTTPException):
+            return self._cut(request)
+        entry.bytes = len(body)
+        if self._world.settings.latency_s:
+            await asyncio.sleep(self._world.settings.latency_s)
+        if fault:
+            refused = await self._before(request, entry, fault)
+            if refused is not None:
+                return refused
+        if cap and len(body) > cap:
+            reply = _too_large(route)
+        else:
+            entry.applied = True
+            reply = answer(self._world, route, request.headers, request.query, body)
+        entry.rows = reply.rows
+        if fault:
+            return await self._after(request, entry, fault, reply)
+        entry.status = reply.status
+        return self._response(reply, closing=self._world.script.closes_after_answer())
+
+    async def _before(
+        self, request: web.Request, entry: LoggedRequest, fault: Fault
+    ) -> web.StreamResponse | None:
+        """Carry out a fault that keeps the model from seeing the request; None lets it through."""
+        if fault.kind == "cut_before":
+            return self._cut(request)
+        if fault.kind == "stall_before":
+            await _silence(request, fault.seconds)
+            return self._cut(request) if fault.seconds is None else None
+        if fault.kind == "redirect":
+            entry.status = fault.status if fault.status in (301, 302, 303, 307, 308) else 307
+            return web.Response(status=entry.status, headers={"Location": fault.location})
+        if fault.kind == "status" and not fault.applied:
+            entry.status = fault.status
+            return _scripted(fault)
+        return None
+
+    async def _after(
+        self, request: web.Request, entry: LoggedRequest, fault: Fault, reply: Reply
+    ) -> web.StreamResponse:
+        """Carry out a fault that spoils the answer to a request that was applied."""
+        if fault.kind == "cut_after":
+            return self._cut(request)
+        if fault.kind == "stall_after":
+            await _silence(request, fault.seconds)
+            if fault.seconds is None:
+                return self._cut(request)
+        if fault.kind == "half_body":
+            return await self._half(request, reply)
+        entry.status = reply.status
+        if fault.kind == "trickle":
+            return await self._trickle(request, reply, fault.seconds or 1.0)
+        if fault.kind == "status":
+            entry.status = fault.status
+            return _scripted(fault)
+        if fault.kind == "invalid_json":
+            reply = Reply(200, b'{"records":[{"id":')
+        if fault.kind == "wrong_count":
+            reply = Reply(
+                reply.status, orjson.dumps(_miscounted(orjson.loads(reply.body), fault.offset))
+            )
+        return self._response(reply)
+
+    def _cap(self, route: Route) -> int:
+        settings = self._world.settings
+        return (
+            settings.qobra_max_body_bytes
+            if route.vendor == "qobra"
+            else settings.kore_max_body_bytes
+        )
+
+    def _response(self, reply: Reply, *, closing: bool = False) -> web.Response:
+        response = web.Response(
+            status=reply.status,
+            body=reply.body,
+            headers=reply.headers,
+            content_type="application/json",
+        )
+        if closing:
+            response.force_close()
+        return response
+
+    def _cut(self, request: web.Request) -> web.Response:
+        reset(request.transport)
+        return web.Response(status=500)  # never leaves: the connection is gone
+
+    async def _half(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+        response = web.StreamResponse(status=reply.status)
+        response.content_type, response.content_length = "application/json", len(reply.body)
+        await response.prepare(request)
+        await response.write(reply.body[: len(reply.body) // 2])
+        if request.transport:
+            request.transport.close()
+        return response
+
+    async def _trickle(
+        self, request: web.Request, reply: Reply, seconds: float
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=reply.status)
+        response.content_type, response.content_length = "application/json", len(reply.body)
+        await response.prepare(request)
+        step = -(-len(reply.body) // 10)
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(reply.body), step):
+                await asyncio.sleep(seconds / 10)
+                await response.write(reply.body[start : start + step])
+        return response
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection that is reset as soon as it is accepted."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Reset it."""
+        assert isinstance(transport, asyncio.Transport)
+        reset(transport)
+
+
+def reset(transport: asyncio.Transport | None) -> None:
+    """End a connection with RST instead of FIN."""
+    if transport is None or transport.is_closing():
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def _silence(request: web.Request, seconds: float | None) -> None:
+    """Wait some seconds, or until the client has given up."""
+    ends: Callable[[], bool] = lambda: False  # noqa: E731
+    if seconds is not None:
+        deadline = time.monotonic() + seconds
+        ends = lambda: time.monotonic() >= deadline  # noqa: E731
+    while not ends() and request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(0.02)
+
+
+def _scripted(fault: Fault) -> web.Response:
+    """Build the answer a `status` fault asks for."""
+    headers = dict(fault.headers)
+    if isinstance(fault.retry_after, str):  # "date:SECONDS" is an HTTP date that many seconds ahead
+        ahead = float(fault.retry_after.removeprefix("date:"))
+        headers["Retry-After"] = formatdate(time.time() + ahead, usegmt=True)  # noqa: TID251
+    elif fault.retry_after is not None:
+        headers["Retry-After"] = str(fault.retry_after)
+    if isinstance(fault.body, str):
+        return web.Response(
+            status=fault.status, text=fault.body, headers=headers, content_type="text/html"
+        )
+    body = fault.body if fault.body is not None else {"message": f"scripted {fault.status}"}
+    return web.Response(
+        status=fault.status,
+        body=orjson.dumps(body),
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+def _too_large(route: Route) -> Reply:
+    if route.vendor == "kore":
+        return as_json(413, {"errors": [{"msg": "Payload too large", "code": 413}]})
+    return as_json(413, {"message": "Payload too large"})
+
+
+def _miscounted(payload: Any, offset: int) -> Any:
+    """Falsify each count of an answer."""
+    if isinstance(payload, list):
+        return [_miscounted(member, offset) for member in payload]
+    if not isinstance(payload, dict):
+        return payload
+    changed: dict[str, Any] = {}
+    for key, value in payload.items():
+        if key in _COUNTS and isinstance(value, int):
+            changed[key] = value + offset
+        elif key == "records" and isinstance(value, list):
+            changed[key] = value[:offset] if offset < 0 else value + value[-1:] * offset
+        else:
+            changed[key] = _miscounted(value, offset)
+    return changed
