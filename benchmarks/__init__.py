@@ -1,0 +1,1 @@
+"""Benchmarks of the connector against ordinary ways to write it: `python -m benchmarks`."""

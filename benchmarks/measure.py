@@ -1,0 +1,160 @@
+"""One contender, one input: run it over real pipes and say what it cost.
+
+Invariant: a `Sample` exists only for a run that ended with status 0, whose rows all reached the
+sink and whose STATEs all came back; anything else is a `Failure`. CPU is user and system time of
+the whole process, from `wait4`; the `cat` that feeds the pipe and the sink are not in it. Peak RSS
+is never below this harness's own, which a child starts from: the harness holds no input in memory.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the plan."""
+
+    contender: str  # ours | ordinary | rival | floor
+    provider: str = "qobra"  # qobra | kore
+    mode: str = "append"
+    shape: str = "mixed"
+    rows: int = 300_000  # 0 is the empty sync that start-up is measured with
+    state_every: int = 10_000
+    delay_ms: int = 0
+    max_rows: int | None = None  # None is the provider's default
+    slots: int | None = None  # None is the connector's default
+    is_spec: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run cost."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+    requests: int
+    most_in_flight: int
+    sink_cpu_s: float
+
+
+class Failure(Exception):  # noqa: N818 - a wrong result is not a crash of the harness
+    """The run did not deliver what it was given."""
+
+
+@contextmanager
+def sink() -> Iterator[str]:
+    """Run the sink; its address."""
+    command = [sys.executable, "-m", "benchmarks.sink"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def arguments(case: Case, folder: Path, url: str) -> list[str]:
+    """Write the config and catalog of one case to `folder`; the command."""
+    if case.contender == "floor":
+        return [sys.executable, "-m", "benchmarks.floor"]
+    console_script = str(Path(sys.executable).with_name("destination-bulk-tables"))
+    command = {"ours": [console_script]}.get(
+        case.contender, [sys.executable, "-m", f"benchmarks.{case.contender}"]
+    )
+    if case.is_spec:
+        return [*command, "spec"]
+    config = folder / "config.json"
+    content = _our_config(case, url) if case.contender == "ours" else _their_config(case, url)
+    config.write_text(json.dumps(content), encoding="utf-8")
+    catalog = inputs.catalog(folder, case.shape, case.mode)
+    return [*command, "write", "--config", str(config), "--catalog", str(catalog)]
+
+
+def run(case: Case, folder: Path, url: str) -> Sample:
+    """Run one case once and verify that it delivered."""
+    source = inputs.messages(folder, case.shape, case.rows, case.state_every)
+    command = arguments(case, folder, url)
+    if not Path(command[0]).exists():
+        raise Failure("the console script is not installed beside this interpreter")
+    _ask(f"{url}/-/reset/{case.delay_ms}")
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    out, err = folder / "stdout", folder / "stderr"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        start_s = time.perf_counter()
+        feeder = subprocess.Popen(["/bin/cat", str(source)], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            command,
+            stdin=feeder.stdout,
+            stdout=stdout,
+            stderr=stderr,
+            env=os.environ | {"TMPDIR": str(scratch)},
+        )
+        assert feeder.stdout is not None
+        feeder.stdout.close()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - start_s
+        process.returncode = os.waitstatus_to_exitcode(status)
+        feeder.wait()
+    stats = json.loads(_ask(f"{url}/-/stats"))
+    if process.returncode:
+        tail = (out.read_bytes()[-1500:] + err.read_bytes()[-1500:]).decode(errors="replace")
+        raise Failure(f"exit {process.returncode}: {tail}")
+    if case.contender != "floor" and not case.is_spec:
+        _verify(case, int(stats["rows"]), out.read_bytes().count(b'"STATE"'), scratch)
+    return Sample(
+        wall_s=wall_s,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        rss_mb=usage.ru_maxrss * 1024 / 1e6,
+        requests=int(stats["requests"]),
+        most_in_flight=int(stats["most_in_flight"]),
+        sink_cpu_s=float(stats["cpu_s"]),
+    )
+
+
+def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
+    is_upsert = case.provider == "qobra" or case.mode == "append_dedup"
+    expected = int(case.rows * (inputs.SHAPES[case.shape].distinct if is_upsert else 1))
+    if rows != expected:
+        raise Failure(f"{rows} rows in the table, {expected} expected")
+    if states != case.rows // case.state_every:
+        raise Failure(f"{states} states acknowledged, {case.rows // case.state_every} expected")
+    if left := list(scratch.iterdir()):
+        raise Failure(f"{len(left)} files left in the temporary folder")
+
+
+def _our_config(case: Case, url: str) -> dict[str, object]:
+    jwt_app = {"auth_type": "jwt_app", "client_id": "cs-benchmark", "client_secret": "k" * 40}
+    provider = (
+        {"provider_type": "qobra", "api_key": "benchmark", "base_url": url}
+        if case.provider == "qobra"
+        else {"provider_type": "kore", "host": url, "authentication": jwt_app}
+    )
+    batching = {"max_rows": case.max_rows, "max_parallel_requests": case.slots}
+    return {
+        "provider": provider,
+        "batching": {name: value for name, value in batching.items() if value is not None},
+    }
+
+
+def _their_config(case: Case, url: str) -> dict[str, object]:
+    default = 5_000 if case.provider == "qobra" else 1_000
+    return {"provider": case.provider, "url": url, "max_rows": case.max_rows or default}
+
+
+def _ask(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - the sink
+        body: bytes = response.read()
+    return body
