@@ -1,16 +1,16 @@
 """Real servers keep what their Facts say: each is started, written to in bulk and read back.
 
 Plain requests only; the connector is not involved. Datasette, PocketBase and nginx are never
-skipped: a machine that cannot install them fails here.
+skipped: a machine that cannot install them fails here. The others carry the mark slow_servers.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import requests
 
-from integration_tests.servers import FAST, BulkServer, Column, Datasette, Nginx
+from integration_tests.servers import FAST, SLOW, BulkServer, Column, Datasette, Facts, Nginx
 from integration_tests.servers.base import TableRow
 from integration_tests.servers.nginx import Fault
 
@@ -19,6 +19,29 @@ pytestmark = pytest.mark.timeout(600)  # the first run installs
 COLUMNS = (Column("id"), Column("name", required=True), Column("amount", "number"))
 NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
 names = (f"t{number}" for number in itertools.count())
+
+
+# what a server must have for a test to be about it; all other tests are about every server
+NEEDS: dict[str, Callable[[Facts], bool]] = {
+    "test_an_upsert_changes_and_adds": lambda facts: facts.upsert is not None,
+    "test_a_killed_server_comes_back_with_its_rows": lambda facts: facts.survives_kill,
+    "test_limits_are_those_of_the_facts": lambda facts: facts.max_rows is not None,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with `server` once for each server it is about."""
+    if "server" not in metafunc.fixturenames:
+        return
+    metafunc.config.addinivalue_line("markers", "slow_servers: servers from npm and apt")
+    about = NEEDS.get(metafunc.function.__name__)
+    marks = dict.fromkeys(SLOW, pytest.mark.slow_servers)
+    chosen = [
+        pytest.param(kind, id=kind.name, marks=marks.get(kind, ()))
+        for kind in (*FAST, *SLOW)
+        if about is None or about(kind.facts)
+    ]
+    metafunc.parametrize("server", chosen, indirect=True)
 
 
 class Pool:
@@ -54,7 +77,7 @@ def pool() -> Iterator[Pool]:
         server.stop()
 
 
-@pytest.fixture(params=FAST, ids=lambda kind: kind.name)
+@pytest.fixture
 def server(pool: Pool, request: pytest.FixtureRequest) -> BulkServer:
     return pool.get(request.param)
 
@@ -126,19 +149,16 @@ def test_an_unknown_table_is_answered_as_measured(server: BulkServer) -> None:
 
 def test_limits_are_those_of_the_facts(server: BulkServer, table: str) -> None:
     """A request at the row limit passes, one over the row or byte limit is refused whole."""
-    facts = server.facts
-    if facts.max_rows is not None:
-        assert_answer(server, server.insert(table, some_rows(facts.max_rows + 1)), "over_rows")
-    if facts.max_bytes is not None:
-        wide = some_rows(100, text="x" * (facts.max_bytes // 100))
-        assert_answer(server, server.insert(table, wide), "over_bytes")
+    max_rows, max_bytes = server.facts.max_rows or 0, server.facts.max_bytes or 0
+    assert_answer(server, server.insert(table, some_rows(max_rows + 1)), "over_rows")
+    wide = some_rows(100, text="x" * (max_bytes // 100))
+    assert_answer(server, server.insert(table, wide), "over_bytes")
     assert_holds(server, table, [])
+    assert_answer(server, server.insert(table, some_rows(max_rows)), "good")
 
 
 def test_an_upsert_changes_and_adds(server: BulkServer, table: str) -> None:
     """Upserting twice ends in one row per key, with the later values."""
-    if server.facts.upsert is None:
-        pytest.skip(f"{server.name} has no upsert")
     assert_answer(server, server.insert(table, some_rows(5)), "good")
     changed = some_rows(5, start=3, text="changed")
     for _ in range(2):

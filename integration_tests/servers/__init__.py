@@ -1,14 +1,32 @@
 """Real servers with a bulk-row API, installed, started and stopped for tests.
 
-FAST are pure pip installs and run in every test run; SLOW need npm or apt and run in a second
-step. Each module's Facts say what its server answers, as measured; test_servers.py measures again.
+FAST are pure pip installs and run in every test run; SLOW need npm or apt, or are slow, and run in
+a second step. Each module's Facts say what its server answers; test_servers.py measures it again.
 """
 
 from integration_tests.servers.base import BulkServer, Column, Facts
+from integration_tests.servers.clickhouse import ClickHouse
 from integration_tests.servers.datasette import Datasette
+from integration_tests.servers.eve import Eve
 from integration_tests.servers.nginx import Nginx
 from integration_tests.servers.pocketbase import PocketBase
+from integration_tests.servers.pouchdb import PouchDB
+from integration_tests.servers.rqlite import Rqlite
 
-FAST: tuple[type[Datasette] | type[PocketBase], ...] = (Datasette, PocketBase)
+FAST: tuple[type[BulkServer], ...] = (Datasette, PocketBase)
+SLOW: tuple[type[BulkServer], ...] = (PouchDB, Rqlite, ClickHouse, Eve)
 
-__all__ = ["FAST", "BulkServer", "Column", "Datasette", "Facts", "Nginx", "PocketBase"]
+__all__ = [
+    "FAST",
+    "SLOW",
+    "BulkServer",
+    "ClickHouse",
+    "Column",
+    "Datasette",
+    "Eve",
+    "Facts",
+    "Nginx",
+    "PocketBase",
+    "PouchDB",
+    "Rqlite",
+]

@@ -84,7 +84,7 @@ class Facts:
     empty: tuple[Call, ...] = ()
     authentication: str = ""
     stored_beside_bad_row: bool = False
-    repeat_is_safe: bool = False
+    survives_kill: bool = True
     max_rows: int | None = None
     max_bytes: int | None = None
     notes: tuple[str, ...] = ()
@@ -129,12 +129,12 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[Path]:
     """Let one process at a time install into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield folder
 
 
 def run_install(command: Sequence[str], cwd: Path) -> None:
@@ -184,6 +184,22 @@ def npm_install(folder: Path, *packages: str) -> Path:
     return folder / "node_modules"
 
 
+def apt_install(program: str, *packages: str) -> Path:
+    """Install Debian packages unless the program is there, and return its path."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise UnavailableError(f"{program}: installing {' '.join(packages)} needs root and apt")
+        with _locked(cache_folder() / "apt") as folder:
+            run_install(("apt-get", "update", "-qq"), folder)
+            install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
+            run_install(install, folder)
+        found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise UnavailableError(f"{' '.join(packages)} did not bring {program}")
+    return Path(found)
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -194,12 +210,12 @@ def free_port() -> int:
 
 @dataclass
 class Daemon:
-    """One server process in a temporary folder; `ready_url` answers once it is up."""
+    """One server process in a temporary folder; `ready_url` answers below 500 once it is up."""
 
     command: Sequence[str]
     folder: Path
     ready_url: str
-    environment: Mapping[str, str] = field(default_factory=dict)
+    ready_headers: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def launch(self, deadline_s: float = 60) -> None:
@@ -211,15 +227,15 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
         atexit.register(self.signal, signal.SIGKILL)
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             with suppress(requests.RequestException):
-                requests.get(self.ready_url, timeout=5)
-                return
+                answer = requests.get(self.ready_url, headers=self.ready_headers, timeout=5)
+                if answer.status_code < 500:
+                    return
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.05)
                 break
@@ -259,11 +275,12 @@ class LocalServer:
 
     def launch(self, command: Sequence[str], folder: Path, ready_path: str) -> None:
         """Start the command and remember it for stop, kill and restart."""
-        self.daemon = Daemon(command, folder, self.base_url + ready_path)
+        self.daemon = Daemon(command, folder, self.base_url + ready_path, self.headers)
         self.daemon.launch()
 
     def stop(self) -> None:
         """End the server politely and remove its data."""
+        self.session.close()  # some servers wait for their open connections
         if self.daemon is not None:
             self.daemon.signal(signal.SIGTERM)
             shutil.rmtree(self.daemon.folder, ignore_errors=True)
