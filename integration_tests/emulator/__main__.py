@@ -1,6 +1,6 @@
-"""Command line: `python -m integration_tests.emulator --port 8899 --table qobra:deals:id --switch auto_create_tables=true`.
+"""Command line: `python -m integration_tests.emulator --port 8899 --table qobra:deals:id`.
 
-Prints one line that ends with the URL, then serves until it gets SIGTERM or SIGINT.
+Prints one line with both URLs, then serves until it gets SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ async def _serve(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
-    sys.stdout.write(f"emulator of Qobra and Kore.ai listens on http://127.0.0.1:{server.port}\n")
+    urls = f"http://127.0.0.1:{server.port} admin API also on http://127.0.0.1:{server.admin_port}"
+    sys.stdout.write(f"Qobra and Kore.ai are emulated on {urls}\n")
     sys.stdout.flush()
     await stop.wait()
     await server.stop()

@@ -1,4 +1,4 @@
-"""The admin API under `/_admin/`: what tests of a subprocess and people with curl use instead of direct access.
+"""The admin API under `/_admin/`, for tests of a subprocess and people with curl.
 
 GET  settings | summary | requests | imports | tables | count | rows | checksum   (?vendor=&table=)
 POST settings {switch: value} | faults [..] | tables {vendor, name, columns, id_field, definition} |
@@ -8,13 +8,21 @@ its requests are neither logged nor hit by faults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from .world import Vendor, World
+
+_WHOLE: dict[str, Callable[[World], object]] = {
+    "settings": lambda world: asdict(world.settings),
+    "summary": World.summary,
+    "requests": lambda world: [asdict(request) for request in world.requests],
+    "imports": World.imports,
+    "tables": lambda world: world.summary()["tables"],
+}
 
 
 def admin_answer(
@@ -31,29 +39,18 @@ def admin_answer(
 
 
 def _looked_up(world: World, name: str, query: Mapping[str, str]) -> bytes:
-    match name:
-        case "settings":
-            return orjson.dumps(asdict(world.settings))
-        case "summary":
-            return orjson.dumps(world.summary())
-        case "requests":
-            return orjson.dumps([asdict(request) for request in world.requests])
-        case "imports":
-            return orjson.dumps(world.imports())
-        case "tables":
-            return orjson.dumps(world.summary()["tables"])
+    if name in _WHOLE:
+        return orjson.dumps(_WHOLE[name](world))
     vendor: Vendor = "kore" if query["vendor"] == "kore" else "qobra"
     table = query["table"]
-    match name:
-        case "count":
-            return orjson.dumps({"count": world.count(vendor, table)})
-        case "checksum":
-            return orjson.dumps(
-                {"count": world.count(vendor, table), "checksum": world.checksum(vendor, table)}
-            )
-        case "rows":
-            return b"[" + b",".join(world.raw_rows(vendor, table)) + b"]"
-    raise ValueError(f"nothing is known by the name {name}")
+    if name == "rows":
+        return b"[" + b",".join(world.raw_rows(vendor, table)) + b"]"
+    found: dict[str, object] = {"count": world.count(vendor, table)}
+    if name == "checksum":
+        found["checksum"] = world.checksum(vendor, table)
+    elif name != "count":
+        raise ValueError(f"nothing is known by the name {name}")
+    return orjson.dumps(found)
 
 
 def _changed(world: World, name: str, given: Any) -> None:

@@ -17,8 +17,8 @@ Kind = Literal[
     "down",  # the port is not listening for `seconds`
     "cut_before",  # RST after the request was read, nothing applied
     "cut_after",  # RST without an answer, applied
-    "stall_before",  # `seconds` of silence, then the request is applied and answered; null = for ever, not applied
-    "stall_after",  # applied, then `seconds` of silence before the answer; null = no answer for ever
+    "stall_before",  # `seconds` of silence, then applied and answered; null = for ever, not applied
+    "stall_after",  # applied, `seconds` of silence, then answered; null = never answered
     "trickle",  # applied, the answer's body comes in ten pieces over `seconds`
     "half_body",  # applied, half of the answer's body, then RST
     "status",  # answer with `status`, `body`, `headers`, `retry_after`; `applied` or not
@@ -97,8 +97,5 @@ class Script:
         return False
 
     def closes_after_answer(self) -> bool:
-        """Tell whether kept-alive connections must end.
-
-        So that the next request meets a refusal.
-        """
+        """Tell whether kept-alive connections must end, for the next request to be refused."""
         return any(fault.kind in ("refuse", "down") and fault.is_next for fault in self.faults)

@@ -1,6 +1,7 @@
 """Kore.ai's data tables: bulk insert, insert, update, delete and query.
 
-Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert (read 2026-11-22)
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert
+(read 2026-11-22)
 Source: https://koreai.mintlify.app/ai-for-service/apis/automation/data-delete (read 2026-11-22)
 Every insert adds rows: there is no upsert. System fields are added when a row is shown, the stored
 text stays as it was sent. Error texts, and what one bad row does to a bulk call, are choices of the
@@ -9,8 +10,8 @@ emulator.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import random
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -70,10 +71,7 @@ class Kore:
         self._indexes.forget(table.store)
 
     def admit(self, token: str | None, table: str, rights: str) -> KoreTable:
-        """Let a request pass, or refuse it: its token, then the rate, then the table.
-
-        Then the rights (letters of rwd).
-        """
+        """Let a request pass, or refuse it for its token, the rate, the table or a right."""
         settings = self.settings
         app = self.doorkeeper.admit(token, self._clock.now(), enforce_jti=settings.kore_enforce_jti)
         self._limit_rate(table)
@@ -192,7 +190,7 @@ class Kore:
             if self.settings.kore_row_order == "reverse":
                 rows.reverse()
             elif self.settings.kore_row_order == "random":
-                random.shuffle(rows)
+                rows.sort(key=lambda row: hashlib.blake2b(row.key.encode()).digest())
             page = rows[offset : offset + min(limit, _MOST)]
         kinds = {**{name: column.kind for name, column in table.columns.items()}, **_SYSTEM_TYPES}
         head = {"metaInfo": [{"name": name, "type": kind} for name, kind in kinds.items()]}
@@ -206,10 +204,7 @@ class Kore:
     def _insert(
         self, table: KoreTable, texts: list[bytes], rows: list[dict[str, Any]]
     ) -> tuple[list[StoredRow], str | None]:
-        """Store what the bulk mode lets in.
-
-        Return it with the message of the first error that is to be told.
-        """
+        """Store what the bulk mode lets in; return it with the first error that is to be told."""
         errors = row_errors(table, rows, self.settings)
         texts = self._completed(table, texts, rows)
         for index in self._clashes(table, texts):
@@ -233,7 +228,8 @@ class Kore:
     ) -> list[bytes]:
         """Fill in defaults and leave out unknown columns, where a table has such."""
         defaults = {name: c.default for name, c in table.columns.items() if c.default is not None}
-        if table.columns and not set().union(*rows) <= table.columns.keys():
+        ignores = table.columns and self.settings.kore_unknown_column == "ignore"
+        if ignores and not set().union(*rows) <= table.columns.keys():
             texts = [
                 joined({k: v for k, v in cells(text).items() if k in table.columns})
                 for text in texts
@@ -250,10 +246,7 @@ class Kore:
         ]
 
     def _clashes(self, table: KoreTable, texts: list[bytes]) -> list[int]:
-        """Return the indexes of rows whose unique columns are taken.
-
-        In the table or earlier in the call.
-        """
+        """Find rows whose unique columns are taken, in the table or earlier in the call."""
         clashes = []
         taken: set[tuple[object, ...]] = set()
         for index, text in enumerate(texts if table.unique else ()):
@@ -301,10 +294,7 @@ class Kore:
         return head + (b"" if head == b"{" else b",") + system.encode()
 
     def _stamp(self, seconds: float) -> str:
-        """Write a time as the switch says.
-
-        The last one is kept, because rows of one call share theirs.
-        """
+        """Write a time as the switch says; the last is kept: rows of one call share theirs."""
         if self.settings.kore_timestamps == "epoch":
             return str(int(seconds * 1000))
         if self._last_stamp[0] != seconds:

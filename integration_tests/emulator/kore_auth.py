@@ -24,10 +24,7 @@ _INVALID = ("Invalid SDK credentials", 4002)
 
 @dataclass
 class App:
-    """A JWT app: its secret (or public key, as PEM, for RS*) and its rights.
-
-    Letters of `rwd`, per table.
-    """
+    """A JWT app: its secret (for RS* its public key as PEM) and its rights, letters of `rwd`."""
 
     client_id: str
     secret: str
@@ -82,7 +79,7 @@ class Doorkeeper:
                 raise _refused(*_INVALID)
             if not _is_signed(token or "", algorithm, app.secret):
                 raise _refused(*_INVALID)
-            return app, claims
+            return app, claims  # noqa: TRY300 - the checks above belong to the same try
         except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
             raise _refused(*_INVALID) from error
 

@@ -1,6 +1,9 @@
-"""Kore.ai's filters: `{"expressions": [{"field", "operand", "value"}], "operator": "and" | "or"}` over stored rows.
+"""Kore.ai's filters over stored rows.
 
-Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-data (read 2026-11-22)
+`{"expressions": [{"field", "operand", "value"}], "operator": "and" | "or"}`
+
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-data
+(read 2026-11-22)
 The four documented operands, no nesting. Values of different types are never equal and never
 ordered; an absent field is null, and is unequal to any value. Equality is answered from an index
 that is built when a column is first asked for.

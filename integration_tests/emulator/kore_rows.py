@@ -1,6 +1,7 @@
 """Tables of Kore.ai: their definition, and what is wrong with rows that are to be inserted.
 
-Source: https://koreai.mintlify.app/ai-for-service/administration/data/data-tables-and-views (read 2026-11-22)
+Source: https://koreai.mintlify.app/ai-for-service/administration/data/data-tables-and-views
+(read 2026-11-22)
 The definition is the one the app exports: `schemaDef` and `indexes`. A table without columns takes
 any that are not system fields. What is refused is a choice of the emulator, so are the texts.
 """
@@ -52,10 +53,7 @@ class KoreTable:
 
 
 def table_of(definition: Mapping[str, Any]) -> KoreTable:
-    """Read an exported definition.
-
-    An index is `{"columns": [...], "isUnique": true}` or names one `column`.
-    """
+    """Read an exported definition; an index is `{"columns" or "column", "isUnique"}`."""
     columns = {}
     for entry in definition.get("schemaDef", ()):
         length = str(entry.get("maxLength") or "")
@@ -104,7 +102,9 @@ def _plainly_fine(column: Column, values: list[Any]) -> bool:
     return types <= fine and column.max_length is None
 
 
-def _cell_error(column: Column, row: Mapping[str, Any], settings: Settings) -> str | None:
+def _cell_error(  # noqa: PLR0911 - one return per rule
+    column: Column, row: Mapping[str, Any], settings: Settings
+) -> str | None:
     """Say what is wrong with one value."""
     value = row.get(column.name)
     if value is None:

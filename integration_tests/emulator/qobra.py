@@ -1,6 +1,7 @@
 """Qobra's data tables: the bulk route, the imports it starts, and the page of imports.
 
-Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records (read 2026-11-22)
+Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records
+(read 2026-11-22)
 Source: https://docs.qobra.co/api_reference/v1/endpoints/imports/fetch_import (read 2026-11-22)
 A POST only schedules; rows appear when their import finishes, which `run_due` decides from the
 clock alone. Each load empties its table once. Status codes other than 200 and all error bodies are
@@ -93,10 +94,7 @@ class Qobra:
     def create_table(
         self, key: str, columns: Mapping[str, str] | None = None, id_field: str = "id"
     ) -> None:
-        """Set up a table (again: emptied).
-
-        Column types are number, string, date, boolean and any.
-        """
+        """Set up a table, emptied; types are number, string, date, boolean and any."""
         self.tables[key] = QobraTable(key, dict(columns or {}), id_field)
         self._storage.create(self.tables[key].store)
 
@@ -169,10 +167,12 @@ class Qobra:
         if due:
             self._unfinished = [load for load in self._unfinished if not load.applied]
 
-    def imports(self) -> list[dict[str, Any]]:
-        """Show all imports as GET would, the newest last."""
+    def imports(self, latest: int = 0) -> list[dict[str, Any]]:
+        """Show all (or the latest) imports as GET would, the newest last."""
         self.run_due()
-        return [self._shown(import_id, load) for import_id, load in self._by_id.items()]
+        return [
+            self._shown(import_id, load) for import_id, load in list(self._by_id.items())[-latest:]
+        ]
 
     def _load_for(self, key: str, debounce: float, *, replaces: bool) -> Load:
         """Find the pending load this request joins, or schedule a new one."""
@@ -239,7 +239,9 @@ class Qobra:
         bad = {error.index for error in errors}
         pairs = enumerate(zip(part.texts, part.rows, strict=True))
         good = [
-            (_key(row[id_field]), text, row) for index, (text, row) in pairs if index not in bad
+            (_key(row, text, id_field), text, row)
+            for index, (text, row) in pairs
+            if index not in bad
         ]
         if stored:
             self._upsert(part.table, good)
@@ -258,14 +260,11 @@ class Qobra:
         ]
         if errors:
             part.description = errors[0].description
-        elif settings.qobra_fail_imports:
-            part.description = "An unexpected error occurred"
+        elif not stored:
+            part.description = "The import of this table failed"
 
     def _upsert(self, table: QobraTable, good: list[tuple[str, bytes, dict[str, Any]]]) -> None:
-        """Write rows by id.
-
-        A row that lacks columns of the stored one is laid over it, key by key.
-        """
+        """Write rows by id; one that lacks columns of the stored row is laid over it."""
         last = {key: text for key, text, _ in good}
         if self.settings.qobra_missing_field == "untouched":
             shapes = {frozenset(row) for _, _, row in good}
@@ -379,8 +378,10 @@ def _object_id() -> str:
     return secrets.token_hex(12)
 
 
-def _key(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+def _key(row: Mapping[str, Any], text: bytes, id_field: str) -> str:
+    """Return the id as text; a number's own text, for it may be bigger than was read."""
+    value = row[id_field]
+    return value if isinstance(value, str) else bytes(cells(text)[id_field]).decode()
 
 
 def _boolean(text: str) -> bool:

@@ -1,7 +1,4 @@
-"""What a vendor model answers, free of any HTTP library: a `Reply`.
-
-Or a `Refused` raised with one.
-"""
+"""What a vendor model answers, free of any HTTP library: a `Reply`, or a `Refused` with one."""
 
 from __future__ import annotations
 

@@ -23,11 +23,8 @@ class Route:
     subject: str = ""
 
 
-def route_of(method: str, raw_path: str) -> Route:
-    """Name the operation of a request.
-
-    Unknown paths get kind `unknown`, wrong verbs `wrong_verb`.
-    """
+def route_of(method: str, raw_path: str) -> Route:  # noqa: PLR0911 - one return per route
+    """Name the operation; unknown paths get kind `unknown`, wrong verbs `wrong_verb`."""
     match (method, *(unquote(segment) for segment in raw_path.strip("/").split("/"))):
         case ("POST", "v1", "tables", table, "records", "bulk"):
             return Route("qobra", "bulk", table)

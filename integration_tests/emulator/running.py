@@ -1,12 +1,10 @@
-"""Ways to run an emulator from Python: in a thread with direct access.
-
-Or as a process behind the admin API.
-"""
+"""An emulator run from Python: a thread with direct access, or a process with the admin API."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +13,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Self
 from urllib.parse import urlencode
+
+import msgspec
 
 from .server import Server
 from .world import Vendor, World
@@ -52,10 +52,7 @@ class Emulator(World):
 
 
 class EmulatorProcess:
-    """An emulator as a process of its own, for benchmarks.
-
-    Its methods mirror those of `Emulator`.
-    """
+    """An emulator as a process, for benchmarks; its methods mirror those of `Emulator`."""
 
     def __init__(self, *arguments: str, **switches: Any) -> None:
         given = [f"--switch={name}={json.dumps(value)}" for name, value in switches.items()]
@@ -72,7 +69,8 @@ class EmulatorProcess:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().split()[-1]
+        line = self._process.stdout.readline()
+        self.url, self._admin = re.findall(r"http://\S+", line)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,6 +96,23 @@ class EmulatorProcess:
     def rows(self, vendor: Vendor, table: str) -> list[dict[str, Any]]:
         """Return the rows with exact numbers."""
         return list(self._get("rows", vendor=vendor, table=table))
+
+    def raw_rows(self, vendor: Vendor, table: str) -> list[bytes]:
+        """Return the rows as the JSON texts that were received."""
+        address = self._address("rows", vendor=vendor, table=table)
+        with urllib.request.urlopen(address) as answer:  # noqa: S310
+            return [
+                bytes(raw) for raw in msgspec.json.decode(answer.read(), type=list[msgspec.Raw])
+            ]
+
+    def summary(self) -> dict[str, Any]:
+        """Return settings, tables with counts, and the numbers of requests and imports."""
+        return dict(self._get("summary"))
+
+    @property
+    def rate_violations(self) -> int:
+        """Count the requests that broke a Kore.ai rate window."""
+        return int(self.summary()["rate_violations"])
 
     def count(self, vendor: Vendor, table: str) -> int:
         """Count the rows."""
@@ -137,11 +152,14 @@ class EmulatorProcess:
         """Empty and forget everything."""
         self._post("reset", {})
 
+    def _address(self, name: str, **query: str) -> str:
+        return f"{self._admin}/_admin/{name}?{urlencode(query)}"
+
     def _get(self, name: str, **query: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}/_admin/{name}?{urlencode(query)}") as answer:  # noqa: S310
+        with urllib.request.urlopen(self._address(name, **query)) as answer:  # noqa: S310
             return json.load(answer, parse_float=Decimal)
 
     def _post(self, name: str, payload: Any) -> None:
-        request = urllib.request.Request(f"{self.url}/_admin/{name}", json.dumps(payload).encode())  # noqa: S310
+        request = urllib.request.Request(self._address(name), json.dumps(payload).encode())  # noqa: S310
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             answer.read()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -38,30 +38,32 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
         self.port = 0
+        self.admin_port = 0
 
     async def start(self) -> None:
-        """Listen; from then on `port` is known."""
+        """Listen; from then on the ports are known."""
         app = web.Application(client_max_size=1 << 40)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0)
         await self._runner.setup()
         await self._listen(self._wanted_port)
+        loop = asyncio.get_running_loop()
+        self._always = await loop.create_server(self._serving, "127.0.0.1", 0)
+        self.admin_port = self._always.sockets[0].getsockname()[1]
         self._spawn(self._tick())
 
     async def stop(self) -> None:
         """Close the port and all connections."""
         for task in list(self._tasks):
             task.cancel()
+        self._always.close()
         if self._listening:
             self._listening.close()
         self._cut_all()
         await self._runner.cleanup()
 
     async def down(self, seconds: float) -> None:
-        """Stop listening, cut all connections.
-
-        And listen again on the same port after some seconds.
-        """
+        """Cut all connections and do not listen for some seconds; then the same port again."""
         if self._listening:
             self._listening.close()
             self._listening = None
@@ -84,10 +86,19 @@ class Server:
         with self._world.lock:
             refuses = self._world.script.refuses_next_connection()
         if refuses:
+            self._note_refusal()
             return _Refusal()
+        return self._serving()
+
+    def _serving(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
         return server()
+
+    def _note_refusal(self) -> None:
+        now = self._world.clock.now()
+        entry = LoggedRequest(0, now, "none", "connection", "", "", "", {}, fault="refuse")
+        self._world.note(entry)
 
     async def _tick(self) -> None:
         """Keep background imports going while nobody asks."""
@@ -178,9 +189,9 @@ class Server:
         if cap and len(body) > cap:
             reply = _too_large(route)
         else:
-            entry.applied = True
             reply = answer(self._world, route, request.headers, request.query, body)
         entry.rows = reply.rows
+        entry.applied = reply.status < 400
         if fault:
             return await self._after(request, entry, fault, reply)
         entry.status = reply.status
@@ -296,11 +307,9 @@ def reset(transport: asyncio.Transport | None) -> None:
 
 async def _silence(request: web.Request, seconds: float | None) -> None:
     """Wait some seconds, or until the client has given up."""
-    ends: Callable[[], bool] = lambda: False  # noqa: E731
-    if seconds is not None:
-        deadline = time.monotonic() + seconds
-        ends = lambda: time.monotonic() >= deadline  # noqa: E731
-    while not ends() and request.transport is not None and not request.transport.is_closing():
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    # polled: aiohttp tells nobody that a client went away
+    while time.monotonic() < deadline and request.transport and not request.transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""The emulator's switches: one field per documented fact that can vary and per question the vendors' docs leave open.
+"""The emulator's switches: a field per documented variation and per question the docs leave open.
 
 Each field's comment is its documentation. [vendor] marks documented behaviour, [choice] what the
 emulator had to invent. A client that is correct must be correct under every combination. Nothing
@@ -101,7 +101,7 @@ class Settings:
     kore_unknown_column: Literal["reject", "ignore"] = "reject"
     # [choice] a `sys_limit` above the documented 100.
     kore_sys_limit: Literal["clamp", "reject"] = "clamp"
-    # [choice] order of the rows of a query.
+    # [choice] order of the rows of a query; random is the same from page to page.
     kore_row_order: Literal["insertion", "random", "reverse"] = "insertion"
     # [vendor: both are seen] form of Created_On and Updated_On.
     kore_timestamps: Literal["iso", "epoch"] = "iso"
@@ -127,10 +127,7 @@ class Settings:
     kore_rate_retry_after: bool = False
 
     def changed(self, **switches: Any) -> Settings:
-        """Return a copy with the switches changed.
-
-        ValueError names an unknown switch or a value it cannot have.
-        """
+        """Return a changed copy; ValueError names an unknown switch or a value it cannot have."""
         hints = get_type_hints(Settings)
         for name, value in switches.items():
             if name not in hints:

@@ -3,6 +3,7 @@
 Insertion order is the sequence number. Not thread-safe by itself: `World` holds the lock. A storage
 file is for looking at afterwards; it is emptied when an emulator starts on it.
 """
+# ruff: noqa: S608 - table names are quoted by _quoted, values are bound
 
 from __future__ import annotations
 
@@ -13,10 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StoredRow:
-    """One row: its place in the order of insertion, its key.
-
-    Its JSON text and its times (epoch seconds).
-    """
+    """One row: place in the order of insertion, key, JSON text, times in epoch seconds."""
 
     seq: int
     key: str
@@ -47,7 +45,8 @@ class Storage:
         self._db.execute(f"drop table if exists {_quoted(name)}")
         self._db.execute(
             f"create table {_quoted(name)}"
-            " (seq integer primary key autoincrement, key text unique, text blob, created real, updated real)"
+            " (seq integer primary key autoincrement, key text unique, text blob,"
+            " created real, updated real)"
         )
 
     def insert(self, name: str, keyed: Iterable[tuple[str, bytes]], now: float) -> None:

@@ -44,21 +44,20 @@ def _integer(digits: str) -> int:
 
 
 def quick(text: bytes) -> Any:
-    """Read JSON fast, for its types.
-
-    Falls back to the exact reader where a number is out of the fast one's range.
-    """
+    """Read JSON fast, for its types; exactly where a number is out of the fast range."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return exact(text)
+        value = exact(text)
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError("a lone surrogate is not text") from error
+    return value
 
 
 def rows_of(body: bytes, member: str) -> tuple[list[bytes], list[dict[str, Any]]]:
-    """Cut `{"<member>": [{...}, ...]}` into one text per row.
-
-    Beside the rows read for their types.
-    """
+    """Cut `{"<member>": [{...}, ...]}` into a text per row; also read the rows for types."""
     rows = quick(body)
     if not isinstance(rows, dict) or not isinstance(rows.get(member), list):
         raise MalformedError(f"an array {member!r} is expected")
@@ -85,10 +84,7 @@ def joined(row: Mapping[str, msgspec.Raw]) -> bytes:
 
 
 def _canonical(value: Any) -> Any:
-    """Make equal values equal texts: 1, 1.0 and 1e0 are one number.
-
-    Absent and null members are one.
-    """
+    """Make equal values equal texts: 1, 1.0 and 1e0 are one, absent and null members too."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float | Decimal):
@@ -112,9 +108,9 @@ def _canonical(value: Any) -> Any:
 
 
 def checksum(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Add up rows without regard to their order.
+    """Add up rows without regard to order, nulls and the vendor's system fields.
 
-    Their nulls and the vendor's system fields; 32 hex digits.
+    32 hex digits; equal multisets of rows have equal sums. Numbers count by exact value.
     """
     total = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Everything one emulator knows: both vendors, the clock, the fault script and the request log, behind one lock.
+"""Everything one emulator knows, behind one lock: both vendors, clock, fault script, request log.
 
 Both the HTTP side and a test's direct access come through here; nothing here knows about HTTP
 libraries or threads' homes. Secrets of a request never enter the log.
@@ -89,10 +89,7 @@ class World:
             self.qobra.run_due()
 
     def faults(self, script: list[dict[str, Any]]) -> None:
-        """Replace the fault script.
-
-        See `faults.Fault` for the members of an entry. Request numbers count from now.
-        """
+        """Replace the script; `faults.Fault` has an entry's members. Numbers count from now."""
         with self.lock:
             self.script.load(script)
 
@@ -128,10 +125,7 @@ class World:
         id_field: str = "id",
         definition: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make an empty table: `columns` maps names to types.
-
-        Kore.ai also takes a whole exported definition.
-        """
+        """Make an empty table; `columns` maps names to types, Kore.ai also takes a definition."""
         with self.lock:
             if vendor == "qobra":
                 self.qobra.create_table(name, columns, id_field)
@@ -149,10 +143,7 @@ class World:
         rights: Mapping[str, str] | None = None,
         other_rights: str = "rwd",
     ) -> None:
-        """Register a Kore.ai app.
-
-        Rights are letters of `rwd` per table, `other_rights` for all other tables.
-        """
+        """Register a Kore.ai app; rights are letters of `rwd`, per table and for all others."""
         with self.lock:
             self.kore.doorkeeper.add(
                 App(client_id, secret, algorithm, dict(rights or {}), other_rights)
@@ -200,10 +191,10 @@ class World:
         """Return `values.checksum` of the table's rows."""
         return checksum(self.rows(vendor, table))
 
-    def imports(self) -> list[dict[str, Any]]:
-        """Return all Qobra imports as GET shows them, the newest last."""
+    def imports(self, latest: int = 0) -> list[dict[str, Any]]:
+        """Return all (or the latest) Qobra imports as GET shows them, the newest last."""
         with self.lock:
-            return self.qobra.imports()
+            return self.qobra.imports(latest)
 
     @property
     def requests(self) -> list[LoggedRequest]:
