@@ -88,13 +88,15 @@ class Script:
         return None
 
     def refuses_next_connection(self) -> bool:
-        """Tell whether a new connection is to be closed at once; counts it."""
-        for fault in self.faults:
-            if fault.kind == "refuse" and not fault.match and fault.is_next:
-                fault.seen += 1
-                fault.taken += 1
-                return True
-        return False
+        """Tell whether a new connection is closed at once; that counts as a request of no name."""
+        unnamed = [fault for fault in self.faults if not fault.match]
+        refusing = next((f for f in unnamed if f.kind == "refuse" and f.is_next), None)
+        if refusing is None:
+            return False
+        for fault in unnamed:
+            fault.seen += 1
+        refusing.taken += 1
+        return True
 
     def closes_after_answer(self) -> bool:
         """Tell whether kept-alive connections must end, for the next request to be refused."""

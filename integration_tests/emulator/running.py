@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from decimal import Decimal
@@ -161,5 +162,8 @@ class EmulatorProcess:
 
     def _post(self, name: str, payload: Any) -> None:
         request = urllib.request.Request(self._address(name), json.dumps(payload).encode())  # noqa: S310
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            answer.read()
+        try:
+            with urllib.request.urlopen(request) as answer:  # noqa: S310
+                answer.read()
+        except urllib.error.HTTPError as error:
+            raise ValueError(error.read().decode()) from error

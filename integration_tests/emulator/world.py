@@ -48,7 +48,8 @@ class LoggedRequest:
 
 def public_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers without those that carry secrets."""
-    return {name: value for name, value in headers.items() if name.lower() not in _SECRET_HEADERS}
+    shown = {f"{name}": value for name, value in headers.items()}
+    return {name: value for name, value in shown.items() if name.lower() not in _SECRET_HEADERS}
 
 
 class World:
