@@ -1,7 +1,7 @@
 """Measure every contender in interleaved rounds, print the tables, write `RESULTS.md`.
 
     python -m benchmarks            five rounds, writes benchmarks/RESULTS.md
-    python -m benchmarks --quick    one round without the large inputs, only printed
+    python -m benchmarks --quick    one round of the main cases, only printed
 
 The inputs (about 2.5 GB) are written to a temporary folder and removed with it; `--folder` keeps
 them for the next run. A case that fails is reported, nothing is written and the exit status is 1.
@@ -51,7 +51,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="one round, no large inputs")
+    parser.add_argument("--quick", action="store_true", help="one round of the main cases")
     parser.add_argument("--rounds", type=int, help="default: 5, or 1 with --quick")
     parser.add_argument("--only", default="", help="regular expression on a case's repr")
     parser.add_argument("--folder", type=Path, help="keep the inputs here")
