@@ -38,7 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
         help="exported Kore.ai definition",
     )
     given = parser.parse_args(arguments)
-    world = World(given.storage, **dict(parse_switch(text) for text in given.switch))
+    try:
+        world = World(given.storage, **dict(parse_switch(text) for text in given.switch))
+    except ValueError as error:
+        parser.error(str(error))
     for text in given.table:
         vendor, name, *id_field = text.split(":")
         world.create_table(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Kind = Literal[
-    "refuse",  # the accepted socket is closed at once (RST), before a request can be read
+    "refuse",  # RST as soon as a connection is accepted; with `match`, once the request is read
     "down",  # the port is not listening for `seconds`
     "cut_before",  # RST after the request was read, nothing applied
     "cut_after",  # RST without an answer, applied

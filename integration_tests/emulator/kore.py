@@ -166,8 +166,12 @@ class Kore:
         matching = self._select(table, payload)
         if self.settings.kore_delete_max:
             matching = matching[: self.settings.kore_delete_max]
-        self._indexes.remove(matching, table.store)
-        self._storage.delete(table.store, [row.key for row in matching])
+        if len(matching) == self._storage.count(table.store):
+            self._storage.clear(table.store)
+            self._indexes.forget(table.store)
+        else:
+            self._indexes.remove(matching, table.store)
+            self._storage.delete(table.store, [row.key for row in matching])
         return as_json(200, {"nDeleted": len(matching)})
 
     def query(self, table: KoreTable, query: Mapping[str, str], body: bytes) -> Reply:

@@ -11,16 +11,19 @@ that is built when a column is first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from .clock import iso
 from .storage import Storage, StoredRow
-from .values import exact
+from .values import SYSTEM_FIELDS, picked
 
 _OPERANDS = ("=", "!=", "<", ">")
+
+
+Index = dict[tuple[Any, ...], set[str]]  # units of the columns -> keys of the rows
 
 
 class BadQueryError(ValueError):
@@ -84,7 +87,7 @@ class Indexes:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._maps: dict[tuple[str, tuple[str, ...]], dict[tuple[Any, ...], set[str]]] = {}
+        self._maps: dict[tuple[str, tuple[str, ...]], Index] = {}
 
     def forget(self, store: str) -> None:
         """Drop the indexes of a table that is made anew or emptied."""
@@ -96,35 +99,33 @@ class Indexes:
         if (store, columns) not in self._maps:
             self._maps[store, columns] = {}
             for row in self._storage.page(store, -1):
-                self._note(self._maps[store, columns], columns, row.key, exact(row.text))
+                _note(self._maps[store, columns], columns, row.key, row.text)
         return self._maps[store, columns].get(tuple(map(unit, values)), set())
 
     def add(self, store: str, keyed: Iterable[tuple[str, bytes]]) -> None:
         """Note new rows."""
-        maps = [(columns, index) for (name, columns), index in self._maps.items() if name == store]
+        maps = self._of(store)
         for key, text in keyed if maps else ():
-            row = exact(text)
             for columns, index in maps:
-                self._note(index, columns, key, row)
+                _note(index, columns, key, text)
 
     def remove(self, rows: Sequence[StoredRow], store: str) -> None:
         """Note that rows are gone."""
-        maps = [(columns, index) for (name, columns), index in self._maps.items() if name == store]
-        for stored in rows if maps else ():
-            row = exact(stored.text)
+        maps = self._of(store)
+        for row in rows if maps else ():
             for columns, index in maps:
-                index.get(tuple(unit(row.get(column)) for column in columns), set()).discard(
-                    stored.key
-                )
+                index.get(_units(row.text, columns), set()).discard(row.key)
 
-    def _note(
-        self,
-        index: dict[tuple[Any, ...], set[str]],
-        columns: tuple[str, ...],
-        key: str,
-        row: Mapping[str, Any],
-    ) -> None:
-        index.setdefault(tuple(unit(row.get(column)) for column in columns), set()).add(key)
+    def _of(self, store: str) -> list[tuple[tuple[str, ...], Index]]:
+        return [(columns, index) for (name, columns), index in self._maps.items() if name == store]
+
+
+def _units(text: bytes, columns: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(map(unit, picked(text, columns)))
+
+
+def _note(index: Index, columns: tuple[str, ...], key: str, text: bytes) -> None:
+    index.setdefault(_units(text, columns), set()).add(key)
 
 
 def select(storage: Storage, indexes: Indexes, store: str, query: Query) -> list[StoredRow]:
@@ -136,24 +137,27 @@ def select(storage: Storage, indexes: Indexes, store: str, query: Query) -> list
         for expression in used:
             if expression.field == "sys_Id":
                 keys.add(str(expression.value))
-            elif expression.field.startswith(("Created_", "Updated_")):
+            elif expression.field in SYSTEM_FIELDS:
                 return [row for row in storage.page(store, -1) if _matches(query, row)]
             else:
                 keys |= indexes.keys(store, (expression.field,), (expression.value,))
-        return [row for row in storage.get(store, list(keys)) if _matches(query, row)]
+        rows = storage.get(store, list(keys))
+        # what the index found for an `or` of equalities is the answer
+        return rows if query.is_or else [row for row in rows if _matches(query, row)]
     rows = storage.page(store, -1)
     return [row for row in rows if _matches(query, row)] if query.expressions else rows
 
 
 def _matches(query: Query, row: StoredRow) -> bool:
     """Tell whether one row passes the filter."""
-    own: dict[str, Any] | None = None
     passed = []
+    own: dict[str, Any] = {}
     for expression in query.expressions:
         found = _system_value(row, expression)
         if found is _ABSENT:
-            own = own if own is not None else exact(row.text)
-            found = own.get(expression.field)
+            if expression.field not in own:
+                (own[expression.field],) = picked(row.text, [expression.field])
+            found = own[expression.field]
         passed.append(_holds(found, expression.operand, expression.value))
     return any(passed) if query.is_or and passed else all(passed)
 
@@ -175,9 +179,7 @@ def _holds(found: Any, operand: str, value: Any) -> bool:
     """Compare as the operand says."""
     if operand in ("=", "!="):
         return bool(unit(found) == unit(value)) == (operand == "=")
-    both_texts = isinstance(found, str) and isinstance(value, str)
-    numbers = (int, float, Decimal)
-    both_numbers = isinstance(found, numbers) and isinstance(value, numbers)
-    if not both_texts and not both_numbers:
+    left, right = unit(found), unit(value)
+    if type(left) is not type(right) or not isinstance(left, str | Decimal):
         return False
-    return bool(unit(found) < unit(value)) if operand == "<" else bool(unit(found) > unit(value))
+    return bool(left < right if operand == "<" else left > right)

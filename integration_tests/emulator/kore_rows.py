@@ -58,6 +58,8 @@ def table_of(definition: Mapping[str, Any]) -> KoreTable:
     for entry in definition.get("schemaDef", ()):
         length = str(entry.get("maxLength") or "")
         default = entry.get("default")
+        if entry.get("type", "string") not in _FINE:
+            raise ValueError(f"Kore.ai has no column type {entry['type']!r}")
         columns[entry["name"]] = Column(
             entry["name"],
             entry.get("type", "string"),

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from .clock import Clock, iso
-from .qobra_rows import RowError, row_errors
+from .qobra_rows import RowError, check_types, row_errors
 from .reply import Refused, Reply, as_json
 from .settings import Settings
 from .storage import Storage
@@ -95,6 +95,7 @@ class Qobra:
         self, key: str, columns: Mapping[str, str] | None = None, id_field: str = "id"
     ) -> None:
         """Set up a table, emptied; types are number, string, date, boolean and any."""
+        check_types(columns or {})
         self.tables[key] = QobraTable(key, dict(columns or {}), id_field)
         self._storage.create(self.tables[key].store)
 

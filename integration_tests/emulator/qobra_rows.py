@@ -31,6 +31,12 @@ class RowError:
     details: str
 
 
+def check_types(columns: Mapping[str, str]) -> None:
+    """Refuse a table whose columns have types that do not exist."""
+    if unknown := set(columns.values()) - _FINE.keys():
+        raise ValueError(f"Qobra has no column types {sorted(unknown)}")
+
+
 def row_errors(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], id_field: str
 ) -> list[RowError]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -31,16 +31,20 @@ def _constant(name: str) -> Any:
     raise MalformedError(f"{name} is not JSON")
 
 
-def exact(text: str | bytes) -> Any:
+def _integer(digits: str) -> int:
+    # int() refuses more than 4,300 digits, and Decimal is exact
+    return int(Decimal(digits)) if len(digits) > 4_000 else int(digits)
+
+
+_exact = json.JSONDecoder(parse_float=Decimal, parse_int=_integer, parse_constant=_constant)
+
+
+def exact(text: bytes) -> Any:
     """Read JSON with integers of any size as int and every other number as Decimal."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_int=_integer, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
+        return _exact.decode(text.decode())
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise MalformedError(str(error)) from error
-
-
-def _integer(digits: str) -> int:
-    return int(Decimal(digits)) if len(digits) > 4_000 else int(digits)
 
 
 def quick(text: bytes) -> Any:
@@ -76,6 +80,12 @@ def member_text(body: bytes, member: str) -> bytes:
 def cells(text: bytes | str) -> dict[str, msgspec.Raw]:
     """Split a row into columns whose values stay texts."""
     return _raw_object.decode(text)
+
+
+def picked(text: bytes, columns: Sequence[str]) -> list[Any]:
+    """Read some columns exactly, without reading the rest; an absent one is None."""
+    row = cells(text)
+    return [exact(bytes(row[column])) if column in row else None for column in columns]
 
 
 def joined(row: Mapping[str, msgspec.Raw]) -> bytes:
