@@ -112,8 +112,8 @@ def assert_holds(server: BulkServer, table: str, rows: Sequence[TableRow]) -> No
 
 
 def test_rows_inserted_in_bulk_are_read_back(server: BulkServer, table: str) -> None:
-    """A thousand rows of one request are the rows the server gives back."""
-    rows = some_rows(1000)
+    """A full request's rows, a thousand or the server's limit, are what the server gives back."""
+    rows = some_rows(min(1000, server.facts.max_rows or 1000))
     assert_answer(server, server.insert(table, rows), "good")
     assert_holds(server, table, rows)
 
@@ -121,8 +121,9 @@ def test_rows_inserted_in_bulk_are_read_back(server: BulkServer, table: str) -> 
 def test_a_table_of_several_pages_is_read_back_whole(server: BulkServer, table: str) -> None:
     """Reading back follows the server's pages."""
     rows = some_rows(2500)
-    for first in range(0, 2500, 500):
-        assert_answer(server, server.insert(table, rows[first : first + 500]), "good")
+    size = min(500, server.facts.max_rows or 500)
+    for first in range(0, 2500, size):
+        assert_answer(server, server.insert(table, rows[first : first + size]), "good")
     assert_holds(server, table, rows)
 
 
@@ -149,10 +150,11 @@ def test_an_unknown_table_is_answered_as_measured(server: BulkServer) -> None:
 
 def test_limits_are_those_of_the_facts(server: BulkServer, table: str) -> None:
     """A request at the row limit passes, one over the row or byte limit is refused whole."""
-    max_rows, max_bytes = server.facts.max_rows or 0, server.facts.max_bytes or 0
+    max_rows, max_bytes = server.facts.max_rows or 0, server.facts.max_bytes
     assert_answer(server, server.insert(table, some_rows(max_rows + 1)), "over_rows")
-    wide = some_rows(100, text="x" * (max_bytes // 100))
-    assert_answer(server, server.insert(table, wide), "over_bytes")
+    if max_bytes is not None:
+        wide = some_rows(100, text="x" * (max_bytes // 100))
+        assert_answer(server, server.insert(table, wide), "over_bytes")
     assert_holds(server, table, [])
     assert_answer(server, server.insert(table, some_rows(max_rows)), "good")
 
@@ -161,8 +163,10 @@ def test_an_upsert_changes_and_adds(server: BulkServer, table: str) -> None:
     """Upserting twice ends in one row per key, with the later values."""
     assert_answer(server, server.insert(table, some_rows(5)), "good")
     changed = some_rows(5, start=3, text="changed")
-    for _ in range(2):
-        assert_answer(server, server.upsert(table, changed), "good_upsert")
+    assert_answer(server, server.upsert(table, changed), "good_upsert")
+    has_own = "upsert_without_new_rows" in server.facts.answers
+    again = "upsert_without_new_rows" if has_own else "good_upsert"
+    assert_answer(server, server.upsert(table, changed), again)
     assert_holds(server, table, some_rows(3) + changed)
 
 
@@ -175,13 +179,13 @@ def test_emptying_leaves_no_row(server: BulkServer, table: str) -> None:
 
 def test_a_killed_server_comes_back_with_its_rows(server: BulkServer, table: str) -> None:
     """Killed and restarted, a server has the same address, credentials and rows."""
-    assert_answer(server, server.insert(table, some_rows(100)), "good")
+    assert_answer(server, server.insert(table, some_rows(30)), "good")
     server.kill()
     with pytest.raises(requests.ConnectionError):
-        server.insert(table, some_rows(1, start=100))
+        server.insert(table, some_rows(1, start=30))
     server.restart()
-    assert_answer(server, server.insert(table, some_rows(1, start=100)), "good")
-    assert_holds(server, table, some_rows(101))
+    assert_answer(server, server.insert(table, some_rows(1, start=30)), "good")
+    assert_holds(server, table, some_rows(31))
 
 
 @pytest.fixture(scope="session")

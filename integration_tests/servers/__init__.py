@@ -12,9 +12,10 @@ from integration_tests.servers.nginx import Nginx
 from integration_tests.servers.pocketbase import PocketBase
 from integration_tests.servers.pouchdb import PouchDB
 from integration_tests.servers.rqlite import Rqlite
+from integration_tests.servers.supabase_lite import SupabaseLite
 
 FAST: tuple[type[BulkServer], ...] = (Datasette, PocketBase)
-SLOW: tuple[type[BulkServer], ...] = (PouchDB, Rqlite, ClickHouse, Eve)
+SLOW: tuple[type[BulkServer], ...] = (PouchDB, Rqlite, ClickHouse, Eve, SupabaseLite)
 
 __all__ = [
     "FAST",
@@ -29,4 +30,5 @@ __all__ = [
     "PocketBase",
     "PouchDB",
     "Rqlite",
+    "SupabaseLite",
 ]

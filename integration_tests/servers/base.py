@@ -69,10 +69,10 @@ class Answer:
 class Facts:
     """A server's bulk API as measured; test_servers.py repeats the measurements.
 
-    `answers` has the cases good, bad_row (one in a batch), wrong_credentials, no_credentials,
-    over_rows, over_bytes and unknown_table, as far as the server knows them. `bad_row` are the
-    members that make a good row one the server refuses. `stored_beside_bad_row` tells whether the
-    good rows of a batch with a bad one are stored.
+    `answers` has, as far as the server knows them, the cases good, good_upsert,
+    upsert_without_new_rows, bad_row (one in a batch), wrong_credentials, no_credentials, over_rows,
+    over_bytes and unknown_table. `bad_row` are the members that make a good row one the server
+    refuses. `stored_beside_bad_row` tells whether the good rows beside it are stored.
     """
 
     insert: Call

@@ -1,0 +1,148 @@
+"""Supabase Lite (the PostgREST API): a bare array, `apikey` header, upsert by a Prefer header.
+
+Measured on 0.10.0 (alpha) with its SQLite driver, which takes 100 values per request and answers a
+broken constraint with 500, where PostgreSQL's driver would say 409 or 400.
+"""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import requests
+
+from integration_tests.servers.base import (
+    Answer,
+    Call,
+    Column,
+    Facts,
+    LocalServer,
+    TableRow,
+    UnavailableError,
+    cache_folder,
+    free_port,
+    npm_install,
+    temporary_folder,
+)
+
+TYPES = {"text": "text", "number": "double precision", "boolean": "boolean"}
+PREFER = {"Prefer": "resolution=merge-duplicates"}
+
+FACTS = Facts(
+    insert=Call("POST", "/rest/v1/{table}", "$rows"),
+    upsert=Call(
+        "POST", "/rest/v1/{table}?on_conflict={key}", "$rows", f"Prefer: {PREFER['Prefer']}"
+    ),
+    empty=(Call("DELETE", "/rest/v1/{table}?{key}=not.is.null"),),
+    check=Call("GET", "/rest/v1/"),
+    count=Call("HEAD", "/rest/v1/{table}?limit=0", headers="Prefer: count=exact; Content-Range"),
+    authentication="apikey: sb_secret_...",
+    answers={
+        "good": Answer(201),
+        "good_upsert": Answer(201),
+        "upsert_without_new_rows": Answer(200),
+        "bad_row": Answer(500, "NOT NULL constraint failed"),
+        "wrong_credentials": Answer(401, "Invalid API key"),
+        "no_credentials": Answer(401, "No API key found in request"),
+        "over_rows": Answer(500, "exceeds max bound parameters (102 > 100)"),
+        "unknown_table": Answer(404, "PGRST205"),
+    },
+    bad_row={"name": None},
+    max_rows=33,
+    notes=(
+        "max_rows is for three columns: at most 100 values (rows x columns) per request",
+        "success is an empty 201; a refused batch stores nothing",
+        "an unknown column is a 400 PGRST204, rows with different keys a 400 PGRST102",
+        "a text in a number column is stored (SQLite)",
+        "a repeated insert clashes with its own keys (500 UNIQUE constraint failed)",
+    ),
+)
+
+
+class SupabaseLite(LocalServer):
+    """A Supabase Lite project on SQLite, run by the Node it needs."""
+
+    name = "supabase-lite"
+    facts = FACTS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lite: tuple[str, ...] = ()
+        self.keys: dict[str, str] = {}
+
+    def install(self, folder: Path | None = None) -> None:
+        """Install with npm, Node 24 included; the second call is fast."""
+        try:
+            packages = ("@supabase/lite@0.10.0", "node@24")
+            home = npm_install((folder or cache_folder()) / self.name, *packages)
+            program = str(home / "@supabase/lite/dist/cli/index.js")
+            self.lite = (str(home / "node/bin/node"), program, "--no-telemetry")
+        except UnavailableError as error:
+            self.unavailable = str(error)
+
+    def start(self) -> None:
+        """Create a project and start it on a free port."""
+        folder, port = temporary_folder(self.name), free_port()
+        subprocess.run((*self.lite, "init"), cwd=folder, capture_output=True, check=True)
+        config = folder / "supabase/config.toml"
+        text = config.read_text().replace("port = 54321", f"port = {port}")
+        config.write_text(text.replace("dev-secret-change-me", secrets.token_hex(32)))
+        lines = (line.partition("=") for line in (folder / ".env").read_text().splitlines())
+        keys = {name: value.strip('"') for name, _, value in lines}
+        self.base_url = f"http://127.0.0.1:{port}"
+        self.credentials = {"token": keys["SUPABASE_SECRET_KEY"]}
+        self.headers = {"apikey": keys["SUPABASE_SECRET_KEY"]}
+        command = (*self.lite, "start", "--host", "127.0.0.1", "--no-admin")
+        self.launch(command, folder, "/rest/v1/")
+
+    def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
+        """Create a table by a migration; the server learns its tables when it starts."""
+        if self.daemon is None:
+            raise RuntimeError("create_table() before start()")
+        parts = [
+            f"{column.name} {TYPES[column.kind]}"
+            + (" primary key" if column.name == key else "")
+            + (" not null" if column.required or column.name == key else "")
+            for column in columns
+        ]
+        statement = f"create table {name} ({', '.join(parts)})"
+        self.kill()
+        migrations = self.daemon.folder / "supabase/migrations"
+        migrations.mkdir(exist_ok=True)
+        (migrations / f"{20260101000000 + len(self.keys)}_{name}.sql").write_text(statement)
+        up = (*self.lite, "migration", "up")
+        subprocess.run(up, cwd=self.daemon.folder, capture_output=True, check=True)
+        self.restart()
+        self.keys[name] = key
+
+    def insert(
+        self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        """Send one bulk insert."""
+        return self.call("POST", f"/rest/v1/{table}", list(rows), headers)
+
+    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
+        """Send one bulk upsert."""
+        path = f"/rest/v1/{table}?on_conflict={self.keys[table]}"
+        return self.call("POST", path, list(rows), self.headers | PREFER)
+
+    def empty(self, table: str) -> None:
+        """Delete every row; the API wants a filter, so one that all rows pass."""
+        self.must("DELETE", f"/rest/v1/{table}?{self.keys[table]}=not.is.null")
+
+    def rows(self, table: str) -> list[TableRow]:
+        """Read every row, page by page."""
+        found: list[TableRow] = []
+        while True:
+            query = f"order={self.keys[table]}&limit=500&offset={len(found)}"
+            page = json.loads(self.must("GET", f"/rest/v1/{table}?{query}").content)
+            found += page
+            if len(page) < 500:
+                return found
+
+    def count(self, table: str) -> int:
+        """Read the exact count from the Content-Range header."""
+        headers = self.headers | {"Prefer": "count=exact"}
+        answer = self.call("HEAD", f"/rest/v1/{table}?limit=0", headers=headers)
+        return int(answer.headers["Content-Range"].rpartition("/")[2])
