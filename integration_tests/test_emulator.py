@@ -205,6 +205,7 @@ def test_qobra_row_errors_have_the_documented_texts(emulator: Emulator) -> None:
     }
     assert (second["line_number"], second["row"]) == (3, {"name": "x"})
     assert ids(emulator) == ["1", "4"]
+    assert emulator.imports()[0]["data_tables_details"][0]["error"] == error
 
 
 def test_qobra_drops_unknown_keys_in_silence(emulator: Emulator) -> None:
@@ -467,7 +468,7 @@ def test_kore_query_pages(emulator: Emulator) -> None:
         pytest.param(where("amount", "=", "20"), [], id="another type"),
         pytest.param(where("amount", "<", 20), ["1"], id="less"),
         pytest.param(where("amount", ">", 20), ["3"], id="greater"),
-        pytest.param(where("amount", ">", True), [], id="no order between types"),
+        pytest.param(where("amount", ">", value=True), [], id="no order between types"),
         pytest.param(where("_id", "=", "no such"), [], id="equal system field"),
         pytest.param(where("amount", "!=", 20), ["1", "3", "4"], id="unequal, also absent"),
         pytest.param(

@@ -20,7 +20,7 @@ _WHOLE: dict[str, Callable[[World], object]] = {
     "settings": lambda world: asdict(world.settings),
     "summary": World.summary,
     "requests": lambda world: [asdict(request) for request in world.requests],
-    "imports": World.imports,
+    "imports": lambda world: world.qobra.imports(),
     "tables": lambda world: world.summary()["tables"],
 }
 

@@ -2,8 +2,10 @@
 
 A fault names requests by number (1-based, counted over all vendor requests, or only over those that
 `match` its regular expression on `METHOD /path?query`), and how many of them. Faults are looked at
-in order; the first that applies is taken. This module only decides; `server.py` carries the fault
-out.
+in order; the first that applies is taken. This module only decides; `server.py` and `broken.py`
+carry the fault out. An example: the third bulk POST is applied and not answered, the fifth and the
+sixth get a 429: `[{"kind": "cut_after", "match": "POST .*/bulk", "at": 3},
+{"kind": "status", "status": 429, "retry_after": 2, "match": "POST .*/bulk", "at": 5, "count": 2}]`
 """
 
 from __future__ import annotations

@@ -107,8 +107,6 @@ class Kore:
             refused.reply.headers["Retry-After"] = str(max(1, round(window)))
         raise refused
 
-    # requests
-
     def post_bulk(self, table: KoreTable, body: bytes) -> Reply:
         """Insert many rows."""
         try:
@@ -202,8 +200,6 @@ class Kore:
             head |= {"hasMore": offset + len(page) < total, "total": total}  # type: ignore[dict-item]
         shown = b",".join(self._shown(row) for row in page)
         return Reply(200, orjson.dumps(head)[:-1] + b',"queryResult":[' + shown + b"]}")
-
-    # rows
 
     def _insert(
         self, table: KoreTable, texts: list[bytes], rows: list[dict[str, Any]]

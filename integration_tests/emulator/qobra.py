@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from .clock import Clock, iso
+from .clock import Clock
+from .qobra_imports import Load, Part, QobraTable, shown
 from .qobra_rows import RowError, check_types, row_errors
 from .reply import Refused, Reply, as_json
 from .settings import Settings
@@ -25,58 +25,6 @@ from .storage import Storage
 from .values import MalformedError, cells, joined, rows_of
 
 _SLOW = 4  # how many times longer the overtaken imports take with qobra_order=reversed
-
-
-@dataclass
-class QobraTable:
-    """A table as it was set up in the app; without columns it takes every key."""
-
-    key: str
-    columns: dict[str, str]
-    id_field: str = "id"
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def store(self) -> str:
-        """Return the name of its storage table."""
-        return f"qobra:{self.key}"
-
-
-@dataclass
-class Part:
-    """What one request brought to an import."""
-
-    import_id: str
-    table: QobraTable
-    texts: list[bytes]
-    rows: list[dict[str, Any]]
-    count: int | None = None
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    description: str | None = None
-
-
-@dataclass
-class Load:
-    """One import as the background worker sees it; it may be known under several import ids."""
-
-    created: float
-    launch: float
-    duration: float
-    replaces: bool
-    debounced: bool
-    parts: list[Part] = field(default_factory=list)
-    applied: bool = False
-
-    @property
-    def finish(self) -> float:
-        """Return when it ends."""
-        return self.launch + self.duration
-
-    def status(self, now: float) -> str:
-        """Return the documented status word."""
-        if self.applied:
-            return "finished"
-        return "started" if now >= self.launch else "scheduled"
 
 
 class Qobra:
@@ -98,8 +46,6 @@ class Qobra:
         check_types(columns or {})
         self.tables[key] = QobraTable(key, dict(columns or {}), id_field)
         self._storage.create(self.tables[key].store)
-
-    # requests
 
     def authorize(self, api_key: str | None) -> None:
         """Refuse a missing or wrong key."""
@@ -137,7 +83,10 @@ class Qobra:
         load = self._by_id.get(import_id)
         if load is None or self._clock.now() < load.created + self.settings.qobra_hidden_s:
             raise Refused(as_json(404, {"message": "Import not found"}))
-        return Reply(200, orjson.dumps({"data_import": self._shown(import_id, load)}))
+        return Reply(
+            200,
+            orjson.dumps({"data_import": shown(import_id, load, self.settings, self._clock.now())}),
+        )
 
     def data_structures(self) -> Reply:
         """List the reports (not the tables) of the account."""
@@ -152,8 +101,6 @@ class Qobra:
             "records": "/v2/reporting/record-report-1/records",
         }
         return as_json(200, {"data": [{**report, "links": links}]})
-
-    # the background worker
 
     def run_due(self) -> None:
         """Finish every load whose time has come, in the order of their ends."""
@@ -172,7 +119,8 @@ class Qobra:
         """Show all (or the latest) imports as GET would, the newest last."""
         self.run_due()
         return [
-            self._shown(import_id, load) for import_id, load in list(self._by_id.items())[-latest:]
+            shown(import_id, load, self.settings, self._clock.now())
+            for import_id, load in list(self._by_id.items())[-latest:]
         ]
 
     def _load_for(self, key: str, debounce: float, *, replaces: bool) -> Load:
@@ -279,8 +227,6 @@ class Qobra:
                 last = {key: joined(row) for key, row in merged.items()}
         self._storage.insert(table.store, last.items(), self._clock.now())
 
-    # what is shown
-
     def project(self, key: str, text: bytes) -> bytes:
         """Drop the keys the table does not have, as the vendor does silently."""
         columns = self.tables[key].columns
@@ -293,86 +239,6 @@ class Qobra:
             if name in columns or name == self.tables[key].id_field
         }
         return text if len(known) == len(row) else joined(known)
-
-    def _shown(self, import_id: str, load: Load) -> dict[str, Any]:
-        """Build the documented import object."""
-        now, settings = self._clock.now(), self.settings
-        status = load.status(now)
-        own = [part for part in load.parts if part.import_id == import_id]
-        parts = load.parts if settings.qobra_part_count == "whole" else own
-        groups: list[list[Part]] = []
-        for part in parts:
-            same = [group for group in groups if group[0].table.key == part.table.key]
-            if same and settings.qobra_entries == "per_table":
-                same[0].append(part)
-            else:
-                groups.append([part])
-        entries = [_entry(group, status) for group in groups]
-        if settings.qobra_foreign_entry != "none":
-            entries.insert(0, _foreign(status, failed=settings.qobra_foreign_entry == "failed"))
-        shown: dict[str, Any] = {
-            "id": import_id,
-            "created_at": iso(load.created),
-            "launched_at": None if status == "scheduled" else iso(load.launch),
-            "finished_at": iso(load.finish) if status == "finished" else None,
-            "status": status,
-            "progress": _progress(status),
-            "data_tables_details": entries,
-        }
-        if settings.qobra_error_flag != "absent":
-            shown[settings.qobra_error_flag] = any(entry["error"] for entry in entries)
-        return shown
-
-
-def _entry(group: list[Part], status: str) -> dict[str, Any]:
-    """Show the parts of one table as one entry."""
-    described = [part.description for part in group if part.description]
-    counts = [part.count for part in group if part.count is not None]
-    error = None
-    if described:
-        details = [detail for part in group for detail in part.errors]
-        error = {
-            "title": "ParsingError" if details else "InternalError",
-            "description": described[0],
-            "parsing_error_details": details,
-        }
-    number = sum(counts) if len(counts) == len(group) and status == "finished" else None
-    return _detail("api", group[0].table.key, status, number, error)
-
-
-def _foreign(status: str, *, failed: bool) -> dict[str, Any]:
-    """Show the entry of somebody else's integration."""
-    error = {
-        "title": "ParsingError",
-        "description": "Can't parse 'AAAAA' as float for user attribute amount",
-        "parsing_error_details": [
-            {
-                "line_number": 1,
-                "row": {"id": "f1"},
-                "details": "ValueError: could not convert string to float: 'AAAAA'",
-            }
-        ],
-    }
-    done = status == "finished"
-    number = None if failed or not done else 7
-    return _detail(
-        "integration", "another_table", status, number, error if failed and done else None
-    )
-
-
-def _detail(kind: str, key: str, status: str, number: int | None, error: object) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "status": status,
-        "data_table_key": key,
-        "progress": _progress(status),
-        "number_of_records": number,
-        "error": error,
-    }
-
-
-def _progress(status: str) -> int:
-    return {"scheduled": 0, "started": 50, "finished": 100}[status]
 
 
 def _object_id() -> str:

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -19,6 +20,8 @@ import msgspec
 
 from .server import Server
 from .world import Vendor, World
+
+_ROOT = Path(__file__).parents[2]  # from where the emulator's module is found
 
 
 class Emulator(World):
@@ -68,7 +71,9 @@ class EmulatorProcess:
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            self._command, cwd=_ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         self.url, self._admin = re.findall(r"http://\S+", line)

@@ -7,18 +7,14 @@ it, one request at a time. Binds to 127.0.0.1 only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-import socket
-import struct
 import time
-from email.utils import formatdate
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from .admin import admin_answer
+from .broken import Refusal, half, miscounted, reset, scripted, silence, trickle
 from .faults import Fault
 from .page import page_html
 from .reply import Reply, as_json
@@ -26,7 +22,6 @@ from .routes import Route, answer, route_of
 from .world import LoggedRequest, World, public_headers
 
 _TICK_S = 0.02
-_COUNTS = ("objects_imported", "number_of_records", "nDeleted", "nModified", "total")
 
 
 class Server:
@@ -87,7 +82,7 @@ class Server:
             refuses = self._world.script.refuses_next_connection()
         if refuses:
             self._note_refusal()
-            return _Refusal()
+            return Refusal()
         return self._serving()
 
     def _serving(self) -> asyncio.BaseProtocol:
@@ -116,8 +111,6 @@ class Server:
         server = self._runner.server
         for connection in list(server.connections) if server else ():
             reset(connection.transport)
-
-    # requests
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request: the page, the admin API, or a vendor."""
@@ -204,14 +197,14 @@ class Server:
         if fault.kind == "cut_before":
             return self._cut(request)
         if fault.kind == "stall_before":
-            await _silence(request, fault.seconds)
+            await silence(request, fault.seconds)
             return self._cut(request) if fault.seconds is None else None
         if fault.kind == "redirect":
             entry.status = fault.status if fault.status in (301, 302, 303, 307, 308) else 307
             return web.Response(status=entry.status, headers={"Location": fault.location})
         if fault.kind == "status" and not fault.applied:
             entry.status = fault.status
-            return _scripted(fault)
+            return scripted(fault)
         return None
 
     async def _after(
@@ -221,22 +214,22 @@ class Server:
         if fault.kind == "cut_after":
             return self._cut(request)
         if fault.kind == "stall_after":
-            await _silence(request, fault.seconds)
+            await silence(request, fault.seconds)
             if fault.seconds is None:
                 return self._cut(request)
         if fault.kind == "half_body":
-            return await self._half(request, reply)
+            return await half(request, reply)
         entry.status = reply.status
         if fault.kind == "trickle":
-            return await self._trickle(request, reply, fault.seconds or 1.0)
+            return await trickle(request, reply, fault.seconds or 1.0)
         if fault.kind == "status":
             entry.status = fault.status
-            return _scripted(fault)
+            return scripted(fault)
         if fault.kind == "invalid_json":
             reply = Reply(200, b'{"records":[{"id":')
         if fault.kind == "wrong_count":
             reply = Reply(
-                reply.status, orjson.dumps(_miscounted(orjson.loads(reply.body), fault.offset))
+                reply.status, orjson.dumps(miscounted(orjson.loads(reply.body), fault.offset))
             )
         return self._response(reply)
 
@@ -263,95 +256,8 @@ class Server:
         reset(request.transport)
         return web.Response(status=500)  # never leaves: the connection is gone
 
-    async def _half(self, request: web.Request, reply: Reply) -> web.StreamResponse:
-        response = web.StreamResponse(status=reply.status)
-        response.content_type, response.content_length = "application/json", len(reply.body)
-        await response.prepare(request)
-        await response.write(reply.body[: len(reply.body) // 2])
-        if request.transport:
-            request.transport.close()
-        return response
-
-    async def _trickle(
-        self, request: web.Request, reply: Reply, seconds: float
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(status=reply.status)
-        response.content_type, response.content_length = "application/json", len(reply.body)
-        await response.prepare(request)
-        step = -(-len(reply.body) // 10)
-        with contextlib.suppress(ConnectionError):
-            for start in range(0, len(reply.body), step):
-                await asyncio.sleep(seconds / 10)
-                await response.write(reply.body[start : start + step])
-        return response
-
-
-class _Refusal(asyncio.Protocol):
-    """A connection that is reset as soon as it is accepted."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Reset it."""
-        assert isinstance(transport, asyncio.Transport)
-        reset(transport)
-
-
-def reset(transport: asyncio.Transport | None) -> None:
-    """End a connection with RST instead of FIN."""
-    if transport is None or transport.is_closing():
-        return
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-async def _silence(request: web.Request, seconds: float | None) -> None:
-    """Wait some seconds, or until the client has given up."""
-    deadline = math.inf if seconds is None else time.monotonic() + seconds
-    # polled: aiohttp tells nobody that a client went away
-    while time.monotonic() < deadline and request.transport and not request.transport.is_closing():  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
-
-
-def _scripted(fault: Fault) -> web.Response:
-    """Build the answer a `status` fault asks for."""
-    headers = dict(fault.headers)
-    if isinstance(fault.retry_after, str):  # "date:SECONDS" is an HTTP date that many seconds ahead
-        ahead = float(fault.retry_after.removeprefix("date:"))
-        headers["Retry-After"] = formatdate(time.time() + ahead, usegmt=True)  # noqa: TID251
-    elif fault.retry_after is not None:
-        headers["Retry-After"] = str(fault.retry_after)
-    if isinstance(fault.body, str):
-        return web.Response(
-            status=fault.status, text=fault.body, headers=headers, content_type="text/html"
-        )
-    body = fault.body if fault.body is not None else {"message": f"scripted {fault.status}"}
-    return web.Response(
-        status=fault.status,
-        body=orjson.dumps(body),
-        headers=headers,
-        content_type="application/json",
-    )
-
 
 def _too_large(route: Route) -> Reply:
     if route.vendor == "kore":
         return as_json(413, {"errors": [{"msg": "Payload too large", "code": 413}]})
     return as_json(413, {"message": "Payload too large"})
-
-
-def _miscounted(payload: Any, offset: int) -> Any:
-    """Falsify each count of an answer."""
-    if isinstance(payload, list):
-        return [_miscounted(member, offset) for member in payload]
-    if not isinstance(payload, dict):
-        return payload
-    changed: dict[str, Any] = {}
-    for key, value in payload.items():
-        if key in _COUNTS and isinstance(value, int):
-            changed[key] = value + offset
-        elif key == "records" and isinstance(value, list):
-            changed[key] = value[:offset] if offset < 0 else value + value[-1:] * offset
-        else:
-            changed[key] = _miscounted(value, offset)
-    return changed
