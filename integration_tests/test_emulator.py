@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -906,6 +907,50 @@ def test_page_shows_and_escapes(emulator: Emulator) -> None:
         assert text in page
     assert "<script>x" not in page
     assert len(emulator.requests) == 2
+
+
+def test_real_time_and_a_storage_file(tmp_path: Path) -> None:
+    """Without a manual clock imports finish by themselves; a storage file starts empty."""
+    for _ in range(2):
+        with Emulator(str(tmp_path / "rows.db"), qobra_import_s=0.01, latency_s=0.05) as emulator:
+            emulator.create_table("qobra", "deals")
+            assert emulator.count("qobra", "deals") == 0
+            one = pushed(emulator, rows(1))
+            deadline = time.monotonic() + 5
+            while fetch(emulator, one)["status"] != "finished":
+                assert time.monotonic() < deadline
+            assert ids(emulator) == ["1"]
+            assert min(request.duration_ms for request in emulator.requests) >= 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        pytest.param("date", ["2026-01-31", None], ["31.01.2026", 5], id="date"),
+        pytest.param("boolean", [True, "false", None], ["maybe", 1], id="boolean"),
+        pytest.param("number", [1, "1e3", True, None], ["1,5", [1]], id="number"),
+        pytest.param("string", ["x", 1, None], [["x"], {"a": 1}], id="string"),
+        pytest.param("any", [[1], {"a": 1}, "x", None], [], id="any"),
+    ],
+)
+def test_qobra_column_types(emulator: Emulator, kind: str, good: list[Any], bad: list[Any]) -> None:
+    """Each column type takes its values and names the lines of the others."""
+    emulator.create_table("qobra", "deals", {"id": "string", "x": kind})
+    sent = [{"id": str(number), "x": value} for number, value in enumerate(good + bad)]
+    shown = entry(emulator, pushed(emulator, sent))
+    details = shown["error"]["parsing_error_details"] if shown["error"] else []
+    assert [e["line_number"] for e in details] == [len(good) + n + 1 for n in range(len(bad))]
+    assert emulator.count("qobra", "deals") == len(good)
+
+
+def test_unknown_paths_and_types(emulator: Emulator) -> None:
+    """Other paths are 404s of their vendor, and a table cannot have a type that does not exist."""
+    for path in ("v1/elsewhere", "v2/reporting", "elsewhere"):
+        assert requests.get(f"{emulator.url}/{path}", headers=KEY, timeout=5).status_code == 404
+    assert requests.get(f"{emulator.url}/api/1.1/public/users", timeout=5).status_code == 404
+    for vendor in ("qobra", "kore"):
+        with pytest.raises(ValueError, match="no column type"):
+            emulator.create_table(vendor, "wrong", {"id": "jsonb"})
 
 
 def test_wrong_switches_are_refused(emulator: Emulator) -> None:
