@@ -135,6 +135,14 @@ def test_a_bad_row_is_answered_as_measured(server: BulkServer, table: str) -> No
     assert_holds(server, table, rows[:5] + rows[6:] if server.facts.stored_beside_bad_row else [])
 
 
+def test_a_repeated_insert_is_answered_as_measured(server: BulkServer, table: str) -> None:
+    """The same rows once more clash with themselves, or double where nothing is unique."""
+    rows = some_rows(10)
+    assert_answer(server, server.insert(table, rows), "good")
+    assert_answer(server, server.insert(table, rows), "repeated_insert")
+    assert server.count(table) == (20 if server.facts.repeat_doubles else 10)
+
+
 def test_credentials_are_checked_as_measured(server: BulkServer, table: str) -> None:
     """A wrong and an absent credential get the answers of the Facts, and nothing is stored."""
     wrong = {key: value[:-4] + "Zz9z" for key, value in server.headers.items()}

@@ -70,9 +70,10 @@ class Facts:
     """A server's bulk API as measured; test_servers.py repeats the measurements.
 
     `answers` has, as far as the server knows them, the cases good, good_upsert,
-    upsert_without_new_rows, bad_row (one in a batch), wrong_credentials, no_credentials, over_rows,
-    over_bytes and unknown_table. `bad_row` are the members that make a good row one the server
-    refuses. `stored_beside_bad_row` tells whether the good rows beside it are stored.
+    upsert_without_new_rows, repeated_insert, bad_row (one in a batch), wrong_credentials,
+    no_credentials, over_rows, over_bytes and unknown_table. `bad_row` are the members that make a
+    good row one the server refuses. `stored_beside_bad_row` tells whether the good rows beside it
+    are stored, `repeat_doubles` whether a repeated insert stores its rows twice.
     """
 
     insert: Call
@@ -84,6 +85,7 @@ class Facts:
     empty: tuple[Call, ...] = ()
     authentication: str = ""
     stored_beside_bad_row: bool = False
+    repeat_doubles: bool = False
     survives_kill: bool = True
     max_rows: int | None = None
     max_bytes: int | None = None

@@ -35,19 +35,21 @@ FACTS = Facts(
     authentication="X-ClickHouse-User and X-ClickHouse-Key",
     answers={
         "good": Answer(200),
+        "repeated_insert": Answer(200),
         "bad_row": Answer(500, "Code: 27, e.displayText() = DB::Exception: Cannot parse"),
         "wrong_credentials": Answer(401, "Code: 19"),
         "no_credentials": Answer(401, "Code: 192"),
         "unknown_table": Answer(404, "Code: 60"),
     },
     bad_row={"amount": "not a number"},
+    repeat_doubles=True,
     notes=(
         "success is an empty 200: no count, no results",
         "500 for good: Code 27 a bad value, 117 an unknown column, 164 a read-only user",
         "400 Code 26: null in a column that is not Nullable",
         "the text names a row, counted from 1: (at row 2); nothing of the call is stored",
         "the text repeats the rest of the body: it holds row values",
-        "an empty body is a 200; a repeated insert stores the rows twice",
+        "an empty body is a 200",
     ),
 )
 

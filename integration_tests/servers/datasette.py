@@ -42,6 +42,7 @@ FACTS = Facts(
     answers={
         "good": Answer(201, '{"ok": true}'),
         "good_upsert": Answer(200, '{"ok": true}'),
+        "repeated_insert": Answer(400, "UNIQUE constraint failed"),
         "bad_row": Answer(400, "constraint failed"),
         "wrong_credentials": Answer(401, "Invalid token signature"),
         "no_credentials": Answer(403, "Permission denied"),
@@ -56,7 +57,6 @@ FACTS = Facts(
         "every error is JSON: ok false, error, errors (list of texts), status",
         "a refused batch stores nothing, and a constraint's text names no row",
         "an unknown column refuses the batch and names its row: 'Row 1 has invalid columns: x'",
-        "repeating an insert clashes with its own keys (400 UNIQUE constraint failed)",
         "an upsert whose rows have different keys sets the absent ones to null",
         "?_extra=count stops at 10001 (count_truncated true); SQL counts exactly",
         "/-/actor.json answers 200 with actor null without a token: match its body, not its status",

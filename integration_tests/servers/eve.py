@@ -35,6 +35,7 @@ FACTS = Facts(
     authentication="Authorization: Bearer <token>",
     answers={
         "good": Answer(201, '{"_status": "OK", "_items": [{'),
+        "repeated_insert": Answer(201, '{"_status": "OK"'),
         "bad_row": Answer(422, '"_issues": {"amount": "must be of number type"}'),
         "wrong_credentials": Answer(401, "Please provide proper credentials"),
         "no_credentials": Answer(401, "Please provide proper credentials"),
@@ -42,6 +43,7 @@ FACTS = Facts(
     },
     bad_row={"amount": "not a number"},
     survives_kill=False,
+    repeat_doubles=True,
     notes=(
         "a refused batch stores nothing: _items has _status OK or ERR and _issues for every row",
         "an array of one row is answered by its bare item, good or bad, without _items",

@@ -43,6 +43,7 @@ FACTS = Facts(
     answers={
         "good": Answer(200, '[{"status":200}'),
         "good_upsert": Answer(200, '[{"status":200}'),
+        "repeated_insert": Answer(400, "validation_pk_invalid"),
         "bad_row": Answer(400, '"validation_required"'),
         "wrong_credentials": Answer(400, '"status":403'),
         "no_credentials": Answer(400, '"status":403'),
@@ -62,7 +63,7 @@ FACTS = Facts(
         "an unknown column is dropped, a text in a number column is stored as 0, both with 200",
         "null reads back as empty text, 0 or false",
         "a space or a slash in an id is refused; the default pattern of an id is ^[a-z0-9]+$",
-        "repeating an insert clashes with its own ids (400 validation_not_unique)",
+        "an id that is there is validation_pk_invalid; validation_not_unique was seen as well",
         "rate limits do not apply to a superuser's token",
     ),
 )

@@ -35,6 +35,7 @@ FACTS = Facts(
     authentication="Authorization: Basic <user:password>",
     answers={
         "good": Answer(201, '[{"ok":true,"id":"r'),
+        "repeated_insert": Answer(201, "Document update conflict"),
         "bad_row": Answer(201, '"error":"conflict","reason":"Document update conflict"'),
         "wrong_credentials": Answer(401, "Name or password is incorrect."),
         "no_credentials": Answer(201, '"error":"unauthorized"'),

@@ -44,6 +44,7 @@ FACTS = Facts(
     answers={
         "good": Answer(200, '{"results":[{"last_insert_id":'),
         "good_upsert": Answer(200, '{"results":[{"last_insert_id":'),
+        "repeated_insert": Answer(200, "UNIQUE constraint failed"),
         "bad_row": Answer(200, '{"error":"NOT NULL constraint failed'),
         "wrong_credentials": Answer(401),
         "no_credentials": Answer(401),

@@ -42,6 +42,7 @@ FACTS = Facts(
         "good": Answer(201),
         "good_upsert": Answer(201),
         "upsert_without_new_rows": Answer(200),
+        "repeated_insert": Answer(500, "UNIQUE constraint failed"),
         "bad_row": Answer(500, "NOT NULL constraint failed"),
         "wrong_credentials": Answer(401, "Invalid API key"),
         "no_credentials": Answer(401, "No API key found in request"),
@@ -55,7 +56,6 @@ FACTS = Facts(
         "success is an empty 201; a refused batch stores nothing",
         "an unknown column is a 400 PGRST204, rows with different keys a 400 PGRST102",
         "a text in a number column is stored (SQLite)",
-        "a repeated insert clashes with its own keys (500 UNIQUE constraint failed)",
     ),
 )
 
