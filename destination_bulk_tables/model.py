@@ -1,0 +1,230 @@
+"""The values that travel through a sync: streams, tables, rows on their way, and what became of them.
+
+Rows travel encoded. A `RowBlock` holds many of them as one piece of JSON text joined by commas, because nothing on the
+way from stdin to a request body may cost an object per row; `split` and `rows` take it apart only where a limit, a
+refusal or a repeated key demands it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+import msgspec
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+JsonObject = dict[str, JsonValue]
+
+Key = tuple[bytes, ...]  # the JSON tokens of a row's primary key
+Cut = Literal["rows", "bytes", "age", "end", "memory"]
+Mode = Literal["append", "dedup"]
+
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class StreamKey(NamedTuple):
+    """A stream's identity for look-up: an absent, null or empty namespace is None."""
+
+    namespace: str | None
+    name: str
+
+    @classmethod
+    def of(cls, namespace: str | None, name: str) -> StreamKey:
+        """Fold the three spellings of "no namespace" into one."""
+        return cls(namespace or None, name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The remote table of one stream, and how it is written."""
+
+    name: str
+    stream: StreamKey
+    mode: Mode
+    replace: bool = False
+    columns: tuple[str, ...] = ()
+    key_columns: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A key to delete: a CDC record whose row is gone at the source."""
+
+    index: int
+    key: Key
+    cursor: bytes | None = None
+
+
+@dataclass(slots=True)
+class RowBlock:
+    """Encoded rows of one table: `body` is `row,row,...`; `indexes` are their positions in the batch or load.
+
+    `keys` and `cursors` run parallel to the rows where the stream is keyed. Tombstones have a position and no row.
+    """
+
+    body: bytes
+    count: int
+    indexes: Sequence[int]
+    keys: list[Key] | None = None
+    cursors: list[bytes] | None = None
+    tombstones: tuple[Tombstone, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count + len(self.tombstones)
+
+    def rows(self) -> list[bytes]:
+        """Take the body apart; costs an object per row."""
+        return [bytes(raw) for raw in _ROWS.decode(b"[%b]" % self.body)]
+
+    def select(self, positions: Sequence[int]) -> RowBlock:
+        """Keep the rows at these positions of the block, and all tombstones."""
+        rows = self.rows()
+        return RowBlock(
+            body=b",".join([rows[i] for i in positions]),
+            count=len(positions),
+            indexes=[self.indexes[i] for i in positions],
+            keys=self.keys and [self.keys[i] for i in positions],
+            cursors=self.cursors and [self.cursors[i] for i in positions],
+            tombstones=self.tombstones,
+        )
+
+    def split(self, sizes: Sequence[int]) -> list[RowBlock]:
+        """Cut into consecutive blocks of these row counts; the tombstones stay with the first."""
+        rows = self.rows()
+        ends = list(accumulate(sizes))
+        blocks: list[RowBlock] = []
+        for size, end in zip(sizes, ends, strict=True):
+            part = slice(end - size, end)
+            blocks.append(
+                RowBlock(
+                    body=b",".join(rows[part]),
+                    count=size,
+                    indexes=self.indexes[part],
+                    keys=self.keys and self.keys[part],
+                    cursors=self.cursors and self.cursors[part],
+                    tombstones=() if blocks else self.tombstones,
+                )
+            )
+        return blocks
+
+    def halves(self) -> list[RowBlock]:
+        """Two blocks of (nearly) equal row counts; a block of one row cannot be halved."""
+        middle = self.count // 2
+        return self.split([middle, self.count - middle])
+
+
+@dataclass(eq=False, slots=True)
+class Epoch:
+    """The rows of one stream between two of its checkpoints."""
+
+    accepted: int = 0
+    delivered: int = 0
+    rejected: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each row is delivered or rejected."""
+        return self.accepted == self.delivered + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that can never be delivered as it is. `reason` may quote it: report only, never a log."""
+
+    stream: StreamKey
+    stage: Literal["shape", "vendor"]
+    code: str
+    reason: str
+    row: bytes
+    index: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Rows that go out in one request; `epochs` counts them in order of position."""
+
+    id: int
+    table: Table
+    block: RowBlock
+    cut: Cut
+    epochs: Sequence[tuple[Epoch, int]] = ()
+    superseded: int = 0
+    hashes: frozenset[int] = frozenset()
+
+    def epoch_of(self, index: int) -> Epoch | None:
+        """The epoch of the row at this position; None where a load keeps count itself."""
+        for epoch, count in self.epochs:
+            index -= count
+            if index < 0:
+                return epoch
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Accepted, not yet delivered: the vendor works in the background and the id tells when it is done."""
+
+    id: str
+    rows: int
+    resent: int = 0
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of a batch. `doubt` holds rows to be looked at alone, with nothing else under way on the table."""
+
+    batch: Batch
+    delivered: int = 0
+    rejected: list[RejectedRow] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
+    requests: int = 0
+    retries: int = 0
+    elapsed_s: float = 0.0
+    started_at: float = 0.0
+    error: Exception | None = None
+
+
+# --- messages, as `stdio` reads them
+
+
+class RecordRun(NamedTuple):
+    """Consecutive records of one stream, their `data` still JSON text."""
+
+    stream: StreamKey
+    data: list[msgspec.Raw]
+
+
+class BadRecord(NamedTuple):
+    """A record that is a message but not strict JSON (NaN, a lone surrogate): a rejected row."""
+
+    stream: StreamKey
+    code: str
+    reason: str
+    row: bytes
+
+
+class StateMessage(NamedTuple):
+    """A checkpoint as it came; `scope` None means global."""
+
+    state: bytes
+    scope: StreamKey | None
+
+
+class StatusMessage(NamedTuple):
+    """A TRACE STREAM_STATUS; `is_qualified` is False where the sender left the namespace out."""
+
+    stream: StreamKey
+    status: str
+    is_qualified: bool
+
+
+Message = RecordRun | BadRecord | StateMessage | StatusMessage
+Messages = Iterator[Message]
+Counts = Mapping[str, int]

@@ -1,0 +1,393 @@
+"""What a provider is: one file that turns rows into HTTP requests and responses into facts. It does no I/O.
+
+A provider's verbs are *flows*: generators that yield an `HttpRequest` and receive the `HttpResponse` to it. The sender
+pays the rate limit, retries, waits and authenticates each attempt; a flow sees only accepted responses. What it cannot
+retry is thrown into the flow as one of three exceptions (`Refused`, `TooLarge`, `Ambiguous`), which the flow may handle
+and otherwise lets pass to the sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import JsonObject, Receipt, RowBlock, Table
+
+T = TypeVar("T")
+Flow = Generator["HttpRequest", "HttpResponse", T]
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request. `path` is below the provider's base URL and already encoded.
+
+    `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried blindly.
+    `not_after`: monotonic time after which it must not be sent any more.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeat: Literal["safe", "unsafe"] = "safe"
+    not_after: float | None = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A complete response; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    resent: bool = False  # an earlier attempt of this request may have been applied as well
+
+    def decode(self, kind: type[D]) -> D:
+        """The JSON body as `kind`; raises `Ambiguous`: an unreadable answer proves nothing."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = f"HTTP {self.status} with an answer that is not the documented JSON"
+            raise Ambiguous(message) from error
+
+    @property
+    def text(self) -> str:
+        """The start of the body. It may quote rows: mask it before it reaches a log."""
+        return self.body[:2000].decode("utf-8", "replace").strip()
+
+
+class Refused(Exception):
+    """The vendor refused content of the request; `reason` may quote rows.
+
+    `partial`: it took some of the rows and the answer does not tell which.
+    """
+
+    def __init__(self, code: str, reason: str, *, partial: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.reason = reason
+        self.partial = partial
+
+
+class TooLarge(Exception):
+    """The vendor refused the size of the request."""
+
+
+class Ambiguous(Exception):
+    """The request may or may not have been applied; `is_slow`: it may even still be under way."""
+
+    def __init__(self, reason: str, *, is_slow: bool = False) -> None:
+        super().__init__(reason)
+        self.is_slow = is_slow
+
+
+# --- dispositions: what one response means
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Hand the response to the flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again. `applied="maybe"` makes it ambiguous for an unsafe request; `pause` holds the whole table."""
+
+    after_s: float | None = None
+    applied: Literal["no", "maybe"] = "no"
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The credential was not accepted: try once more with a fresh one, then stop with (or throw) `error`."""
+
+    error: DestinationError | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the sync with this error."""
+
+    error: DestinationError
+
+
+@dataclass(frozen=True, slots=True)
+class Throw:
+    """Throw into the flow."""
+
+    error: Refused | TooLarge
+
+
+Disposition = Accept | Retry | Renew | Stop | Throw
+
+
+def classify_by_status(
+    response: HttpResponse, vendor: str, settings: Mapping[int, str]
+) -> Disposition:
+    """The usual meaning of a status; `settings` says per status which setting to check.
+
+    The texts of a response never enter a message here: they may quote rows.
+    """
+    status = response.status
+    if 200 <= status < 300:
+        return Accept()
+    if status == 413:
+        return Throw(TooLarge())
+    if status in {400, 422}:
+        return Throw(Refused(f"http_{status}", response.text))
+    if status in {408, 425, 429, 503}:
+        return Retry(pause=status == 429)
+    if status in {500, 502, 504}:
+        return Retry(applied="maybe")
+    if 300 <= status < 400:
+        message = f"{vendor} redirects ({status}). Set the address it redirects to; redirects are not followed."
+        return Stop(ConfigError(message))
+    hint = settings.get(status)
+    if hint is not None:
+        error = ConfigError(f"{vendor} answered {status}. {hint}")
+        return Renew(error) if status == 401 else Stop(error)
+    return Stop(
+        InternalError(f"{vendor} answered {status}, which its documentation does not mention.")
+    )
+
+
+# --- what a provider declares
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Defaults and bounds. `windows`: (requests, seconds) per table, all of them at once."""
+
+    max_rows: int
+    max_bytes: int
+    hard_max_bytes: int | None = None
+    windows: tuple[tuple[int, float], ...] = ()
+    read_timeout_s: float = 120.0
+    max_parallel: int | None = None
+    advised_rows: int | None = None  # what the vendor recommends at most; more is a warning
+    advised_row_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """How values are encoded for this vendor; `rows.py` compiles them into the stream's codec."""
+
+    nulls: Literal["send", "omit"] = "send"
+    timestamps: Literal["as_is", "date", "iso", "epoch_ms"] = "as_is"
+    booleans: Literal["json", "string", "number"] = "json"
+    decimals: Literal["number", "string"] = "number"
+    required_column: str | None = None  # a row without a value there is rejected
+    keyed: bool = False  # every write is an upsert by `required_column`
+    deletes: bool = False  # rows can be deleted by key
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the engine must know about a vendor's writes."""
+
+    reads_back: bool = False  # `stored_rows` can tell what an ambiguous write did
+    on_unknown: Literal["retry", "fail"] = "retry"  # when nothing can tell
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a write may rely on. `stored`: rows the table held by the last count plus those accepted since.
+
+    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is unknown.
+    `repeated`: these rows may have been written before.
+    """
+
+    alone: bool = True
+    stored: int | None = None
+    others: int = 0
+    repeated: bool = False
+    replace: ReplacePlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The size of a staged load, before it is sent."""
+
+    rows: int
+    n_bytes: int
+    requests: int
+
+
+@dataclass(slots=True)
+class ReplacePlan:
+    """How one load replaces a table's content; made by `replace_begin`, spent by `replace_end`."""
+
+    window_s: float | None = None  # all requests within this time of the first, or not at all
+    not_after: float | None = None  # monotonic; set by the engine when the first request goes out
+    first_alone: bool = False
+    single: bool = False
+    stored: int | None = None
+    old_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """A row the vendor rejected while it took others; `position` is that in the block."""
+
+    position: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one write did: `delivered` + `faults` + a receipt's rows account for the whole block."""
+
+    delivered: int = 0
+    faults: tuple[RowFault, ...] = ()
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Accepted rows of one table whose background work is not proven yet. `age_s`: since the last acceptance."""
+
+    table: Table
+    receipts: tuple[Receipt, ...]
+    rows: int
+    age_s: float
+    pushed_s: float = 0.0
+    replace: ReplacePlan | None = None
+
+    @property
+    def resent(self) -> int:
+        """Rows that may have been accepted twice."""
+        return sum(receipt.resent for receipt in self.receipts)
+
+
+@dataclass(frozen=True, slots=True)
+class VendorFault:
+    """A row a finished background job names as bad; `key` is the text of its id."""
+
+    key: str
+    code: str
+    reason: str
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A finished background job: everything was stored but for `faults`."""
+
+    faults: tuple[VendorFault, ...] = ()
+
+
+class Provider(Protocol):
+    """One vendor. Instances are shared by sender threads and keep no state that a sync depends on."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    spec: ClassVar[JsonObject]
+    base_url: str
+    limits: Limits
+    rules: RowRules
+    traits: Traits
+
+    def headers(self, now: float) -> Mapping[str, str]:
+        """Authentication for one attempt at Unix time `now`."""
+
+    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
+        """What this response to this request means."""
+
+    def check(self, tables: Sequence[str]) -> Flow[None]:
+        """Try the credential without writing; raise what is wrong."""
+
+    def validate(self, table: Table) -> None:
+        """Raise `ConfigError` when the vendor cannot take this table's mode and columns."""
+
+    def warnings(self, table: Table) -> list[str]:
+        """What an operator should know about this table before the first row."""
+
+    def body_size(self, table: Table) -> int:
+        """Bytes of a request body beyond its rows and the commas between them."""
+
+    def prepare(self, table: Table) -> Flow[int | None]:
+        """Before the first append: the rows the table holds, None where that cannot be known."""
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        """Write the block in one step."""
+
+    def examine(self, table: Table) -> Flow[bool | None]:
+        """After a refusal: True when the table itself is fine, None when that cannot be known; raises when not."""
+
+    def repeats_safely(self, table: Table) -> bool:
+        """Whether a whole write may be repeated without doubling rows."""
+
+    def refusals_store_nothing(self, table: Table) -> bool:
+        """Whether a refused request is known to have stored none of its rows."""
+
+    def learn_atomic(self, table: Table) -> None:
+        """A refused block stored nothing although its first rows were good."""
+
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+        """Read back which positions of the block are in the table; None when it cannot be told."""
+
+    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+        """Ask whether background work is done; None: not yet."""
+
+    def verify_timeout_s(self, unverified: Unverified) -> float:
+        """How long after the last acceptance the background work may take."""
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
+        """Before a staged load is sent."""
+
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
+        """After each row of a staged load is delivered."""
+
+
+class Base:
+    """Answers of a vendor that needs nothing special; providers override what differs."""
+
+    def warnings(self, table: Table) -> list[str]:
+        return []
+
+    def prepare(self, table: Table) -> Flow[int | None]:
+        yield from ()
+        return None
+
+    def examine(self, table: Table) -> Flow[bool | None]:
+        yield from ()
+        return True
+
+    def repeats_safely(self, table: Table) -> bool:
+        return True
+
+    def refusals_store_nothing(self, table: Table) -> bool:
+        return True
+
+    def learn_atomic(self, table: Table) -> None:
+        pass
+
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+        yield from ()
+        return None
+
+    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+        yield from ()
+        return Verdict()
+
+    def verify_timeout_s(self, unverified: Unverified) -> float:
+        return 0.0
+
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002 - part of the interface
+        yield from ()
+
+
+def segment(text: str) -> str:
+    """Encode text as one segment of a URL path."""
+    return quote(text, safe="")
