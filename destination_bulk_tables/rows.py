@@ -1,0 +1,480 @@
+"""Compiles a stream's schema into a codec: runs of record data in, blocks of encoded rows and rejected rows out.
+
+The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens (`msgspec.Raw`), so integers and
+decimals of any size reach the vendor with all their digits. Work per row is done in Python only where a column needs it:
+a timestamp or boolean to convert, a key to read, a nested value to turn into text. A run whose records hold exactly the
+declared scalar columns is passed through as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import JsonObject, JsonValue, Key, StreamKey
+    from destination_bulk_tables.provider import RowRules
+
+Convert = Callable[[Raw], Raw]
+_NULL = b"null"
+_DELETED_AT = "_ab_cdc_deleted_at"
+_PASS_THROUGH_TRIES = 3
+_encode = msgspec.json.Encoder().encode
+# a quote inside a JSON string is always escaped, so these match members of the row only
+_NULL_LATER = re.compile(rb',"[^"\\]*":null(?=[,}])')
+_NULL_FIRST = re.compile(rb'\{"[^"\\]*":null(?:,|(?=\}))')
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A source field and its column at the vendor, with what the schema says of its values."""
+
+    field: str
+    name: str
+    is_timestamp: bool = False
+    may_be_boolean: bool = False
+    may_be_decimal: bool = False
+    is_text: bool = False
+
+
+def columns_of(
+    schema: JsonObject, mapping: Sequence[tuple[str, str]] | None, where: str
+) -> list[Column]:
+    """The columns of a stream in the order they are sent. Raises `ConfigError` for a mapping that cannot hold."""
+    properties = schema.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
+    seen: set[str] = set()
+    columns = []
+    for field, name in pairs:
+        if properties and field not in properties:
+            known = ", ".join(sorted(properties)[:20])
+            message = f"{where}: the stream has no field {field!r}. Correct tables[].columns; its fields are: {known}."
+            raise ConfigError(message)
+        if name in seen:
+            message = f"{where}: two fields go to the column {name!r}. Give each its own in tables[].columns."
+            raise ConfigError(message)
+        seen.add(name)
+        columns.append(_column(field, name, properties.get(field)))
+    return columns
+
+
+def _column(field: str, name: str, schema: JsonValue) -> Column:
+    types, is_timestamp = _types(schema)
+    return Column(
+        field,
+        name,
+        is_timestamp=is_timestamp,
+        may_be_boolean=not types or "boolean" in types,
+        may_be_decimal=not types or bool(types & {"number", "integer"}),
+        is_text=types <= {"string", "null"} and "string" in types and not is_timestamp,
+    )
+
+
+def _types(schema: JsonValue) -> tuple[set[str], bool]:
+    """All JSON types a property may take (empty: unknown), and whether it is a date-time."""
+    if not isinstance(schema, dict):
+        return set(), False
+    declared = schema.get("type")
+    names = declared if isinstance(declared, list) else [declared]
+    types = {name for name in names if isinstance(name, str)}
+    stamp = schema.get("format") == "date-time" or str(schema.get("airbyte_type", "")).startswith(
+        "timestamp_"
+    )
+    for union in ("oneOf", "anyOf"):
+        branches = schema.get(union)
+        for branch in branches if isinstance(branches, list) else []:
+            more, is_stamp = _types(branch)
+            types |= more
+            stamp = stamp or is_stamp
+    return types, stamp
+
+
+class RowCodec:
+    """One stream's codec; used by the engine thread only."""
+
+    def __init__(
+        self,
+        stream: StreamKey,
+        columns: Sequence[Column],
+        rules: RowRules,
+        *,
+        nested: Literal["json_string", "reject"],
+        key_fields: Sequence[str] = (),
+        cursor_field: str | None = None,
+        tombstones: Literal["delete", "reject"] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._columns = columns
+        self._rules = rules
+        self._nested = nested
+        self._converts = [
+            (f"f{i}", convert)
+            for i, column in enumerate(columns)
+            if (convert := _convert(column, rules))
+        ]
+        position = {column.field: f"f{i}" for i, column in enumerate(columns)}
+        hidden: dict[str, str] = {}  # fields that are read and not sent
+
+        def attribute(field: str) -> str:
+            return position.get(field) or hidden.setdefault(field, f"h{len(hidden)}")
+
+        self._keys = [attribute(field) for field in key_fields]
+        self._cursor = attribute(cursor_field) if cursor_field else None
+        # versions are compared by the cursor as it came, so its conversion waits until it was read
+        late = self._cursor if self._cursor not in self._keys else None
+        self._late = [(a, convert) for a, convert in self._converts if a == late]
+        self._converts = [(a, convert) for a, convert in self._converts if a != late]
+        self._deleted = attribute(_DELETED_AT) if tombstones else None
+        self._rejects_deleted = tombstones == "reject"
+        self._required = next(
+            (position[c.field] for c in columns if c.name == rules.required_column), None
+        )
+        self._hidden = list(hidden.values())
+
+        omit = rules.nulls == "omit"
+        kind: Any = Raw | UnsetType if omit else Raw
+        default: dict[str, Any] = {"default": UNSET if omit else Raw(_NULL)}
+        sent = [(f"f{i}", column) for i, column in enumerate(columns)]
+        sources = [column.field for column in columns] + list(hidden)
+        if _can_name(sources):
+            read = [(a, kind, msgspec.field(name=column.field, **default)) for a, column in sent]
+            read += [
+                (a, Raw, msgspec.field(name=field, default=Raw(_NULL)))
+                for field, a in hidden.items()
+            ]
+            row = msgspec.defstruct("Row", read, gc=False)
+            self._decode_row = msgspec.json.Decoder(row).decode
+            self._decode = msgspec.json.Decoder(_list_of(row)).decode
+        else:
+            read = [(a, kind, msgspec.field(**default)) for a, _ in sent]
+            read += [(a, Raw, msgspec.field(default=Raw(_NULL))) for a in hidden.values()]
+            self._use_dicts(sources, msgspec.defstruct("Row", read, gc=False))
+        self._out: Any = None
+        self._names = [column.name for column in columns]
+        self._astuple = attrgetter(*[a for a, _ in sent]) if len(sent) > 1 else None
+        if not _can_name(self._names):
+            self._out = self._named
+        elif sent and (hidden or self._names != sources):
+            out = [(a, kind, msgspec.field(name=column.name, **default)) for a, column in sent]
+            self._out = msgspec.defstruct("Out", out, gc=False)
+        self._pass_through: Any = None
+        if columns and not self._converts and not self._late and not self._out:
+            exact = [(a, Raw, msgspec.field(name=column.field)) for a, column in sent]
+            struct = msgspec.defstruct("Exact", exact, gc=False, forbid_unknown_fields=True)
+            self._pass_through = msgspec.json.Decoder(_list_of(struct)).decode
+        self._tries = _PASS_THROUGH_TRIES
+
+    def _use_dicts(self, sources: Sequence[str], row: Any) -> None:
+        """Read rows through dicts: slower, for field names that a struct cannot have."""
+        decode_dict = msgspec.json.Decoder(dict[str, Raw]).decode
+        decode_dicts = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+        attributes = row.__struct_fields__
+
+        def build(values: dict[str, Raw]) -> Any:
+            return row(
+                **{
+                    a: values[field]
+                    for a, field in zip(attributes, sources, strict=True)
+                    if field in values
+                }
+            )
+
+        self._decode_row = lambda data: build(decode_dict(data))
+        self._decode = lambda text: [build(values) for values in decode_dicts(text)]
+
+    def _named(self, *values: Raw | UnsetType) -> dict[str, Raw]:
+        pairs = zip(self._names, values, strict=True)
+        if self._rules.nulls == "send":
+            return {name: value for name, value in pairs if value is not UNSET}
+        return {
+            name: value for name, value in pairs if value is not UNSET and bytes(value) != _NULL
+        }
+
+    def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
+        """Encode the data of consecutive records; `indexes` of the block are positions in the run."""
+        text = b"[%b]" % b",".join(data)
+        nested = text.find(b"[", 1) >= 0 or text.count(b"{") != len(data)
+        if (
+            self._pass_through
+            and not nested
+            and (self._rules.nulls == "send" or b"null" not in text)
+        ):
+            try:
+                rows = self._pass_through(text)
+            except msgspec.ValidationError:
+                # undeclared or absent fields; a source that does this does it often, so stop trying
+                self._tries -= 1
+                if not self._tries:
+                    self._pass_through = None
+            else:
+                return self._block(rows, text[1:-1], range(len(rows)), [], data)
+        rejected: list[RejectedRow] = []
+        indexes: Sequence[int] = range(len(data))
+        try:
+            rows = self._decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            rows, indexes = self._decode_singly(data, rejected)
+        _apply(self._converts, rows)
+        if nested:
+            rows, indexes = self._flatten(rows, indexes, rejected, data)
+        return self._block(rows, None, indexes, rejected, data)
+
+    def _decode_singly(
+        self, data: Sequence[Raw], rejected: list[RejectedRow]
+    ) -> tuple[list[Any], list[int]]:
+        rows, indexes = [], []
+        for index, raw in enumerate(data):
+            try:
+                rows.append(self._decode_row(raw))
+                indexes.append(index)
+            except (msgspec.DecodeError, RecursionError):
+                reason = "the record's data is not a JSON object that can be read"
+                rejected.append(self._reject("bad_data", reason, bytes(raw), index))
+        return rows, indexes
+
+    def _flatten(
+        self,
+        rows: list[Any],
+        indexes: Sequence[int],
+        rejected: list[RejectedRow],
+        data: Sequence[Raw],
+    ) -> tuple[list[Any], Sequence[int]]:
+        """Turn nested values into compact JSON text, or reject their rows."""
+        names = [f"f{i}" for i in range(len(self._columns))]
+        kept, kept_indexes = [], []
+        for row, index in zip(rows, indexes, strict=True):
+            reason = None
+            for name in names:
+                value = getattr(row, name)
+                if value is UNSET:
+                    continue
+                token = bytes(value)
+                if token[0] not in b"[{":
+                    continue
+                if self._nested == "reject":
+                    column = self._columns[int(name[1:])].field
+                    reason = f"field {column!r} holds a nested value and nested_values is 'reject'"
+                    break
+                setattr(row, name, Raw(_encode(msgspec.json.format(token, indent=-1).decode())))
+            if reason is None:
+                kept.append(row)
+                kept_indexes.append(index)
+            else:
+                rejected.append(self._reject("nested_value", reason, bytes(data[index]), index))
+        return kept, kept_indexes
+
+    def _block(
+        self,
+        rows: list[Any],
+        body: bytes | None,
+        indexes: Sequence[int],
+        rejected: list[RejectedRow],
+        data: Sequence[Raw],
+    ) -> tuple[RowBlock, list[RejectedRow]]:
+        """Check keys, take tombstones out, and encode what is left (`body`: it is encoded already)."""
+        keys: list[Key] | None = None
+        tombstones: list[Tombstone] = []
+        required = self._keys or ([self._required] if self._required else [])
+        if required or self._rules.required_column:
+            keys = self._keys_of(rows, required) if required else [(_NULL,)] * len(rows)
+            deleted = (
+                [key[0] != _NULL for key in self._keys_of(rows, [self._deleted])]
+                if self._deleted
+                else None
+            )
+            if not _all_good(keys) or (deleted and any(deleted)):
+                cursors = self._cursors_of(rows)
+                rows_before, body = rows, None
+                rows, kept_keys, kept = [], [], []
+                for i, (row, key, index) in enumerate(zip(rows_before, keys, indexes, strict=True)):
+                    fault = _key_fault(key)
+                    if fault:
+                        rejected.append(self._reject("bad_key", fault, bytes(data[index]), index))
+                    elif deleted and deleted[i] and self._rejects_deleted:
+                        reason = "the record says its row was deleted, and this vendor has no way to delete a row"
+                        rejected.append(
+                            self._reject("cdc_delete", reason, bytes(data[index]), index)
+                        )
+                    elif deleted and deleted[i]:
+                        tombstones.append(Tombstone(index, key, cursors[i] if cursors else None))
+                    else:
+                        rows.append(row)
+                        kept_keys.append(key)
+                        kept.append(index)
+                keys, indexes = kept_keys, kept
+        cursors = self._cursors_of(rows)
+        _apply(self._late, rows)
+        if body is None:
+            body = self._encode_rows(rows)
+        return RowBlock(body, len(rows), indexes, keys, cursors, tuple(tombstones)), rejected
+
+    def _cursors_of(self, rows: list[Any]) -> list[bytes] | None:
+        return [key[0] for key in self._keys_of(rows, [self._cursor])] if self._cursor else None
+
+    def _keys_of(self, rows: list[Any], attributes: Sequence[str]) -> list[Key]:
+        columns = []
+        for attribute in attributes:
+            get = attrgetter(attribute)
+            if self._rules.nulls == "omit":
+                columns.append(
+                    [_NULL if (value := get(row)) is UNSET else bytes(value) for row in rows]
+                )
+            else:
+                columns.append([bytes(get(row)) for row in rows])
+        return list(zip(*columns, strict=True))
+
+    def _encode_rows(self, rows: list[Any]) -> bytes:
+        if self._out is not None:
+            out, astuple = self._out, self._astuple
+            rows = (
+                [out(*astuple(row)) for row in rows] if astuple else [out(row.f0) for row in rows]
+            )
+        elif not self._columns:
+            return b",".join([b"{}"] * len(rows))
+        body = _encode(rows)[1:-1]
+        if self._rules.nulls == "omit" and b":null" in body:
+            body = _NULL_FIRST.sub(b"{", _NULL_LATER.sub(b"", body))
+        return body
+
+    def _reject(self, code: str, reason: str, row: bytes, index: int) -> RejectedRow:
+        return RejectedRow(self._stream, "shape", code, reason, row, index)
+
+
+def _list_of(row: Any) -> Any:
+    return list[row]
+
+
+def _apply(converts: Sequence[tuple[str, Convert]], rows: list[Any]) -> None:
+    for attribute, convert in converts:
+        for row in rows:
+            value = getattr(row, attribute)
+            if value is not UNSET:
+                setattr(row, attribute, convert(value))
+
+
+def _can_name(names: Sequence[str]) -> bool:
+    """Whether msgspec takes all of these as names of struct fields on the wire."""
+    return not any(char in '\\"' or char < " " for name in names for char in name)
+
+
+def _all_good(keys: list[Key]) -> bool:
+    if not keys or len(keys[0]) != 1:
+        return not any(_key_fault(key) for key in keys)
+    firsts = {key[0][:2] for key in keys}
+    return not any(first in {b"nu", b'""'} or first[0] in b"[{" for first in firsts)
+
+
+def _key_fault(key: Key) -> str | None:
+    for token in key:
+        if token in {_NULL, b'""'}:
+            return "the key is null, empty or absent"
+        if token[0] in b"[{":
+            return "the key is a nested value"
+    return None
+
+
+# --- conversions of one value
+
+
+def _convert(column: Column, rules: RowRules) -> Convert | None:
+    if column.is_timestamp and rules.timestamps != "as_is":
+        return _TIMESTAMPS[rules.timestamps]
+    if column.may_be_boolean and rules.booleans != "json":
+        return _BOOLEANS[rules.booleans]
+    if column.may_be_decimal and rules.decimals == "string":
+        return _number_text
+    return None
+
+
+def _table(mapping: Mapping[bytes, bytes]) -> Convert:
+    raws = {key: Raw(value) for key, value in mapping.items()}
+    return lambda raw: raws.get(bytes(raw), raw)
+
+
+def _number_text(raw: Raw) -> Raw:
+    token = bytes(raw)
+    return Raw(b'"%b"' % token) if token[0] in b"-0123456789" else raw
+
+
+_BOOLEANS: dict[str, Convert] = {
+    "string": _table({b"true": b'"true"', b"false": b'"false"'}),
+    "number": _table({b"true": b"1", b"false": b"0"}),
+}
+_STAMP = re.compile(
+    rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s?(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
+)
+
+
+def moment(token: bytes) -> datetime | None:
+    """An ISO 8601 timestamp as UTC; one without an offset counts as UTC. None when it is something else."""
+    match = _STAMP.fullmatch(token)
+    if not match:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, offset_h, offset_m = match.groups()
+    try:
+        when = datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or b"0").ljust(6, b"0")[:6]),
+            tzinfo=UTC,
+        )
+        if sign:
+            offset = timedelta(hours=int(offset_h), minutes=int(offset_m or 0))
+            when = when.replace(tzinfo=timezone(offset if sign == b"+" else -offset)).astimezone(
+                UTC
+            )
+    except (ValueError, OverflowError):
+        return None
+    return when
+
+
+_UTC_TAIL = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)?"')
+
+
+def _to_date(raw: Raw) -> Raw:
+    token = bytes(raw)
+    if _UTC_TAIL.fullmatch(token):
+        return Raw(token[:11] + b'"')
+    when = moment(token)
+    return raw if when is None else Raw(b'"%04d-%02d-%02d"' % (when.year, when.month, when.day))
+
+
+def _to_iso(raw: Raw) -> Raw:
+    token = bytes(raw)
+    if _UTC_TAIL.fullmatch(token):
+        fraction = (
+            token[21:].partition(b"Z")[0].partition(b"+")[0].rstrip(b'"')
+            if token[20:21] == b"."
+            else b""
+        )
+        return Raw(b'%b.%bZ"' % (token[:20], fraction[:3].ljust(3, b"0")))
+    when = moment(token)
+    if when is None:
+        return raw
+    text = when.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return Raw(b'"%bZ"' % text.encode())
+
+
+def _to_epoch_ms(raw: Raw) -> Raw:
+    when = moment(bytes(raw))
+    if when is None:
+        return raw
+    return Raw(b"%d" % ((when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)))
+
+
+_TIMESTAMPS: dict[str, Convert] = {"date": _to_date, "iso": _to_iso, "epoch_ms": _to_epoch_ms}
