@@ -1,0 +1,253 @@
+"""Stdin bytes to messages, with a tick while it is silent; lines to stdout, without blocking past a stop.
+
+A block of lines is decoded at once; the records of one stream that follow each other travel as one run. A line that is not
+an Airbyte message ends the input with `BadInput`, which gives its number and never its content; the messages before it are
+handed out first. Unknown message types, LOG, CONTROL and other TRACE messages are ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import threading
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from destination_bulk_tables.errors import BadInput, Stopped, TransientError
+from destination_bulk_tables.model import (
+    BadRecord,
+    RecordRun,
+    StateMessage,
+    StatusMessage,
+    StreamKey,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from destination_bulk_tables.model import Message
+
+BLOCK_BYTES = 1 << 16  # what stays in a core's cache decodes fastest
+_PIPE_BYTES = 1 << 20
+_PIPE_BUF = 4096  # a pipe that select calls writable takes this much without blocking
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Record(Struct, gc=False):
+    stream: str
+    data: Raw
+    namespace: str | None = None
+
+
+class _Line(Struct, gc=False):
+    type: str
+    record: _Record | None = None
+    state: Raw = Raw()
+    trace: Raw = Raw()
+
+
+class _Descriptor(Struct, gc=False):
+    name: str
+    namespace: str | UnsetType | None = UNSET
+
+    def key(self) -> StreamKey:
+        return StreamKey.of(self.namespace or None, self.name)
+
+
+class _StreamState(Struct, gc=False):
+    stream_descriptor: _Descriptor
+
+
+class _State(Struct, gc=False):
+    type: str | None = None
+    stream: _StreamState | None = None
+
+
+class _Status(Struct, gc=False):
+    stream_descriptor: _Descriptor
+    status: str
+
+
+class _Trace(Struct, gc=False):
+    type: str | None = None
+    stream_status: _Status | None = None
+
+
+_lines = msgspec.json.Decoder(_Line)
+_state = msgspec.json.Decoder(_State)
+_trace = msgspec.json.Decoder(_Trace)
+
+
+class MessageReader:
+    """Reads messages from a file descriptor; a byte written to the pipe behind `wake` ends a wait."""
+
+    def __init__(self, fd: int, wake: int) -> None:
+        self._fd = fd
+        self._wake = wake
+        self._parts: list[bytes] = []  # a line whose end has not come yet
+        self._line = 0
+        self.ended = False
+        with contextlib.suppress(OSError):  # not a pipe, or not allowed
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def read(self, timeout_s: float, *, wants_input: bool) -> Iterator[Message]:
+        """Wait for input (where wanted), a wake-up or the timeout; then yield what came, perhaps nothing."""
+        watched = [self._wake, self._fd] if wants_input and not self.ended else [self._wake]
+        readable, _, _ = select.select(watched, [], [], max(0.0, timeout_s))
+        if self._wake in readable:
+            os.read(self._wake, 4096)
+        if self._fd in readable:
+            yield from self._take(os.read(self._fd, BLOCK_BYTES))
+
+    def _take(self, block: bytes) -> Iterator[Message]:
+        end = block.rfind(b"\n") + 1
+        self.ended = not block
+        self._parts.append(block[:end])
+        if not end and block:
+            self._parts[-1] = block
+            return
+        text = b"".join(self._parts)
+        self._parts = [block[end:]]
+        if text:
+            yield from self._messages(text)
+
+    def _messages(self, text: bytes) -> Iterator[Message]:
+        """Decode whole lines at once, or one by one where that fails."""
+        try:
+            if not text.isascii():
+                text.decode()  # msgspec does not look into strings it skips
+            lines = _lines.decode_lines(text)
+            odd = [
+                i for i, line in enumerate(lines) if line.type != "RECORD" or line.record is None
+            ]
+            others = [_other(lines[i]) for i in odd]
+        except _UNDECODABLE:
+            yield from self._singly(text)
+            return
+        self._line += text.count(b"\n")
+        records = [line.record for line in lines]
+        start = 0
+        for i, message in zip(odd, others, strict=True):
+            yield from _runs(records[start:i])
+            if message is not None:
+                yield message
+            start = i + 1
+        yield from _runs(records[start:])
+
+    def _singly(self, text: bytes) -> Iterator[Message]:
+        for line in text.split(b"\n"):
+            if line.strip():
+                yield from self._one(line, self._line + 1)
+            self._line += 1
+        self._line -= 1  # split counts what follows the last newline
+
+    def _one(self, text: bytes, number: int) -> Iterator[Message]:
+        try:
+            text.decode()
+            line = _lines.decode(text)
+            if line.type == "RECORD" and line.record is not None:
+                yield from _runs([line.record])
+            else:
+                message = _other(line)
+                if message is not None:
+                    yield message
+        except _UNDECODABLE:
+            yield from _lenient(text, number)
+
+
+def _other(line: _Line) -> Message | None:
+    """A message that is not a record; raises `msgspec.ValidationError` when it lacks what its type needs."""
+    match line.type:
+        case "STATE":
+            state = _state.decode(line.state)
+            if state.type == "STREAM" or (state.type is None and state.stream is not None):
+                if state.stream is None:
+                    raise msgspec.ValidationError
+                return StateMessage(bytes(line.state), state.stream.stream_descriptor.key())
+            return StateMessage(bytes(line.state), None)
+        case "TRACE":
+            trace = _trace.decode(line.trace)
+            if trace.stream_status is None or trace.type not in {None, "STREAM_STATUS"}:
+                return None
+            descriptor = trace.stream_status.stream_descriptor
+            return StatusMessage(
+                descriptor.key(), trace.stream_status.status, descriptor.namespace is not UNSET
+            )
+        case "RECORD":
+            raise msgspec.ValidationError
+        case _:
+            return None
+
+
+def _lenient(text: bytes, number: int) -> Iterator[Message]:
+    """A line strict JSON does not allow: a record with NaN or a lone surrogate is data, the rest is an error."""
+    message = (
+        f"Line {number} of the input is not an Airbyte message. The source or whatever feeds this connector wrote "
+        "something else to the pipe; nothing after that line was delivered."
+    )
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(message) from error
+    kind = line.get("type") if isinstance(line, dict) else None
+    if kind == "RECORD":
+        record = line.get("record")
+        if isinstance(record, dict) and isinstance(record.get("stream"), str) and "data" in record:
+            namespace = record.get("namespace")
+            key = StreamKey.of(namespace if isinstance(namespace, str) else None, record["stream"])
+            reason = "the record holds NaN, Infinity or half a surrogate pair, which is not JSON"
+            yield BadRecord(key, "not_json", reason, json.dumps(record["data"]).encode())
+            return
+    elif isinstance(kind, str) and kind not in {"STATE", "TRACE"}:
+        return
+    raise BadInput(message)
+
+
+def _runs(records: Sequence[_Record | None]) -> Iterator[RecordRun]:
+    """Group consecutive records by stream."""
+    known = [record for record in records if record is not None]
+    if not known:
+        return
+    if (
+        len({record.stream for record in known}) == 1
+        and len({record.namespace for record in known}) == 1
+    ):
+        yield RecordRun(
+            StreamKey.of(known[0].namespace, known[0].stream), [record.data for record in known]
+        )
+        return
+    for key, group in groupby(
+        known, key=lambda record: StreamKey.of(record.namespace, record.stream)
+    ):
+        yield RecordRun(key, [record.data for record in group])
+
+
+class LineWriter:
+    """Writes whole lines from any thread; gives up when a stop is asked for and nobody reads."""
+
+    def __init__(self, fd: int, stop: threading.Event) -> None:
+        self._fd = fd
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Write and flush. Raises `TransientError` when stdout is closed, `Stopped` when it is full at a stop."""
+        data = memoryview(b"".join([line + b"\n" for line in lines]))
+        with self._lock:
+            while data:
+                _, writable, _ = select.select([], [self._fd], [], 0.5)
+                if writable:
+                    try:
+                        data = data[os.write(self._fd, data[:_PIPE_BUF]) :]
+                    except BrokenPipeError as error:
+                        message = "Nobody reads this connector's output any more."
+                        raise TransientError(message) from error
+                elif self._stop.is_set():
+                    message = "The sync was asked to stop and nobody reads its output."
+                    raise Stopped(message)
