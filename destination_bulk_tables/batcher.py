@@ -1,0 +1,207 @@
+"""Rows of one table to batches, cut by rows, by exact bytes of the request body, and by age.
+
+Invariants: no body is larger than `max_bytes`, no batch longer than `max_rows`; the rows of a batch are in the order they
+came; each row goes into exactly one batch or is handed back as too large. In a keyed batch each key occurs once: the last
+version by cursor, then by arrival.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from itertools import count
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
+from destination_bulk_tables.rows import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from destination_bulk_tables.model import Cut, Epoch, Key, Table
+
+_ids = count(1)
+_NULL = b"null"
+
+
+@dataclass(slots=True)
+class Batcher:
+    """The open batch of one table. `overhead`: bytes of a body beyond its rows and commas."""
+
+    table: Table
+    max_rows: int
+    max_bytes: int
+    overhead: int
+    opened_at: float | None = None
+    _blocks: list[RowBlock] = field(default_factory=list)
+    _epochs: list[tuple[Epoch, int]] = field(default_factory=list)
+    _rows: int = 0
+    _bytes: int = 0
+    _length: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the body that the open batch would make now."""
+        return self._bytes
+
+    def extend(
+        self, block: RowBlock, epoch: Epoch | None, now: float, rejected: list[RejectedRow]
+    ) -> Iterator[Batch]:
+        """Add a block; yield the batches this fills. Rows larger than a body may be go to `rejected`."""
+        for part in self._parts(block, rejected):
+            grown = self._grown(part)
+            if self._length and (self._rows + part.count > self.max_rows or grown > self.max_bytes):
+                yield self.cut("rows" if self._rows + part.count > self.max_rows else "bytes")
+            if self.opened_at is None:
+                self.opened_at = now
+            self._bytes = self._grown(part)
+            self._rows += part.count
+            self._length += len(part)
+            self._blocks.append(part)
+            if epoch is not None:
+                self._count(epoch, len(part))
+            if self._rows >= self.max_rows:
+                yield self.cut("rows")
+
+    def _count(self, epoch: Epoch, rows: int) -> None:
+        if self._epochs and self._epochs[-1][0] is epoch:
+            rows += self._epochs.pop()[1]
+        self._epochs.append((epoch, rows))
+
+    def _grown(self, part: RowBlock) -> int:
+        commas = 1 if self._rows and part.count else 0
+        return (self._bytes or self.overhead) + len(part.body) + commas
+
+    def _parts(self, block: RowBlock, rejected: list[RejectedRow]) -> Iterator[RowBlock]:
+        """The block as it is when it fits into the open batch, else in pieces that fill one after the other."""
+        fits = self._rows + block.count <= self.max_rows and self._grown(block) <= self.max_bytes
+        if fits or not block.count:
+            yield block
+            return
+        sizes: list[int] = []
+        keep: list[int] = []
+        rows, n_bytes = self._rows, self._bytes or self.overhead
+        for position, row in enumerate(block.rows()):
+            if self.overhead + len(row) > self.max_bytes:
+                reason = f"the row takes {len(row)} bytes and batching.max_megabytes allows {self.max_bytes} in a request"
+                rejected.append(
+                    RejectedRow(
+                        self.table.stream,
+                        "shape",
+                        "too_large",
+                        reason,
+                        row,
+                        block.indexes[position],
+                    )
+                )
+                continue
+            keep.append(position)
+            grown = n_bytes + len(row) + (1 if rows else 0)
+            if not sizes or rows >= self.max_rows or grown > self.max_bytes:
+                if sizes or rows >= self.max_rows or grown > self.max_bytes:
+                    rows, grown = 0, self.overhead + len(row)
+                sizes.append(0)
+            sizes[-1] += 1
+            rows, n_bytes = rows + 1, grown
+        if len(keep) != block.count:
+            block = block.select(keep)
+        if block.count:
+            yield from block.split(sizes)
+        elif block.tombstones:
+            yield block
+
+    def cut(self, reason: Cut) -> Batch:
+        """Close the open batch, which must not be empty."""
+        block = _concatenate(self._blocks)
+        length = self._length
+        if block.keys is not None:
+            block = reduce(block)
+        batch = Batch(
+            id=next(_ids),
+            table=self.table,
+            block=block,
+            cut=reason,
+            epochs=tuple(self._epochs),
+            superseded=length - len(block),
+            hashes=frozenset(map(hash, _all_keys(block))),
+        )
+        self._blocks, self._epochs = [], []
+        self._rows = self._bytes = self._length = 0
+        self.opened_at = None
+        return batch
+
+
+def _all_keys(block: RowBlock) -> list[Key]:
+    return [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
+
+
+def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
+    """One block of many; its indexes are positions in the batch, tombstones included."""
+    keyed, cursored = blocks[0].keys is not None, blocks[0].cursors is not None
+    indexes: list[int] | range = []
+    tombstones: list[Tombstone] = []
+    offset = 0
+    if any(block.tombstones for block in blocks):
+        positions: list[int] = []
+        for block in blocks:
+            order = sorted([*block.indexes, *(t.index for t in block.tombstones)])
+            place = {index: offset + i for i, index in enumerate(order)}
+            positions += [place[index] for index in block.indexes]
+            tombstones += [replace(t, index=place[t.index]) for t in block.tombstones]
+            offset += len(block)
+        indexes = positions
+    else:
+        indexes = range(sum(block.count for block in blocks))
+    return RowBlock(
+        body=b",".join([block.body for block in blocks if block.count]),
+        count=sum(block.count for block in blocks),
+        indexes=indexes,
+        keys=[key for block in blocks for key in block.keys or ()] if keyed else None,
+        cursors=[cursor for block in blocks for cursor in block.cursors or ()]
+        if cursored
+        else None,
+        tombstones=tuple(tombstones),
+    )
+
+
+def reduce(block: RowBlock) -> RowBlock:
+    """Keep the last version of each key, by cursor and then by arrival; a tombstone is a version too."""
+    keys = block.keys or []
+    if not block.tombstones and len(set(keys)) == len(keys):
+        return block
+    versions: list[tuple[int, Key, bytes | None]] = [
+        (block.indexes[i], key, block.cursors[i] if block.cursors else None)
+        for i, key in enumerate(keys)
+    ]
+    versions += [(t.index, t.key, t.cursor) for t in block.tombstones]
+    winners = last_versions(sorted(versions))
+    block_out = block.select([i for i, key in enumerate(keys) if winners[key] == block.indexes[i]])
+    block_out.tombstones = tuple(t for t in block.tombstones if winners[t.key] == t.index)
+    return block_out
+
+
+def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key, int]:
+    """The index of the winning version per key; `versions` are (index, key, cursor) in order of arrival."""
+    best: dict[Key, tuple[int, bytes | None]] = {}
+    for index, key, cursor in versions:
+        rival = best.get(key)
+        if rival is None or cursor == rival[1] or not is_older(cursor, rival[1]):
+            best[key] = (index, cursor)
+    return {key: index for key, (index, _) in best.items()}
+
+
+def is_older(cursor: bytes | None, than: bytes | None) -> bool:
+    """Compare two cursor tokens: null is older than anything, numbers by value, timestamps by moment, else as text."""
+    mine, theirs = cursor or _NULL, than or _NULL
+    if _NULL in {mine, theirs}:
+        return mine == _NULL and theirs != _NULL
+    try:
+        return Decimal(mine.decode()) < Decimal(theirs.decode())
+    except InvalidOperation:
+        pass
+    moments = moment(mine), moment(theirs)
+    if moments[0] is not None and moments[1] is not None:
+        return moments[0] < moments[1]
+    return str(msgspec.json.decode(mine)) < str(msgspec.json.decode(theirs))

@@ -1,0 +1,132 @@
+"""The rows of a stream that replaces its table, staged on disk until the source has completed.
+
+States: staging -> sealed -> batches. Nothing here touches the remote table: the engine does, after `seal`. Where rows are
+kept by key, `seal` finds the versions that a later one supersedes, so that no key is sent twice in a load.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from destination_bulk_tables.batcher import last_versions
+from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.provider import Load
+from destination_bulk_tables.spool import KeyFilter, Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from destination_bulk_tables.batcher import Batcher
+    from destination_bulk_tables.model import Batch, Epoch, Key, RejectedRow
+    from destination_bulk_tables.spool import DiskBudget
+
+_TOMBSTONE = b"["  # a row starts with a brace
+
+
+class StagedLoad:
+    """One stream's rows; `key_columns` names the columns of a row that are its key, if it is kept by key."""
+
+    def __init__(self, budget: DiskBudget, key_columns: tuple[str, ...]) -> None:
+        self._rows = Spool(budget)
+        self._cursors = Spool(budget)
+        self._key_columns = key_columns
+        self._filter = KeyFilter() if key_columns else None
+        self._epochs: list[tuple[Epoch, int]] = []
+        self._dropped: set[int] = set()
+        self.is_complete = False
+
+    def stage(self, block: RowBlock, epoch: Epoch) -> None:
+        """Append the rows and tombstones of a block. Raises `TransientError` when the disk or its budget is used up."""
+        lines: list[bytes] = block.rows()
+        if self._filter is not None:
+            keys: list[Key] = list(block.keys or ())
+            cursors = list(block.cursors or ())
+            for tombstone in block.tombstones:
+                lines.append(b"[%b]" % b",".join(tombstone.key))
+                keys.append(tombstone.key)
+                cursors.append(tombstone.cursor or b"null")
+                self._filter.suspect(hash(tombstone.key))
+            if block.tombstones:
+                order = sorted(
+                    range(len(lines)),
+                    key=[*block.indexes, *(t.index for t in block.tombstones)].__getitem__,
+                )
+                lines, keys = [lines[i] for i in order], [keys[i] for i in order]
+                cursors = [cursors[i] for i in order] if block.cursors is not None else []
+            self._filter.add([hash(key) for key in keys])
+            if block.cursors is not None:
+                self._cursors.append(cursors)
+        self._rows.append(lines)
+        self._epochs.append((epoch, len(lines)))
+
+    def seal(self, max_rows: int, max_bytes: int) -> Load:
+        """No more rows will come: settle which are sent, and tell how large the load is at most."""
+        if self._filter is not None:
+            self._dropped = self._superseded(self._filter)
+        rows = self._rows.lines - len(self._dropped)
+        n_bytes = self._rows.n_bytes
+        if rows <= max_rows and n_bytes + rows < max_bytes:
+            return Load(rows, n_bytes, min(1, rows))
+        # a batch is cut by rows or by bytes, and a batch cut by bytes is more than half full with its successor
+        return Load(rows, n_bytes, math.ceil(rows / max_rows) + math.ceil(2 * n_bytes / max_bytes))
+
+    def _superseded(self, key_filter: KeyFilter) -> set[int]:
+        suspects = key_filter.suspects()
+        wanted = next(suspects, None)
+        versions: list[tuple[int, Key, bytes | None]] = []
+        tombstones: set[int] = set()
+        cursors = chain.from_iterable(self._cursors.read())
+        for number, line in enumerate(chain.from_iterable(self._rows.read())):
+            cursor = next(cursors, None)
+            if number == wanted:
+                if line.startswith(_TOMBSTONE):
+                    tombstones.add(number)
+                versions.append((number, self._key_of(line), cursor))
+                wanted = next(suspects, None)
+        winners = set(last_versions(versions).values())
+        return {
+            number for number, _, _ in versions if number not in winners or number in tombstones
+        }
+
+    def _key_of(self, line: bytes) -> Key:
+        if line.startswith(_TOMBSTONE):
+            return tuple(bytes(raw) for raw in msgspec.json.decode(line, type=list[msgspec.Raw]))
+        members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        return tuple(bytes(members[column]) for column in self._key_columns)
+
+    def batches(self, batcher: Batcher, rejected: list[RejectedRow]) -> Iterator[Batch]:
+        """Read the load back as batches; the epochs of superseded rows are settled on the way."""
+        epochs = iter(self._epochs)
+        epoch, left = next(epochs, (None, 0))
+        number = 0
+        for lines in self._rows.read():
+            start = 0
+            while start < len(lines):
+                while not left:
+                    epoch, left = next(epochs)
+                part = lines[start : start + left]
+                start += len(part)
+                left -= len(part)
+                kept = part
+                if self._dropped:
+                    kept = [line for i, line in enumerate(part, number) if i not in self._dropped]
+                number += len(part)
+                if epoch is not None:
+                    epoch.delivered += len(part) - len(kept)
+                if kept:
+                    block = RowBlock(b",".join(kept), len(kept), range(len(kept)))
+                    before = len(rejected)
+                    yield from batcher.extend(block, epoch, 0.0, rejected)
+                    if epoch is not None:
+                        epoch.rejected += len(rejected) - before
+        if batcher.opened_at is not None:
+            yield batcher.cut("end")
+
+    def close(self) -> None:
+        """Free the disk."""
+        self._rows.close()
+        self._cursors.close()

@@ -1,0 +1,74 @@
+"""Keeps secrets and row values out of everything that is printed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock
+
+MASK = "****"
+_SHORTEST = 3  # shorter values ("1", "EU") would mask half of every text and give nothing away
+_TOKEN = re.compile(r"[^\s'\"`<>\[\]{}(),;:]+")
+
+
+def mask_values(text: str, block: RowBlock) -> str:
+    """A vendor's text without the values of the rows it is about, cut to a readable length."""
+    values = {value for row in block.rows() for value in _scalars(msgspec.json.decode(row))}
+    for value in sorted(
+        (v for v in values if len(v) >= _SHORTEST and v in text), key=len, reverse=True
+    ):
+        text = text.replace(value, MASK)
+    text = _TOKEN.sub(lambda match: MASK if match[0] in values else match[0], text)
+    return text[:500]
+
+
+def _scalars(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for member in value.values():
+            yield from _scalars(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _scalars(member)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
+
+
+def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
+    """The values of all `airbyte_secret` members in any branch of the spec, longest first, and their lines."""
+    found: set[str] = set()
+
+    def visit(value: JsonValue, schema: JsonValue) -> None:
+        if not isinstance(schema, dict):
+            return
+        if schema.get("airbyte_secret") is True and isinstance(value, str):
+            found.update(
+                line.strip()
+                for line in [value, *value.splitlines()]
+                if len(line.strip()) >= _SHORTEST
+            )
+        branches = schema.get("oneOf")
+        for branch in branches if isinstance(branches, list) else []:
+            visit(value, branch)
+        properties = schema.get("properties")
+        if isinstance(value, dict) and isinstance(properties, dict):
+            for name, member in value.items():
+                visit(member, properties.get(name))
+        if isinstance(value, list):
+            for member in value:
+                visit(member, schema.get("items"))
+
+    visit(config, spec)
+    return sorted(found, key=len, reverse=True)
+
+
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The text without any of the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text

@@ -1,0 +1,122 @@
+"""Counts rejected rows, writes the report where one is configured, and ends the sync where the policy says so.
+
+Invariant: a rejected row is counted, and in the report where there is one, before any state after it is acknowledged. The
+log names codes and counts; rows and reasons stand in the report only.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from destination_bulk_tables.model import RejectedRow
+
+log = logging.getLogger(__name__)
+
+
+class Rejects:
+    """The rejected rows of one sync; used by the engine thread only."""
+
+    def __init__(
+        self,
+        policy: Literal["fail", "skip"],
+        max_rejected: int,
+        report_path: str | None,
+        now: float,
+    ) -> None:
+        self._policy = policy
+        self._max = max_rejected
+        self._path = _report_file(report_path, now) if report_path else None
+        self._file: BinaryIO | None = None
+        self._seen: set[tuple[str, str]] = set()
+        self.total = 0
+        if self._path:
+            self._open()
+
+    def add(self, rejected: Sequence[RejectedRow]) -> None:
+        """Count and report; raises `ConfigError` under policy fail, or over the limit."""
+        if not rejected:
+            return
+        self.total += len(rejected)
+        if self._file:
+            self._file.write(b"".join([_line(row) for row in rejected]))
+            self._file.flush()
+        for row in rejected:
+            if (str(row.stream), row.code) not in self._seen:
+                self._seen.add((str(row.stream), row.code))
+                log.warning(
+                    "row_rejected stream=%s stage=%s code=%s", row.stream, row.stage, row.code
+                )
+        first = rejected[0]
+        what = f"{len(rejected)} row(s) of stream {first.stream} cannot be delivered ({first.code}"
+        what += f": {first.reason})" if first.stage == "shape" else ")"
+        where = (
+            f" The report {self._path} lists them."
+            if self._path
+            else " Set rejected_records.report_path to list them."
+        )
+        if self._policy == "fail":
+            message = f"{what}.{where} Correct them at the source, or set rejected_records.policy to 'skip'."
+            raise ConfigError(message, stream=first.stream)
+        if self.total > self._max:
+            message = (
+                f"{self.total} rows were rejected, more than rejected_records.max_rejected allows ({self._max}); the last: "
+                f"{what}.{where}"
+            )
+            raise ConfigError(message, stream=first.stream)
+
+    def close(self) -> None:
+        """Close the report; remove one that stayed empty."""
+        if self._file and self._path:
+            is_empty = self._file.tell() == 0
+            self._file.close()
+            self._file = None
+            if is_empty:
+                self._path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        assert self._path
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab")
+            self._file.seek(0, 2)
+        except OSError as error:
+            message = (
+                f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). Choose a folder that "
+                "exists in the container and that its user may write to."
+            )
+            raise ConfigError(message) from error
+
+
+def _report_file(report_path: str, now: float) -> Path:
+    path = Path(report_path)
+    if path.is_dir() or report_path.endswith("/"):
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return path / f"rejected-{stamp}.jsonl"
+    return path
+
+
+def _line(row: RejectedRow) -> bytes:
+    try:
+        value: object = msgspec.Raw(row.row)
+        msgspec.json.decode(row.row)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = row.row.decode("utf-8", "replace")
+    members = {
+        "stream": row.stream.name,
+        "namespace": row.stream.namespace,
+        "stage": row.stage,
+        "code": row.code,
+        "reason": row.reason,
+        "row": value,
+    }
+    return msgspec.json.encode(members) + b"\n"

@@ -1,0 +1,135 @@
+"""Encoded rows on local disk until the source has completed: append, then read back once in order.
+
+The file has no name (it is unlinked at birth), so the disk is free again whatever ends the process, SIGKILL included. It is
+never read by a later process: a new attempt brings the rows again, so nothing is synced and no torn tail is recovered.
+Invariant: all spools of a sync together stay within one byte budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from array import array
+from itertools import islice
+from typing import IO, TYPE_CHECKING
+
+from destination_bulk_tables.errors import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READ_ROWS = 2000
+
+
+class DiskBudget:
+    """Bytes that all spools of a sync may use together, in one directory."""
+
+    def __init__(self, directory: str, max_bytes: int) -> None:
+        self.directory = directory
+        self.max_bytes = max_bytes
+        self.used = 0
+
+    def spend(self, n_bytes: int) -> None:
+        """Raises `TransientError` when the budget is used up."""
+        self.used += n_bytes
+        if self.used > self.max_bytes:
+            message = (
+                f"Replacing a table stages its rows on local disk, and they need more than staging.max_gigabytes allows "
+                f"({self.max_bytes / 1e9:g} GB in {self.directory}). Raise it, point staging.directory at a larger disk, or "
+                "sync fewer rows. The table was not touched."
+            )
+            raise TransientError(message)
+
+
+class Spool:
+    """An append-only file of lines; a line is one encoded row, which never holds a newline."""
+
+    def __init__(self, budget: DiskBudget) -> None:
+        self._budget = budget
+        self._file: IO[bytes] | None = None
+        self.lines = 0
+        self.n_bytes = 0
+
+    def append(self, lines: list[bytes]) -> None:
+        """Write lines. Raises `TransientError` when the budget or the disk is used up."""
+        if not lines:
+            return
+        data = b"\n".join(lines) + b"\n"
+        self._budget.spend(len(data))
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._budget.directory)  # noqa: SIM115 - closed with the load
+            self._file.write(data)
+        except OSError as error:
+            raise _disk_error(error, self._budget.directory) from error
+        self.lines += len(lines)
+        self.n_bytes += len(data) - len(lines)
+
+    def read(self) -> Iterator[list[bytes]]:
+        """All lines in order, in lists of a few thousand."""
+        if self._file is None:
+            return
+        try:
+            self._file.flush()
+            self._file.seek(0)
+            while lines := list(islice(self._file, _READ_ROWS)):
+                yield [line[:-1] for line in lines]
+        except OSError as error:
+            raise _disk_error(error, self._budget.directory) from error
+
+    def close(self) -> None:
+        """Free the disk."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk fails the last flush as well
+                self._file.close()
+            self._file = None
+
+
+def _disk_error(error: OSError, directory: str) -> TransientError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        message = (
+            f"The disk under {directory} is full; rows of a table to replace are staged there. Free space, or point "
+            "staging.directory at a larger disk. The table was not touched."
+        )
+    else:
+        message = (
+            f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to a folder the "
+            "connector may write to. The table was not touched."
+        )
+    return TransientError(message)
+
+
+class KeyFilter:
+    """Finds repeated keys among millions in bounded memory: 8 bytes a row, and detail only for suspects.
+
+    A 16 MB map of hash slots makes a suspect of every key whose slot was taken before; only these are compared exactly.
+    """
+
+    _SLOTS = 1 << 24
+
+    def __init__(self) -> None:
+        self._taken = bytearray(self._SLOTS)
+        self._suspects: set[int] = set()
+        self.hashes = array("q")
+
+    def add(self, hashes: list[int]) -> None:
+        """Note the key hashes of appended rows, in order."""
+        self.hashes.extend(hashes)
+        taken, mask = self._taken, self._SLOTS - 1
+        for value in hashes:
+            if taken[value & mask]:
+                self._suspects.add(value & mask)
+            else:
+                taken[value & mask] = 1
+
+    def suspect(self, value: int) -> None:
+        """Have rows with this hash compared exactly, whatever else happens."""
+        self._suspects.add(value & (self._SLOTS - 1))
+
+    def suspects(self) -> Iterator[int]:
+        """The row numbers whose keys must be compared exactly."""
+        mask, suspects = self._SLOTS - 1, self._suspects
+        if not suspects:
+            return iter(())
+        return (number for number, value in enumerate(self.hashes) if value & mask in suspects)
