@@ -1,0 +1,419 @@
+"""Delivers one batch: flow -> rate limit -> transport -> disposition -> retry, narrow or give up.
+
+Runs on sender threads and owns no state but a batch in hand. Invariants: every attempt pays the rate limit; each wait
+has a deadline and ends with the stop flag; an unsafe request whose outcome is unknown is repeated only after its rows
+were read back, or where the user chose so; each row of a part is delivered, rejected, receipted or in doubt.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from destination_bulk_tables.errors import ConfigError, Stopped, TransientError, UnaccountedRows
+from destination_bulk_tables.model import BatchResult, RejectedRow
+from destination_bulk_tables.provider import (
+    Accept,
+    Ambiguous,
+    Context,
+    HttpResponse,
+    Refused,
+    Renew,
+    Retry,
+    TooLarge,
+    WriteReport,
+)
+from destination_bulk_tables.ratelimit import WindowLimiter
+from destination_bulk_tables.redact import mask_values
+from destination_bulk_tables.transport import TransportError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.model import Batch, RowBlock, Table
+    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
+    from destination_bulk_tables.transport import Transport
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 15
+MAX_ELAPSED_S = (
+    300.0  # with one read timeout on top: a dead vendor ends the sync within ten minutes
+)
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 30.0
+MAX_AMBIGUOUS = 5
+SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
+SETTLE_SLOW_S = 10.0
+_GATEWAY_TIMEOUT = 504
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a delivery cost."""
+
+    requests: int = 0
+    retries: int = 0
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A batch to deliver, or the parts of one that are in doubt."""
+
+    batch: Batch
+    context: Context = field(default_factory=Context)
+    doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Part:
+    block: RowBlock
+    fate: Exception | None = None
+    proves_atomic: bool = False
+    ambiguous: int = 0
+
+
+class Sender:
+    """Shared by all sender threads; `narrows`: whether a refused batch is taken apart (policy skip)."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        transport: Transport,
+        clock: Clock,
+        halt: threading.Event,
+        *,
+        narrows: bool,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._provider = provider
+        self._transport = transport
+        self._clock = clock
+        self._halt = halt
+        self._narrows = narrows
+        self._jitter = jitter
+        self._limiters: dict[str, WindowLimiter] = {}
+
+    # --- one batch
+
+    def deliver(self, delivery: Delivery) -> BatchResult:
+        """Deliver a batch; never raises: a failure is the result's `error`."""
+        result = BatchResult(delivery.batch, started_at=self._clock.monotonic())
+        tally = Tally()
+        try:
+            self._deliver(delivery, result, tally)
+        except Exception as error:  # noqa: BLE001 - the border of the sender thread
+            result.error = error
+        result.requests, result.retries = tally.requests, tally.retries
+        result.elapsed_s = self._clock.monotonic() - result.started_at
+        return result
+
+    def _deliver(self, delivery: Delivery, result: BatchResult, tally: Tally) -> None:
+        table, context = delivery.batch.table, delivery.context
+        parts = [_Part(block, fate) for block, fate in reversed(delivery.doubt)]
+        parts = parts or [_Part(delivery.batch.block)]
+        examined = False
+        while parts:
+            part = parts.pop()
+            fate = part.fate
+            if fate is None:
+                try:
+                    now = replace(context, repeated=part.ambiguous > 0)
+                    report = self.run(table, self._provider.write(table, part.block, now), tally)
+                except (Refused, TooLarge, Ambiguous) as error:
+                    fate = error
+                else:
+                    self._account(part, report, result)
+                    if part.proves_atomic and report.delivered == len(part.block):
+                        self._provider.learn_atomic(table)
+                    context = _add_stored(context, report.delivered)
+                    continue
+            if isinstance(fate, Refused) and not examined:
+                if self.run(table, self._provider.examine(table), tally) is None:
+                    log.warning("table_not_examined table=%s needs=read_right", table.name)
+                examined = True
+                if not self._narrows and part.block.count > 1 and not fate.partial:
+                    raise self._refusal(table, part.block, fate)
+            if isinstance(fate, Ambiguous) and self._provider.repeats_safely(table):
+                self._wait(SETTLE_SLOW_S if fate.is_slow else SETTLE_S)
+                stored = set()
+            elif self._needs_reading(table, fate):
+                if not context.alone:
+                    result.doubt.append((part.block, fate))
+                    continue
+                stored = self._read_back(table, part, fate, context, tally)
+            else:
+                stored = self._unread(table, fate)
+            result.delivered += len(stored)
+            context = _add_stored(context, len(stored))
+            self._pursue(part, fate, stored, parts, result)
+
+    def _needs_reading(self, table: Table, fate: Exception) -> bool:
+        match fate:
+            case Ambiguous():
+                return self._provider.traits.reads_back
+            case Refused():
+                return fate.partial or not self._provider.refusals_store_nothing(table)
+            case _:
+                return False
+
+    def _read_back(
+        self, table: Table, part: _Part, fate: Exception, context: Context, tally: Tally
+    ) -> set[int]:
+        """Which positions of the part the table holds after an ambiguous or refused write."""
+        slow = isinstance(fate, Ambiguous) and fate.is_slow
+        if isinstance(fate, Ambiguous):
+            self._wait(SETTLE_SLOW_S if slow else SETTLE_S)
+        stored = self.run(table, self._provider.stored_rows(table, part.block, context), tally)
+        if stored is None:
+            return self._unread(table, fate)
+        log.warning(
+            "rows_read_back table=%s sent=%d stored=%d cause=%s",
+            table.name,
+            part.block.count,
+            len(stored),
+            _name(fate),
+        )
+        return stored
+
+    def _unread(self, table: Table, fate: Exception) -> set[int]:
+        """Nothing can tell what a write did: decide as configured."""
+        if isinstance(fate, TooLarge) or (isinstance(fate, Refused) and not fate.partial):
+            if not self._provider.refusals_store_nothing(table):
+                log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
+            return set()
+        if isinstance(fate, Refused):
+            message = f"{self._provider.title} did not account for each row sent to table {table.name}: {fate.reason}"
+            raise UnaccountedRows(message, stream=table.stream)
+        if self._provider.traits.on_unknown == "fail":
+            message = (
+                f"A write to table {table.name} ended without an answer ({fate}), and reading the table back could not "
+                "tell whether its rows are in. The sync stops because on_ambiguous_write is 'fail'."
+            )
+            raise TransientError(message, stream=table.stream)
+        log.warning(
+            "ambiguous_write_repeated table=%s cause=%s duplicates=possible", table.name, fate
+        )
+        return set()
+
+    def _pursue(
+        self,
+        part: _Part,
+        fate: Exception,
+        stored: set[int],
+        parts: list[_Part],
+        result: BatchResult,
+    ) -> None:
+        """Queue what is left of a part: again as it is, in halves, or as a rejected row."""
+        block = part.block
+        if stored:
+            block = block.select([i for i in range(block.count) if i not in stored])
+        if not block.count and not block.tombstones:
+            return
+        if isinstance(fate, Ambiguous):
+            if part.ambiguous >= MAX_AMBIGUOUS:
+                message = f"Writes to table {result.batch.table.name} keep ending without an answer ({fate})."
+                raise TransientError(message, stream=result.batch.table.stream)
+            parts.append(_Part(block, ambiguous=part.ambiguous + 1))
+        elif block.count > 1:
+            left, right = block.halves()
+            verified = isinstance(fate, Refused) and not stored
+            parts += [_Part(right), _Part(left, proves_atomic=verified)]
+        elif isinstance(fate, Refused):
+            self._reject(block, 0, fate.code, fate.reason, result)
+        else:
+            self._reject(
+                block,
+                0,
+                "too_large",
+                "the vendor refuses a request with this row alone as too large",
+                result,
+            )
+
+    def _account(self, part: _Part, report: WriteReport, result: BatchResult) -> None:
+        receipted = report.receipt.rows if report.receipt else 0
+        if report.delivered + len(report.faults) + receipted != len(part.block):
+            message = f"{self._provider.title} accounted for another number of rows than were sent."
+            raise UnaccountedRows(message, stream=result.batch.table.stream)
+        result.delivered += report.delivered
+        if report.receipt:
+            result.receipts.append(report.receipt)
+        rows = part.block.rows() if report.faults else []
+        for fault in report.faults:
+            index = part.block.indexes[fault.position]
+            result.rejected.append(
+                RejectedRow(
+                    result.batch.table.stream,
+                    "vendor",
+                    fault.code,
+                    fault.reason,
+                    rows[fault.position],
+                    index,
+                )
+            )
+
+    def _reject(
+        self, block: RowBlock, position: int, code: str, reason: str, result: BatchResult
+    ) -> None:
+        stream = result.batch.table.stream
+        if not block.count:
+            message = f"{self._provider.title} refuses to delete rows of table {result.batch.table.name} ({code})."
+            raise ConfigError(message, stream=stream)
+        row = block.rows()[position]
+        result.rejected.append(
+            RejectedRow(stream, "vendor", code, reason, row, block.indexes[position])
+        )
+        result.delivered += len(
+            block.tombstones
+        )  # a refused insert comes after the deletes of its part
+
+    def _refusal(self, table: Table, block: RowBlock, fate: Refused) -> ConfigError:
+        message = (
+            f"{self._provider.title} refused {block.count} rows of table {table.name} ({fate.code}): "
+            f"{mask_values(fate.reason, block)} Correct the rows or their mapping, or set rejected_records.policy to "
+            "'skip' to deliver the good rows and list the bad ones in rejected_records.report_path."
+        )
+        return ConfigError(message, stream=table.stream)
+
+    # --- one flow
+
+    def run(self, table: Table | None, flow: Flow[T], tally: Tally | None = None) -> T:
+        """Drive a flow to its end. Raises what the flow lets pass, and `DestinationError`s."""
+        tally = tally or Tally()
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    response = self._exchange(table, request, tally)
+                except (Refused, TooLarge, Ambiguous) as error:
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(response)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
+
+    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:
+        """One request until it is accepted: the only retry loop of the program."""
+        limiter = self._limiter(table)
+        attempts = 0
+        give_up = float("inf")
+        renewed = resent = False
+        while True:
+            self._take_slot(limiter, request)
+            started = self._clock.monotonic()
+            timeout = self._provider.limits.read_timeout_s
+            attempts += 1
+            tally.requests += 1
+            try:
+                response = self._transport.send(
+                    request,
+                    self._provider.headers(self._clock.now()),
+                    min(timeout, max(1.0, give_up - started)),
+                )
+            except TransportError as error:
+                retry = Retry(applied="maybe" if error.sent == "maybe" else "no")
+                trouble, slow = error.reason, error.kind == "timeout"
+            else:
+                disposition = self._provider.classify(request, response)
+                if isinstance(disposition, Accept):
+                    return replace(response, resent=resent)
+                if isinstance(disposition, Renew) and not renewed:
+                    renewed = True
+                    tally.retries += 1
+                    log.warning("credential_renewed status=%d", response.status)
+                    continue
+                if not isinstance(disposition, Retry):
+                    raise disposition.error
+                retry = disposition
+                if retry.after_s is None:
+                    retry = replace(retry, after_s=self._retry_after(response.headers))
+                trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
+            if retry.applied == "maybe":
+                if request.repeat == "unsafe":
+                    raise Ambiguous(trouble, is_slow=slow)
+                resent = True
+            now = self._clock.monotonic()
+            give_up = min(give_up, started + MAX_ELAPSED_S)
+            wait = self._jitter() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
+            wait = max(wait, retry.after_s or 0.0)
+            if attempts >= MAX_ATTEMPTS or now + wait > give_up:
+                raise self._exhausted(trouble, attempts, retry.after_s, table)
+            if retry.pause:
+                limiter.pause(now + wait)
+            tally.retries += 1
+            log.warning(
+                "attempt_failed table=%s cause=%r attempt=%d wait_s=%.1f",
+                table.name if table else "-",
+                trouble,
+                attempts,
+                wait,
+            )
+            self._wait(wait)
+
+    def _exhausted(
+        self, trouble: str, attempts: int, after_s: float | None, table: Table | None
+    ) -> TransientError:
+        asked = (
+            f" It asked to wait {after_s:.0f} s, longer than the retries may take."
+            if after_s
+            else ""
+        )
+        message = (
+            f"{self._provider.title} did not take a request after {attempts} attempt(s): {trouble}.{asked} "
+            "If it is up, check its address, the network and the vendor's limits; the next attempt starts where this one stopped."
+        )
+        return TransientError(message, stream=table.stream if table else None)
+
+    def _take_slot(self, limiter: WindowLimiter, request: HttpRequest) -> None:
+        while True:
+            now = self._clock.monotonic()
+            if request.not_after is not None and now > request.not_after:
+                message = (
+                    "The load took longer to send than its debounce window allows, so the rest was not sent: the table may "
+                    "hold a part of it until the next attempt replaces it. Raise debounce_seconds or leave it empty."
+                )
+                raise TransientError(message)
+            wait = limiter.reserve(now)
+            if not wait:
+                return
+            self._wait(wait)
+
+    def _wait(self, seconds: float) -> None:
+        if self._clock.wait(seconds, self._halt):
+            message = "The sync was asked to stop before all rows were delivered."
+            raise Stopped(message)
+
+    def _limiter(self, table: Table | None) -> WindowLimiter:
+        name = table.name if table else ""
+        limiter = self._limiters.get(name)
+        if limiter is None:
+            # setdefault is atomic: two threads meeting here share one limiter
+            limiter = self._limiters.setdefault(name, WindowLimiter(self._provider.limits.windows))
+        return limiter
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """`Retry-After` in seconds from now: a number, or an HTTP date (RFC 9110 10.2.3)."""
+        value = headers.get("retry-after", "").strip()
+        if not value:
+            return None
+        try:
+            return max(0.0, float(value)) if value[0].isdigit() else self._until(value)
+        except (ValueError, TypeError):
+            return None
+
+    def _until(self, http_date: str) -> float:
+        return max(0.0, parsedate_to_datetime(http_date).timestamp() - self._clock.now())
+
+
+def _add_stored(context: Context, rows: int) -> Context:
+    return context if context.stored is None else replace(context, stored=context.stored + rows)
+
+
+def _name(fate: Exception) -> str:
+    return type(fate).__name__.lower()

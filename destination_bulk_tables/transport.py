@@ -1,0 +1,146 @@
+"""The only module that speaks `requests`: one attempt of one request, its exceptions folded into `TransportError`.
+
+`TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen the request, "maybe"
+that it may have been applied. No redirect is followed, no attempt is repeated here, no credential is taken from the
+environment, and a response is bounded in size and in time.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+import requests
+import requests.adapters
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+)
+
+from destination_bulk_tables.provider import HttpResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.provider import HttpRequest
+
+CONNECT_TIMEOUT_S = 15.0
+MAX_RESPONSE_BYTES = 128_000_000
+IDLE_LIMIT_S = 5.0
+_CHUNK = 1 << 18
+
+
+class TransportError(Exception):
+    """No complete response. `kind` tells a wrong host from a certificate that does not fit."""
+
+    def __init__(
+        self,
+        sent: Literal["no", "maybe"],
+        reason: str,
+        kind: Literal["dns", "tls", "connect", "timeout", "broken"] = "broken",
+    ) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        self.reason = reason
+        self.kind = kind
+
+
+class Transport:
+    """Sessions of one base URL, one per thread."""
+
+    def __init__(self, base_url: str, clock: Clock) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._clock = clock
+        self._local = threading.local()
+
+    def send(
+        self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """Send once; raises `TransportError`. `timeout_s` bounds the answer as a whole."""
+        session = self._session()
+        started = self._clock.monotonic()
+        if request.body is not None:
+            headers = {"Content-Type": request.content_type, **headers}
+        try:
+            response = session.request(
+                request.method,
+                self._base_url + request.path,
+                data=request.body,
+                headers={**headers, **request.headers},
+                timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                body = self._read(response, started + timeout_s)
+        except (requests.RequestException, HTTPError, OSError) as error:
+            session.close()
+            raise _fold(error) from error
+        finally:
+            self._local.used = self._clock.monotonic()
+        names = {name.lower(): value for name, value in response.headers.items()}
+        return HttpResponse(response.status_code, names, body)
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        for part in response.iter_content(_CHUNK):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_RESPONSE_BYTES:
+                raise TransportError(
+                    "maybe", f"the answer is larger than {MAX_RESPONSE_BYTES} bytes"
+                )
+            if self._clock.monotonic() > deadline:
+                raise TransportError("maybe", "the answer did not end in time", "timeout")
+        return b"".join(parts)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.auth = _no_auth  # else requests would look for a password in ~/.netrc
+            session.headers["User-Agent"] = "airbyte-destination-bulk-tables"
+            adapter = requests.adapters.HTTPAdapter(max_retries=0)
+            session.mount("https://", adapter)
+            session.mount(
+                "http://", adapter
+            )  # ignore-https-check: the config allows it for loopback hosts only
+            self._local.session = session
+        elif self._clock.monotonic() - self._local.used > IDLE_LIMIT_S:
+            # a server closing an idle connection just as we send looks like an ambiguous write
+            session.close()
+        return session
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _fold(error: BaseException) -> TransportError:
+    """Walk the chain of causes: requests hides urllib3's exact error in its arguments."""
+    if isinstance(error, TransportError):
+        return error
+    if isinstance(error, requests.exceptions.SSLError):
+        return TransportError("no", "the TLS certificate or handshake failed", "tls")
+    cause: object = error
+    for _ in range(6):
+        if isinstance(cause, NameResolutionError):
+            return TransportError("no", "the host name does not resolve", "dns")
+        if isinstance(cause, ConnectTimeoutError):
+            return TransportError("no", "no connection in time", "connect")
+        if isinstance(cause, NewConnectionError):
+            return TransportError(
+                "no", "the connection was refused or the host is unreachable", "connect"
+            )
+        reason = getattr(cause, "reason", None)
+        arguments = getattr(cause, "args", ())
+        cause = reason if reason is not None else (arguments[0] if arguments else None)
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+        return TransportError("no", "no connection", "connect")
+    if isinstance(error, requests.exceptions.Timeout):
+        return TransportError("maybe", "no answer in time", "timeout")
+    return TransportError("maybe", "the connection broke before the answer was complete", "broken")

@@ -1,0 +1,47 @@
+"""Runs jobs on sender threads and hands their results back to the engine thread, waking it when one is done."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """A pool of sender threads, or a stand-in that runs each job at once."""
+
+    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Run `job` elsewhere; `deliver_results` calls `then` with its result. Jobs must not raise."""
+
+    def deliver_results(self) -> None:
+        """Call `then` for each finished job, on the calling thread."""
+
+
+class ThreadWorkers:
+    """Sender threads; a byte goes to `wake` for each finished job."""
+
+    def __init__(self, size: int, wake: int) -> None:
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="sender")
+        self._wake = wake
+        self._done: SimpleQueue[tuple[Callable[[Any], None], Future[Any]]] = SimpleQueue()
+
+    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+        def finished(future: Future[T]) -> None:
+            self._done.put((then, future))
+            os.write(self._wake, b".")
+
+        self._pool.submit(job).add_done_callback(finished)
+
+    def deliver_results(self) -> None:
+        while True:
+            try:
+                then, future = self._done.get_nowait()
+            except Empty:
+                return
+            then(future.result())
