@@ -1,0 +1,8 @@
+"""The providers, in the order the config form offers them."""
+
+from __future__ import annotations
+
+from destination_bulk_tables.providers.kore import Kore
+from destination_bulk_tables.providers.qobra import Qobra
+
+PROVIDERS = (Qobra, Kore)

@@ -1,0 +1,651 @@
+"""Kore.ai data tables.
+
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert (read 2026-11-22)
+Source: https://docs.kore.ai/xo/sdk/sdk-security/ (tokens; read 2026-11-22)
+Insert: POST {prefix}/tables/{table}/bulk, body {"data": [...]}, at most 50 MB, answered with {"records": [...]}, one per
+row stored. Delete and query by a filter of `=`, `!=`, `<`, `>` expressions under one `and` or `or`; a query returns at most
+100 rows and the total. No upsert, no truncate. Rate: 600 requests in any 60 s and 18,000 in any 3,600 s per account and
+table; over it, the text says "rate limit" and the status is not documented.
+
+Not documented, and therefore: whether a refused insert stored some of its rows (the table's total before and after tells),
+what happened to an insert without an answer (the same), null (left out), dates (ISO 8601 as the API returns them), the status
+for a missing right (401 and 403 are read alike). An insert is not keyed: repeating it blindly doubles rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import jwt
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.model import JsonObject, Key, RowBlock, Table
+from destination_bulk_tables.provider import (
+    Ambiguous,
+    Base,
+    Context,
+    Disposition,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    Load,
+    Refused,
+    Renew,
+    ReplacePlan,
+    Retry,
+    RowRules,
+    Stop,
+    Throw,
+    Traits,
+    WriteReport,
+    classify_by_status,
+    segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PAGE = 100  # the most rows a query returns
+_KEYS_PER_DELETE = 100
+_LISTINGS = 20
+_PROBE_COLUMNS = 10
+_PROBE_SAMPLE = 8
+_MAX_PROBE_TOKEN = 256
+_TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
+_CLOCK_SKEW_S = 30
+_NO_SUCH_TABLE = "airbyte-check-no-such-table"
+_EVERY_ROW = b'{"expressions":[{"field":"sys_Id","operand":"!=","value":""}],"operator":"and"}'
+_NO_READ = {"http_401", "http_403"}
+_SYSTEM_COLUMNS = {"_id", "sys_Id", "Created_On", "Updated_On", "Created_By", "Updated_By"}
+# Source: https://docs.kore.ai/xo/administration/data/data-table/ (reserved words; read 2026-11-22)
+_RESERVED = set(
+    ["ACCESS", "ADD", "ALL", "ALTER", "AND", "ANY", "AS", "ASC", "AUDIT", "BETWEEN", "BY", "CHAR", "CHECK", "CLUSTER", "COLUMN", "COMMENT", "COMPRESS", "CONNECT", "CREATE", "CURRENT", "DATE", "DECIMAL", "DEFAULT", "DELETE", "DESC", "DISTINCT", "DROP", "ELSE", "EXCLUSIVE", "EXISTS", "FILE", "FLOAT", "FOR", "FROM", "GRANT", "GROUP", "HAVING", "IDENTIFIED", "IMMEDIATE", "IN", "INCREMENT", "INDEX", "INITIAL", "INSERT", "INTEGER", "INTERSECT", "INTO", "IS", "LEVEL", "LIKE", "LOCK", "LONG", "MAXEXTENTS", "MINUS", "MLSLABEL", "MODE", "MODIFY", "NOAUDIT", "NOCOMPRESS", "NOT", "NOWAIT", "NULL", "NUMBER", "OF", "ON", "ONLINE", "OFFLINE", "OPTION", "ORDER", "PCTFREE", "PRIOR", "PRIVILEGES", "PUBLIC", "RAW", "RENAME", "RESOURCE", "REVOKE", "ROW", "ROWID", "ROWNUM", "ROWS", "SELECT", "SESSION", "SET", "SHARE", "SIZE", "SMALLINT", "START", "SUCCESSFUL", "SYNONYM", "SYSDATE", "TABLE", "THEN", "TO", "TRIGGER", "UID", "UNION", "UNIQUE", "UPDATE", "USER", "VALIDATE", "VALUES", "VARCHAR", "VARCHAR2", "VIEW", "WHENEVER", "WHERE", "WITH"]
+)
+_ADVISED_COLUMNS = 20
+
+
+class _Inserted(msgspec.Struct):
+    records: list[msgspec.Raw]
+
+
+class _Deleted(msgspec.Struct):
+    nDeleted: int = 0  # noqa: N815 - the vendor's name
+
+
+class _Row(msgspec.Struct):
+    sys_Id: str  # noqa: N815 - the vendor's name
+
+
+class _Queried(msgspec.Struct):
+    queryResult: list[msgspec.Raw]  # noqa: N815 - the vendor's name
+    total: int | None = None
+
+
+class Kore(Base):
+    """One Kore.ai account, seen through one JWT app."""
+
+    name: ClassVar[str] = "kore"
+    title: ClassVar[str] = "Kore.ai"
+    spec: ClassVar[JsonObject] = {
+        "title": "Kore.ai",
+        "description": "Data tables of Kore.ai's AI for Service (XO) platform.",
+        "type": "object",
+        "required": ["provider_type", "host", "authentication"],
+        "properties": {
+            "provider_type": {"type": "string", "const": "kore", "order": 0},
+            "host": {
+                "title": "Host",
+                "description": "The address you open the platform at.",
+                "type": "string",
+                "order": 1,
+                "examples": ["https://platform.kore.ai", "https://eu-bots.kore.ai"],
+            },
+            "authentication": {
+                "title": "Authentication",
+                "description": "An app under Data > Apps that is assigned to the tables, or a token made elsewhere.",
+                "type": "object",
+                "order": 2,
+                "oneOf": [
+                    {
+                        "title": "JWT app",
+                        "type": "object",
+                        "required": ["auth_type", "client_id", "client_secret"],
+                        "properties": {
+                            "auth_type": {"type": "string", "const": "jwt_app", "order": 0},
+                            "client_id": {
+                                "title": "Client ID",
+                                "description": "The app's client id.",
+                                "type": "string",
+                                "order": 1,
+                                "examples": ["cs-1a2b3c4d-0000-0000-0000-000000000000"],
+                            },
+                            "client_secret": {
+                                "title": "Client secret or private key",
+                                "description": "The app's client secret; for RS256 and RS512 the private key in PEM form.",
+                                "type": "string",
+                                "airbyte_secret": True,
+                                "multiline": True,
+                                "order": 2,
+                            },
+                            "algorithm": {
+                                "title": "Signing algorithm",
+                                "description": "As chosen when the app was made.",
+                                "type": "string",
+                                "enum": ["HS256", "HS512", "RS256", "RS512"],
+                                "default": "HS256",
+                                "order": 3,
+                            },
+                            "subject": {
+                                "title": "Subject",
+                                "description": "The token's sub claim; Kore.ai shows it as the author of the rows.",
+                                "type": "string",
+                                "default": "airbyte",
+                                "order": 4,
+                            },
+                        },
+                    },
+                    {
+                        "title": "Static token",
+                        "type": "object",
+                        "required": ["auth_type", "jwt"],
+                        "properties": {
+                            "auth_type": {"type": "string", "const": "static_jwt", "order": 0},
+                            "jwt": {
+                                "title": "Token",
+                                "description": "A signed JWT. It does not work with apps that enforce JTI.",
+                                "type": "string",
+                                "airbyte_secret": True,
+                                "order": 1,
+                            },
+                        },
+                    },
+                ],
+            },
+            "replace_strategy": {
+                "title": "How to replace a table",
+                "description": (
+                    "'insert_then_delete' inserts the new rows and then deletes the old ones: at each moment the table holds "
+                    "all old or all new rows. 'delete_then_insert' is for tables with a unique index; the table is empty in "
+                    "between, and stays so if the sync is ended there."
+                ),
+                "type": "string",
+                "enum": ["insert_then_delete", "delete_then_insert"],
+                "default": "insert_then_delete",
+                "order": 3,
+            },
+            "on_ambiguous_write": {
+                "title": "After a write without an answer",
+                "description": (
+                    "The table is read back to see whether the rows are in. Where that cannot tell, 'verify_then_retry' "
+                    "repeats the write, which may double rows, and 'fail' ends the sync."
+                ),
+                "type": "string",
+                "enum": ["verify_then_retry", "fail"],
+                "default": "verify_then_retry",
+                "order": 4,
+            },
+            "timestamp_format": {
+                "title": "Timestamps",
+                "description": "How date-time values are sent: ISO 8601 in UTC, the UTC date, or milliseconds since 1970.",
+                "type": "string",
+                "enum": ["iso", "date", "epoch_ms"],
+                "default": "iso",
+                "order": 5,
+            },
+            "boolean_format": {
+                "title": "Booleans",
+                "description": "Kore.ai has no boolean column: send the text true or false, or the number 1 or 0.",
+                "type": "string",
+                "enum": ["string", "number"],
+                "default": "string",
+                "order": 6,
+            },
+            "api_path_prefix": {
+                "title": "API path",
+                "description": "Only to be changed where a gateway moves the public API.",
+                "type": "string",
+                "default": "/api/public",
+                "order": 7,
+            },
+        },
+    }
+    # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit (read 2026-11-22)
+    limits = Limits(
+        max_rows=1000,
+        max_bytes=5_000_000,
+        hard_max_bytes=50_000_000,
+        windows=((600, 60.0), (18_000, 3600.0)),
+        advised_rows=10_000,
+        advised_row_bytes=100_000,
+    )
+
+    def __init__(
+        self,
+        host: str,
+        prefix: str,
+        authentication: JsonObject,
+        replace_strategy: Literal["insert_then_delete", "delete_then_insert"],
+        on_unknown: Literal["retry", "fail"],
+        rules: RowRules,
+    ) -> None:
+        self.base_url = host
+        self._prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
+        self._token = _token_maker(authentication)
+        self._replace_strategy = replace_strategy
+        self._atomic: set[str] = set()  # tables known to store nothing of a refused insert
+        self.rules = rules
+        self.traits = Traits(reads_back=True, on_unknown=on_unknown)
+
+    @classmethod
+    def from_config(cls, section: JsonObject) -> Kore:
+        """Make it from a validated config. Raises `ConfigError` for a key that cannot sign or a token that is over."""
+        return cls(
+            host=str(section["host"]),
+            prefix=str(section.get("api_path_prefix", "/api/public")),
+            authentication=cast("JsonObject", section["authentication"]),
+            replace_strategy=cast("Any", section.get("replace_strategy", "insert_then_delete")),
+            on_unknown="fail" if section.get("on_ambiguous_write") == "fail" else "retry",
+            rules=RowRules(
+                nulls="omit",
+                timestamps=cast("Any", section.get("timestamp_format", "iso")),
+                booleans=cast("Any", section.get("boolean_format", "string")),
+                deletes=True,
+            ),
+        )
+
+    def headers(self, now: float) -> Mapping[str, str]:
+        return {"auth": self._token(now)}
+
+    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
+        """Source: https://community.kore.ai/t/article-understanding-rate-limits-for-kore-ai-public-apis/3638 (read 2026-11-22)."""
+        status = response.status
+        if status >= 400 and b"rate limit" in response.body[:4000].lower():
+            if b"hour" in response.body[:4000].lower():
+                message = (
+                    "Kore.ai's hourly rate limit (18,000 requests per table) is used up, also by other clients. Run the sync less "
+                    "often, raise batching.max_rows, or ask Kore.ai for a higher limit."
+                )
+                return Stop(TransientError(message))
+            return Retry(after_s=None if "retry-after" in response.headers else 60.0, pause=True)
+        if request.path.partition("?")[0].endswith("/query") and status in {400, 401, 403, 404}:
+            refused = Refused(f"http_{status}", _message(response))
+            return Renew(refused) if status == 401 else Throw(refused)
+        right = {"DELETE": "Read and Delete"}.get(request.method, "Write")
+        where = "Data > Apps" if status == 401 else "the table's App Assignments"
+        hint = (
+            f"{_message(response)} Check the client id, secret and algorithm, and that the app has the right to {right} on the "
+            f"table ({where} in Kore.ai)."
+        )
+        missing = "Check the host, the API path and the table's name (tables[].table); the table must exist first."
+        return classify_by_status(response, self.title, {401: hint, 403: hint, 404: missing})
+
+    # --- check and preparation
+
+    def check(self, tables: Sequence[str]) -> Flow[None]:
+        """Query one row of each table: it needs the Read right and changes nothing."""
+        for name in tables:
+            try:
+                yield from self._total(name)
+            except Refused as refused:
+                if refused.code in _NO_READ:
+                    yield from self._check_token()
+                    message = (
+                        f"The app may not read table {name}. Give it the right to Read in the table's App Assignments; the "
+                        "check and the verification of writes need it."
+                    )
+                    raise ConfigError(message) from None
+                raise ConfigError(_no_table(name, refused)) from None
+        if not tables:
+            yield from self._check_token()
+
+    def _check_token(self) -> Flow[None]:
+        """A good token is refused a table that cannot exist with anything but 401."""
+        try:
+            yield from self._total(_NO_SUCH_TABLE)
+        except Refused as refused:
+            if refused.code == "http_401":
+                message = (
+                    f"Kore.ai does not accept the token (401). {refused.reason} Check the client id, the secret and the algorithm, or "
+                    "the static token, and that they are of an app of this host."
+                )
+                raise ConfigError(message) from None
+
+    def validate(self, table: Table) -> None:
+        system = sorted(set(table.columns) & _SYSTEM_COLUMNS)
+        if system:
+            message = (
+                f"Stream {table.stream}: {system[0]!r} is a column that Kore.ai fills itself. Send the field under another name, or "
+                "leave it out, with tables[].columns."
+            )
+            raise ConfigError(message, stream=table.stream)
+
+    def warnings(self, table: Table) -> list[str]:
+        """Source: https://docs.kore.ai/xo/administration/data/data-table/ (recommended volumes; read 2026-11-22)."""
+        found = []
+        reserved = [column for column in table.columns if column.upper() in _RESERVED]
+        if reserved:
+            names = ",".join(reserved)
+            found.append(
+                f"reserved_columns table={table.name} columns={names} remedy=rename_in_tables[].columns"
+            )
+        if len(table.columns) > _ADVISED_COLUMNS:
+            found.append(
+                f"many_columns table={table.name} columns={len(table.columns)} advised={_ADVISED_COLUMNS}"
+            )
+        return found
+
+    def prepare(self, table: Table) -> Flow[int | None]:
+        if table.mode == "dedup":
+            return None
+        try:
+            return (yield from self._total(table.name))
+        except Refused:
+            return None
+
+    # --- writing
+
+    def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
+        return len(b'{"data":[]}')
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        """Insert; where rows are kept by key, delete their keys first."""
+        if table.mode == "dedup" and context.replace is None:
+            keys = [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
+            yield from self._delete_keys(table, keys)
+        if not block.count:
+            return WriteReport(delivered=len(block))
+        response = yield HttpRequest(
+            "POST",
+            self._path(table.name, "/bulk"),
+            body=b'{"data":[%b]}' % block.body,
+            repeat="unsafe",
+        )
+        try:
+            stored = len(response.decode(_Inserted).records)
+        except Ambiguous:
+            unreadable = "the answer does not list the records"
+            raise Refused(
+                "unreadable_answer", unreadable, partial=not self.repeats_safely(table)
+            ) from None
+        if stored != block.count:
+            reason = f"the answer lists {stored} of {block.count} rows"
+            raise Refused("not_stored", reason, partial=not self.repeats_safely(table))
+        return WriteReport(delivered=len(block))
+
+    def repeats_safely(self, table: Table) -> bool:
+        return table.mode == "dedup" and not table.replace
+
+    def refusals_store_nothing(self, table: Table) -> bool:
+        return self.repeats_safely(table) or table.name in self._atomic
+
+    def learn_atomic(self, table: Table) -> None:
+        self._atomic.add(table.name)
+
+    def examine(self, table: Table) -> Flow[bool | None]:
+        try:
+            yield from self._total(table.name)
+        except Refused as refused:
+            if refused.code in _NO_READ:
+                return None
+            raise ConfigError(_no_table(table.name, refused), stream=table.stream) from None
+        return True
+
+    def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
+        """One filter can join expressions of one column with `or`, or the columns of one key with `and`."""
+        if len(table.key_columns) == 1:
+            column = table.key_columns[0]
+            for group in _groups([_expression(column, key[0]) for key in keys], _KEYS_PER_DELETE):
+                yield from self._delete(table.name, group, b"or")
+        else:
+            for key in keys:
+                both = [
+                    _expression(column, token)
+                    for column, token in zip(table.key_columns, key, strict=True)
+                ]
+                yield from self._delete(table.name, both, b"and")
+
+    def _delete(self, table: str, expressions: Sequence[bytes], operator: bytes) -> Flow[int]:
+        body = b'{"query":{"expressions":[%b],"operator":"%b"}}' % (
+            b",".join(expressions),
+            operator,
+        )
+        response = yield HttpRequest("DELETE", self._path(table), body=body)
+        try:
+            return response.decode(_Deleted).nDeleted
+        except Ambiguous:
+            return 0
+
+    # --- reading back
+
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+        """Compare the table's total with what it should be; look for single rows where a part of the block is in."""
+        try:
+            total = yield from self._total(table.name)
+            if total is None or context.stored is None:
+                return None
+            new = total - context.stored
+            if new == 0:
+                return set()
+            if new == block.count + context.others:
+                return set(range(block.count))
+            if new < 0 or new > block.count + context.others:
+                return None  # somebody else writes to the table as well
+            return (yield from self._find_rows(table, block, new, context.others))
+        except Refused:
+            return None
+
+    def _find_rows(
+        self, table: Table, block: RowBlock, new: int, others: int
+    ) -> Flow[set[int] | None]:
+        filters = [_filter_of(row, table) for row in block.rows()]
+        if None in filters or len(set(filters)) < len(filters):
+            return None
+        known = cast("list[bytes]", filters)
+        if not others:
+            # an insert that stops at its first bad row has stored the rows before it
+            head, tail = range(new), range(new, block.count)
+            if (yield from self._all(table, known, _sample(head), is_in=True)) and (
+                yield from self._all(table, known, _sample(tail), is_in=False)
+            ):
+                return set(head)
+        found: set[int] = set()
+        for position, query in enumerate(known):
+            if (yield from self._holds(table, query)):
+                found.add(position)
+        return found if len(found) <= new <= len(found) + others else None
+
+    def _all(
+        self, table: Table, filters: Sequence[bytes], positions: Sequence[int], *, is_in: bool
+    ) -> Flow[bool]:
+        for position in positions:
+            if (yield from self._holds(table, filters[position])) is not is_in:
+                return False
+        return True
+
+    def _holds(self, table: Table, query: bytes) -> Flow[bool]:
+        answer = yield from self._query(table.name, query, limit=1)
+        return bool(answer.queryResult)
+
+    def _query(self, table: str, query: bytes, limit: int, offset: int = 0) -> Flow[_Queried]:
+        path = self._path(table, f"/query?sys_limit={limit}&sys_offset={offset}")
+        response = yield HttpRequest("POST", path, body=b'{"query":%b}' % query)
+        try:
+            return response.decode(_Queried)
+        except Ambiguous:
+            code = "unreadable_answer"
+            raise Refused(
+                code, "the answer is not the documented JSON; check the host and the API path"
+            ) from None
+
+    def _total(self, table: str) -> Flow[int | None]:
+        return (yield from self._query(table, _EVERY_ROW, limit=1)).total
+
+    # --- replacing
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:  # noqa: ARG002 - any size goes the same way
+        try:
+            if self._replace_strategy == "delete_then_insert":
+                yield from self._empty(table)
+                return ReplacePlan(stored=0)
+            ids = yield from self._list_ids(table)
+            return ReplacePlan(stored=len(ids), old_ids=ids)
+        except Refused as refused:
+            if refused.code not in _NO_READ:
+                raise ConfigError(_no_table(table.name, refused), stream=table.stream) from None
+            message = (
+                f"Replacing table {table.name} needs the rights to Read, Write and Delete; the app may not read it. Give it the "
+                "rights in the table's App Assignments. The table was not touched."
+            )
+            raise ConfigError(message, stream=table.stream) from None
+
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
+        """Delete the rows that were there before, only after the new ones are proven to be in."""
+        yield from self._require_total(table, len(plan.old_ids) + delivered)
+        for group in _groups(
+            [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids], _KEYS_PER_DELETE
+        ):
+            remaining = len(group)
+            while remaining > 0:
+                deleted = yield from self._delete(table.name, group, b"or")
+                if not deleted:
+                    break
+                remaining -= deleted
+        if plan.old_ids:
+            yield from self._require_total(table, delivered)
+
+    def _require_total(self, table: Table, expected: int) -> Flow[None]:
+        total = yield from self._total(table.name)
+        if total is None:
+            total = len((yield from self._list_ids(table)))
+        if total != expected:
+            message = (
+                f"Table {table.name} holds {total} rows where {expected} were expected while it was being replaced. Something else "
+                "may write to it. No row that was not replaced has been deleted; the next attempt replaces all it finds."
+            )
+            raise TransientError(message, stream=table.stream)
+
+    def _list_ids(self, table: Table) -> Flow[list[str]]:
+        """The sys_Id of each row. The order of pages is not documented, so pages are read again until none is missing."""
+        ids: dict[str, None] = {}
+        for _ in range(_LISTINGS):
+            offset, known = 0, len(ids)
+            while True:
+                page = yield from self._query(table.name, _EVERY_ROW, limit=_PAGE, offset=offset)
+                ids.update(
+                    (msgspec.json.decode(row, type=_Row).sys_Id, None) for row in page.queryResult
+                )
+                offset += len(page.queryResult)
+                if not page.queryResult or (page.total is not None and offset >= page.total):
+                    break
+            if len(ids) == page.total or (page.total is None and known == len(ids)):
+                return list(ids)
+        message = f"The rows of table {table.name} cannot be listed: they change while they are read. Nothing was changed."
+        raise TransientError(message, stream=table.stream)
+
+    def _empty(self, table: Table) -> Flow[None]:
+        """Delete all rows; stop before anything is inserted when some stay."""
+        body = b'{"query":%b}' % _EVERY_ROW
+        total = yield from self._total(table.name)
+        while total is None or total:
+            response = yield HttpRequest("DELETE", self._path(table.name), body=body)
+            before, total = total, (yield from self._total(table.name))
+            if total is None:
+                total = len((yield from self._list_ids(table)))
+            deleted = response.decode(_Deleted).nDeleted
+            if total and not deleted and (before is None or total >= before):
+                message = f"Kore.ai does not delete the rows of table {table.name}, so it cannot be replaced."
+                raise UnaccountedRows(message, stream=table.stream)
+
+    def _path(self, table: str, rest: str = "") -> str:
+        return f"{self._prefix}/tables/{segment(table)}{rest}"
+
+
+def _token_maker(authentication: JsonObject) -> Any:
+    """A function of the Unix time that gives the token for one attempt."""
+    if authentication["auth_type"] == "static_jwt":
+        token = str(authentication["jwt"]).strip()
+        try:
+            expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
+        except jwt.PyJWTError as error:
+            message = "authentication.jwt is not a signed JWT (three parts joined by dots)."
+            raise ConfigError(message) from error
+
+        def static(now: float) -> str:
+            if isinstance(expires, int | float) and expires <= now:
+                when = datetime.fromtimestamp(expires, UTC).isoformat()
+                message = f"authentication.jwt expired at {when}. Put in a new token, or use a JWT app, which makes its own."
+                raise ConfigError(message)
+            return token
+
+        return static
+
+    algorithm = str(authentication.get("algorithm", "HS256"))
+    secret = str(authentication["client_secret"]).strip().replace("\\n", "\n")
+    client_id = str(authentication["client_id"]).strip()
+    subject = str(authentication.get("subject", "airbyte"))
+
+    def fresh(now: float) -> str:
+        claims = {
+            "sub": subject,
+            "appId": client_id,
+            "iat": int(now) - _CLOCK_SKEW_S,
+            "exp": int(now) + _TOKEN_LIFE_S,
+            "jti": str(uuid.uuid4()),  # an app that enforces JTI takes each token once
+        }
+        return jwt.encode(claims, secret, algorithm=algorithm)
+
+    try:
+        fresh(0)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        message = f"authentication.client_secret cannot sign with {algorithm}: for RS256 and RS512 it must be a private key in PEM form."
+        raise ConfigError(message) from error
+    return fresh
+
+
+def _message(response: HttpResponse) -> str:
+    """The vendor's own text of an answer about the credential or the table: {"errors": [{"msg", "code"}]}."""
+    try:
+        message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])[:200]
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+        return ""
+    return f"It says: {message.rstrip('.')}."
+
+
+def _no_table(name: str, refused: Refused) -> str:
+    return (
+        f"Kore.ai refuses to read table {name} ({refused.code}). {refused.reason} Check the table's name (tables[].table), the host "
+        "and the API path; the table must exist before the first sync."
+    )
+
+
+def _expression(column: str, token: bytes) -> bytes:
+    return b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
+
+
+def _filter_of(row: bytes, table: Table) -> bytes | None:
+    """A filter that finds this row by its text and number columns; None when it has none."""
+    expressions = []
+    for column, raw in msgspec.json.decode(row, type=dict[str, msgspec.Raw]).items():
+        token = bytes(raw)
+        is_number = token[0] in b"-0123456789"
+        if (column in table.text_columns or is_number) and len(token) <= _MAX_PROBE_TOKEN:
+            expressions.append(_expression(column, token))
+    if not expressions:
+        return None
+    return b'{"expressions":[%b],"operator":"and"}' % b",".join(expressions[:_PROBE_COLUMNS])
+
+
+def _sample(positions: range) -> list[int]:
+    """The ends and some between."""
+    if len(positions) <= _PROBE_SAMPLE:
+        return list(positions)
+    step = (len(positions) - 1) / (_PROBE_SAMPLE - 1)
+    return sorted({positions[round(i * step)] for i in range(_PROBE_SAMPLE)})
+
+
+def _groups(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

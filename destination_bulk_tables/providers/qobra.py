@@ -1,0 +1,394 @@
+"""Qobra data tables.
+
+Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records (read 2026-11-22)
+Source: https://docs.qobra.co/api_reference/v1/endpoints/imports/fetch_import (read 2026-11-22)
+Ingest: POST /v1/tables/{api name}/records/bulk, body {"items": [...]}; an upsert by the table's id field. The answer
+{"import_id", "objects_imported"} only counts the request; the rows are imported in the background, and GET
+/v1/imports/{id} tells how that went. An import may hold other tables' entries and entries of other clients.
+`all=true` deletes the table's content before the import; `debounce=N` has the import wait N seconds for further requests.
+
+Not documented, and therefore: errors, limits and rates (decided by status alone, modest batches); whether the debounce
+window starts with the first or the last request (we finish within it, counted from the first); whether requests of one
+load share an import id (we follow each). Every request may be repeated: the write is keyed.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.model import JsonObject, Receipt, RowBlock, Table
+from destination_bulk_tables.provider import (
+    Ambiguous,
+    Base,
+    Context,
+    Disposition,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    Load,
+    Refused,
+    ReplacePlan,
+    RowRules,
+    Throw,
+    Traits,
+    Unverified,
+    VendorFault,
+    Verdict,
+    WriteReport,
+    classify_by_status,
+    segment,
+)
+from destination_bulk_tables.redact import mask_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MAX_DEBOUNCE_S = 3600
+_MIN_DEBOUNCE_S = 300
+_DEBOUNCE_PER_REQUEST_S = 10.0
+_LEAST_PER_REQUEST_S = 0.5
+_UNKNOWN_IMPORT_GRACE_S = 30.0
+_IMPORTS = "/v1/imports/"
+_SPLIT_TOLERANCE_S = 2.0
+
+_HINTS = {
+    401: "Check api_key: keys are personal and end with the account that made them (Qobra settings > API).",
+    403: "Check api_key: its owner may not write to this table.",
+    404: "Check base_url and the table's API name (tables[].table); the table must exist in Qobra before the first sync.",
+}
+
+
+class _Ingested(msgspec.Struct):
+    import_id: str
+    objects_imported: int
+
+
+class _ParsingDetail(msgspec.Struct):
+    line_number: int | None = None
+    row: msgspec.Raw = msgspec.Raw(b"null")
+    details: str | None = None
+
+
+class _TableError(msgspec.Struct):
+    title: str | None = None
+    description: str | None = None
+    parsing_error_details: list[_ParsingDetail] | None = None
+
+
+class _TableDetails(msgspec.Struct):
+    type: str | None = None
+    data_table_key: str | None = None
+    number_of_records: int | None = None
+    error: _TableError | None = None
+
+
+class _Import(msgspec.Struct):
+    status: str
+    created_at: str | None = None
+    launched_at: str | None = None
+    data_tables_details: list[_TableDetails] = []
+
+
+class _Fetched(msgspec.Struct):
+    data_import: _Import
+
+
+class Qobra(Base):
+    """One Qobra account."""
+
+    name: ClassVar[str] = "qobra"
+    title: ClassVar[str] = "Qobra"
+    spec: ClassVar[JsonObject] = {
+        "title": "Qobra",
+        "description": "Data tables of Qobra.",
+        "type": "object",
+        "required": ["provider_type", "api_key"],
+        "properties": {
+            "provider_type": {"type": "string", "const": "qobra", "order": 0},
+            "api_key": {
+                "title": "API key",
+                "description": (
+                    "Made in Qobra under the global settings, section API. It belongs to the person who makes it and stops "
+                    "working when that account is closed."
+                ),
+                "type": "string",
+                "airbyte_secret": True,
+                "order": 1,
+            },
+            "id_field": {
+                "title": "Id column",
+                "description": (
+                    "API name of the column that identifies a row, as the table's settings page shows it. Rows are updated by "
+                    "it; a row without a value there is rejected."
+                ),
+                "type": "string",
+                "default": "id",
+                "order": 2,
+            },
+            "timestamp_format": {
+                "title": "Timestamps",
+                "description": "Send date-time values as the UTC date ('date'), or as they are in ISO 8601, UTC ('iso').",
+                "type": "string",
+                "enum": ["date", "iso"],
+                "default": "date",
+                "order": 3,
+            },
+            "debounce_seconds": {
+                "title": "Debounce (seconds)",
+                "description": (
+                    "Only for replacing a table with more rows than fit in one request: how long Qobra waits for the rest. "
+                    "Leave empty to have it computed from the size of the load."
+                ),
+                "type": "integer",
+                "minimum": 0,
+                "maximum": _MAX_DEBOUNCE_S,
+                "order": 4,
+                "examples": [900],
+            },
+            "import_timeout_minutes": {
+                "title": "Import timeout (minutes)",
+                "description": "How long to wait for Qobra to finish an import, beyond its debounce.",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 110,
+                "default": 60,
+                "order": 5,
+            },
+            "base_url": {
+                "title": "API address",
+                "description": "Only to be changed for a proxy or a test server.",
+                "type": "string",
+                "default": "https://api.qobra.co",
+                "order": 6,
+            },
+        },
+    }
+    limits = Limits(max_rows=5000, max_bytes=10_000_000)
+    traits = Traits()
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        id_field: str,
+        debounce_s: int | None,
+        import_timeout_s: float,
+        timestamps: Literal["date", "iso"],
+    ) -> None:
+        self._api_key = api_key
+        self.base_url = base_url
+        self._id_field = id_field
+        self._debounce_s = debounce_s
+        self._import_timeout_s = import_timeout_s
+        self.rules = RowRules(timestamps=timestamps, required_column=id_field, keyed=True)
+
+    @classmethod
+    def from_config(cls, section: JsonObject) -> Qobra:
+        """Make it from a validated config."""
+        return cls(
+            api_key=str(section["api_key"]).strip(),
+            base_url=str(section.get("base_url", "https://api.qobra.co")),
+            id_field=str(section.get("id_field", "id")),
+            debounce_s=cast("int | None", section.get("debounce_seconds")),
+            import_timeout_s=60.0 * cast("int", section.get("import_timeout_minutes", 60)),
+            timestamps=cast("Any", section.get("timestamp_format", "date")),
+        )
+
+    def headers(self, now: float) -> Mapping[str, str]:  # noqa: ARG002 - the key does not expire
+        return {"X-API-Key": self._api_key}
+
+    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
+        if response.status == 404 and request.path.startswith(_IMPORTS):
+            return Throw(Refused("http_404", "unknown import"))
+        return classify_by_status(response, self.title, _HINTS)
+
+    def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002 - no route tells which data tables exist
+        """Read the list of data structures: it needs a valid key and changes nothing.
+
+        Source: https://docs.qobra.co/api_reference/v2/endpoints/discovery/list_data_structures (read 2026-11-22)
+        """
+        response = yield HttpRequest("GET", "/v2/data-structures")
+        try:
+            answer = msgspec.json.decode(response.body)
+        except msgspec.DecodeError:
+            answer = None
+        if not isinstance(answer, dict) or "data" not in answer:
+            message = "base_url answers, but not like Qobra's API. Check the address."
+            raise ConfigError(message)
+
+    def validate(self, table: Table) -> None:
+        if table.mode == "dedup" and table.key_columns != (self._id_field,):
+            message = (
+                f"Stream {table.stream}: Qobra updates rows by its id column {self._id_field!r}, so append + deduped needs it as "
+                "the only primary key. Change the primary key, map it to that column in tables[].columns, or set id_field."
+            )
+            raise ConfigError(message, stream=table.stream)
+
+    def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
+        return len(b'{"items":[]}')
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        plan = context.replace
+        query = ""
+        if plan is not None:
+            query = (
+                "?all=true" if plan.window_s is None else f"?all=true&debounce={int(plan.window_s)}"
+            )
+        response = yield HttpRequest(
+            "POST",
+            f"/v1/tables/{segment(table.name)}/records/bulk{query}",
+            body=b'{"items":[%b]}' % block.body,
+            not_after=plan.not_after if plan else None,
+        )
+        answer = response.decode(_Ingested)
+        if answer.objects_imported != block.count:
+            message = f"Qobra counted {answer.objects_imported} records in a request of {block.count} for table {table.name}."
+            raise UnaccountedRows(message, stream=table.stream)
+        resent = block.count if response.resent or context.repeated else 0
+        return WriteReport(receipt=Receipt(answer.import_id, block.count, resent))
+
+    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+        """All imports of these rows finished, without an error for our table, and with our count."""
+        table = unverified.table
+        imports = []
+        for receipt in unverified.receipts:
+            try:
+                response = yield HttpRequest("GET", _IMPORTS + segment(receipt.id))
+                found = response.decode(_Fetched).data_import
+            except Refused:
+                if unverified.age_s < _UNKNOWN_IMPORT_GRACE_S:
+                    return None
+                message = f"Qobra does not know import {receipt.id} of table {table.name}, which it announced itself."
+                raise UnaccountedRows(message, stream=table.stream) from None
+            except Ambiguous:
+                return None
+            if found.status != "finished":
+                return None
+            imports.append(found)
+        own = [
+            [
+                entry
+                for entry in found.data_tables_details
+                if entry.type == "api" and entry.data_table_key == table.name
+            ]
+            for found in imports
+        ]
+        faults = self._faults(table, [entry for entries in own for entry in entries])
+        self._require_count(unverified, own, len(faults))
+        if unverified.replace is not None and unverified.replace.window_s is not None:
+            _require_one_run(unverified, imports)
+        return Verdict(tuple(faults))
+
+    def verify_timeout_s(self, unverified: Unverified) -> float:
+        window = unverified.replace.window_s if unverified.replace else None
+        return (window or 0.0) + self._import_timeout_s
+
+    def _faults(self, table: Table, entries: Sequence[_TableDetails]) -> list[VendorFault]:
+        faults: dict[str, VendorFault] = {}
+        for entry in entries:
+            if entry.error is None:
+                continue
+            title = entry.error.title or "ImportError"
+            details = entry.error.parsing_error_details or []
+            for detail in details:
+                row = bytes(detail.row)
+                key = _id_text(row, self._id_field)
+                faults[key or f"line {detail.line_number}"] = VendorFault(
+                    key, title, detail.details or entry.error.description or title, row
+                )
+            if not details:
+                message = f"Qobra's import into table {table.name} failed ({title}). Its import page shows why."
+                raise ConfigError(message, stream=table.stream)
+            if entry.number_of_records is None:
+                text = mask_values(entry.error.description or "", _quoted(details))
+                message = (
+                    f"Qobra imported nothing into table {table.name} because of {len(details)} bad row(s) ({title}: {text}). "
+                    "Correct them at the source or map the column in tables[].columns."
+                )
+                raise ConfigError(message, stream=table.stream)
+        return list(faults.values())
+
+    def _require_count(
+        self, unverified: Unverified, own: Sequence[Sequence[_TableDetails]], faults: int
+    ) -> None:
+        if not unverified.rows:
+            return
+        counts = [sum(entry.number_of_records or 0 for entry in entries) for entries in own]
+        expected = unverified.rows - faults
+        views = {sum(counts)}
+        if len(counts) > 1 and len(set(counts)) == 1:
+            views.add(
+                counts[0]
+            )  # each id may show the one import that all requests of the load joined
+        if not any(expected <= view <= expected + unverified.resent for view in views):
+            message = (
+                f"Qobra imported {sum(counts)} records into table {unverified.table.name} where {expected} were expected, so it "
+                "cannot be told which rows are in. Look at its import page."
+            )
+            raise UnaccountedRows(message, stream=unverified.table.stream)
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
+        """One request replaces the table at once; more need one debounce window that holds them all."""
+        yield from ()
+        if load.requests <= 1:
+            return ReplacePlan(single=True, first_alone=True)
+        needed = math.ceil(_LEAST_PER_REQUEST_S * load.requests)
+        window = self._debounce_s
+        if window is None:
+            window = min(
+                _MAX_DEBOUNCE_S,
+                max(_MIN_DEBOUNCE_S, math.ceil(_DEBOUNCE_PER_REQUEST_S * load.requests)),
+            )
+        if window < needed:
+            remedy = (
+                "Leave it empty or raise it" if self._debounce_s is not None else "Send fewer rows"
+            )
+            message = (
+                f"Replacing table {table.name} takes {load.requests} requests, which need a debounce of at least {needed} s; "
+                f"debounce_seconds gives {window} s. {remedy}, or raise batching.max_rows. Nothing was sent."
+            )
+            raise ConfigError(message, stream=table.stream)
+        return ReplacePlan(window_s=float(window), first_alone=True)
+
+
+def _id_text(row: bytes, id_field: str) -> str:
+    try:
+        members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return ""
+    token = bytes(members.get(id_field, b""))
+    return str(msgspec.json.decode(token)) if token.startswith(b'"') else token.decode()
+
+
+def _quoted(details: Sequence[_ParsingDetail]) -> RowBlock:
+    rows = [bytes(detail.row) for detail in details]
+    return RowBlock(b",".join(rows), len(rows), range(len(rows)))
+
+
+def _require_one_run(unverified: Unverified, imports: Sequence[_Import]) -> None:
+    """The vendor's own times must show that all requests of the load were imported together."""
+    launches = [moment for found in imports if (moment := _time(found.launched_at))]
+    created = [moment for found in imports if (moment := _time(found.created_at))]
+    if not launches or not created:
+        return
+    waited = (min(launches) - min(created)).total_seconds()
+    spread = (max(launches) - min(launches)).total_seconds()
+    if waited + _SPLIT_TOLERANCE_S < unverified.pushed_s or spread > _SPLIT_TOLERANCE_S:
+        message = (
+            f"Qobra launched the import into table {unverified.table.name} before all rows of the load were there, so the table "
+            "may hold a part of them. The next attempt replaces it again; raise debounce_seconds if this repeats."
+        )
+        raise TransientError(message, stream=unverified.table.stream)
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
