@@ -1,0 +1,166 @@
+"""The configured catalog: which streams come, and what each asks for. Read leniently, decided strictly.
+
+Decides append, dedup or replace per stream. Airbyte says "replace" in two ways: `overwrite`, or, where the platform knows
+refreshes, `minimum_generation_id == generation_id > 0` on any mode. PyAirbyte sends generation = minimum = sync id = 1 on
+every run, which must not empty a table that is appended to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey, Table
+from destination_bulk_tables.rows import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.rows import Column
+
+_MODES: dict[str, tuple[Mode, bool]] = {
+    "append": ("append", False),
+    "append_dedup": ("dedup", False),
+    "overwrite": ("append", True),
+    "overwrite_dedup": ("dedup", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What to do with one stream. `expects_status`: the platform will say COMPLETE when the source is done."""
+
+    key: StreamKey
+    table: Table
+    columns: tuple[Column, ...]
+    key_fields: tuple[str, ...]
+    cursor_field: str | None
+    expects_status: bool
+
+
+def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
+    """Raises `ConfigError` when the catalog asks for something that cannot be done."""
+    streams = raw.get("streams") if isinstance(raw, dict) else None
+    if not isinstance(streams, list) or not streams:
+        message = "The catalog has no streams. Select at least one in the connection."
+        raise ConfigError(message)
+    plans: dict[StreamKey, StreamPlan] = {}
+    owners: dict[str, StreamKey] = {}
+    for configured in streams:
+        plan = _plan(configured, config)
+        if plan.key in plans:
+            message = f"Stream {plan.key} is in the catalog twice."
+            raise ConfigError(message, stream=plan.key)
+        other = owners.setdefault(plan.table.name, plan.key)
+        if other != plan.key:
+            message = f"Streams {other} and {plan.key} both go to table {plan.table.name!r}. Give each its own table in 'tables'."
+            raise ConfigError(message, stream=plan.key)
+        plans[plan.key] = plan
+    return plans
+
+
+def _plan(configured: JsonValue, config: Config) -> StreamPlan:
+    stream = configured.get("stream") if isinstance(configured, dict) else None
+    if (
+        not isinstance(configured, dict)
+        or not isinstance(stream, dict)
+        or not isinstance(stream.get("name"), str)
+    ):
+        message = "The catalog holds a stream without a name."
+        raise ConfigError(message)
+    namespace = stream.get("namespace")
+    key = StreamKey.of(namespace if isinstance(namespace, str) else None, str(stream["name"]))
+    entry = config.entry(key)
+    schema = stream.get("json_schema")
+    schema = schema if isinstance(schema, dict) else {}
+    columns = tuple(columns_of(schema, entry.columns if entry else None, f"Stream {key}"))
+    mode, replace = _mode(configured, key, config)
+    key_fields: tuple[str, ...] = ()
+    cursor_field = None
+    if mode == "dedup":
+        key_fields = _key_fields(configured, stream, schema, key)
+        cursor_field = _cursor_field(configured, schema, key)
+    names = {column.field: column.name for column in columns}
+    missing = [field for field in key_fields if field not in names]
+    if missing:
+        message = (
+            f"Stream {key}: the primary key field {missing[0]!r} is not sent, so rows cannot be updated by it. Add it to "
+            "tables[].columns."
+        )
+        raise ConfigError(message, stream=key)
+    table = Table(
+        name=(entry.table if entry else None) or key.name,
+        stream=key,
+        mode=mode,
+        replace=replace,
+        columns=tuple(column.name for column in columns),
+        key_columns=tuple(names[field] for field in key_fields),
+        text_columns=tuple(column.name for column in columns if column.is_text),
+    )
+    expects_status = (
+        configured.get("generation_id") is not None or configured.get("sync_id") is not None
+    )
+    return StreamPlan(key, table, columns, key_fields, cursor_field, expects_status)
+
+
+def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode, bool]:
+    asked = configured.get("destination_sync_mode")
+    if asked not in _MODES:
+        message = f"Stream {key}: the sync mode {asked!r} is not supported. Choose append, overwrite or append + deduped."
+        raise ConfigError(message, stream=key)
+    mode, replace = _MODES[str(asked)]
+    generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
+    if not replace and minimum:
+        if minimum != generation:
+            message = (
+                f"Stream {key}: minimum_generation_id {minimum} with generation_id {generation} asks to keep a part of the "
+                "table, which this destination cannot do."
+            )
+            raise ConfigError(message, stream=key)
+        replace = (generation, minimum, configured.get("sync_id")) != (1, 1, 1)
+    replace = replace or config.truncate_mode == "always"
+    if replace and config.truncate_mode == "never":
+        message = (
+            f"Stream {key} asks to replace its table's content, and truncate_mode is 'never'. Choose an append mode in the "
+            "connection, or set truncate_mode to 'sync_mode'."
+        )
+        raise ConfigError(message, stream=key)
+    return mode, replace
+
+
+def _key_fields(
+    configured: JsonObject, stream: JsonObject, schema: JsonObject, key: StreamKey
+) -> tuple[str, ...]:
+    paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
+    fields = []
+    for path in paths if isinstance(paths, list) else []:
+        names = path if isinstance(path, list) else [path]
+        if len(names) != 1:
+            message = f"Stream {key}: a primary key inside a nested object is not supported."
+            raise ConfigError(message, stream=key)
+        fields.append(str(names[0]))
+    if not fields:
+        message = (
+            f"Stream {key}: append + deduped needs a primary key. Choose one in the connection."
+        )
+        raise ConfigError(message, stream=key)
+    _require_declared(fields, schema, key, "primary key")
+    return tuple(dict.fromkeys(fields))
+
+
+def _cursor_field(configured: JsonObject, schema: JsonObject, key: StreamKey) -> str | None:
+    path = configured.get("cursor_field")
+    if not isinstance(path, list) or len(path) != 1:
+        return None
+    _require_declared([str(path[0])], schema, key, "cursor")
+    return str(path[0])
+
+
+def _require_declared(fields: Sequence[str], schema: JsonObject, key: StreamKey, what: str) -> None:
+    properties = schema.get("properties")
+    for field in fields:
+        if not isinstance(properties, dict) or field not in properties:
+            message = f"Stream {key}: its {what} field {field!r} is not in the stream's schema. Refresh the schema."
+            raise ConfigError(message, stream=key)

@@ -1,0 +1,302 @@
+"""The three verbs and everything they are made of. Exit codes and TRACE messages are decided here and nowhere else.
+
+`spec` and `check` exit 0 whatever they find; `write` exits 0 only when every row is delivered and every state acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from destination_bulk_tables import config as configuration
+from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.engine import Engine, Tools
+from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.overwrite import StagedLoad
+from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.redact import mask_secrets, secrets_of
+from destination_bulk_tables.rejects import Rejects
+from destination_bulk_tables.rows import RowCodec
+from destination_bulk_tables.sender import Sender
+from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.stdio import LineWriter, MessageReader
+from destination_bulk_tables.transport import Transport, TransportError
+from destination_bulk_tables.workers import ThreadWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.model import JsonObject, JsonValue
+    from destination_bulk_tables.provider import HttpRequest, HttpResponse
+
+log = logging.getLogger(__name__)
+
+SYNC_MODES = ["append", "overwrite", "append_dedup"]
+_CHECK_TIMEOUT_S = 20.0
+
+
+class Output:
+    """Airbyte messages to stdout, without secrets."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+        self.secrets: list[str] = []
+
+    def message(self, message: Mapping[str, object]) -> None:
+        """Write one message; secrets are masked in it."""
+        text = msgspec.json.encode(message).decode()
+        escaped = [msgspec.json.encode(secret).decode()[1:-1] for secret in self.secrets]
+        self._writer.write([mask_secrets(text, [*self.secrets, *escaped]).encode()])
+
+    def error(self, error: DestinationError) -> None:
+        """The one TRACE ERROR of a failed sync."""
+        body: dict[str, object] = {
+            "message": error.message,
+            "internal_message": error.detail or f"{type(error).__name__}: {error.message}",
+            "failure_type": error.failure_type,
+        }
+        if error.stream is not None:
+            body["stream_descriptor"] = {
+                "name": error.stream.name,
+                "namespace": error.stream.namespace,
+            }
+        emitted_at = SystemClock().now() * 1000
+        self.message(
+            {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": emitted_at, "error": body}}
+        )
+
+
+class LogLines(logging.Handler):
+    """Log records as Airbyte LOG messages."""
+
+    _LEVELS = {
+        "CRITICAL": "FATAL",
+        "ERROR": "ERROR",
+        "WARNING": "WARN",
+        "INFO": "INFO",
+        "DEBUG": "DEBUG",
+    }
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = self._LEVELS.get(record.levelname, "INFO")
+        log_message = {
+            "level": level,
+            "message": f"{record.name.rpartition('.')[2]}: {record.getMessage()}",
+        }
+        if record.exc_info and record.exc_info[0]:
+            # the type and place of an unexpected error, never its text: that may hold a value
+            log_message["stack_trace"] = _frames(record.exc_info[2])
+        try:
+            self._output.message({"type": "LOG", "log": log_message})
+        except (DestinationError, OSError):
+            return  # nobody reads; the engine finds out by itself
+
+
+def specification() -> JsonObject:
+    """The SPEC message's content."""
+    return {
+        "documentationUrl": configuration.DOCUMENTATION_URL,
+        "connectionSpecification": configuration.connection_specification(PROVIDERS),
+        "supportsIncremental": True,
+        "supported_destination_sync_modes": list(SYNC_MODES),
+    }
+
+
+def load_json(path: str, what: str) -> JsonValue:
+    """Raises `ConfigError` when the file cannot be read or is not JSON."""
+    try:
+        value: JsonValue = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        message = f"The {what} file cannot be read ({error.strerror})."
+        raise ConfigError(message) from error
+    except (ValueError, RecursionError) as error:
+        message = f"The {what} file is not valid JSON."
+        raise ConfigError(message) from error
+    return value
+
+
+def parse_config(raw: JsonValue) -> Config:
+    """Raises `ConfigError` that names the setting to change."""
+    is_cloud = os.environ.get("DEPLOYMENT_MODE", "").strip().casefold() == "cloud"
+    return configuration.parse(raw, PROVIDERS, is_cloud=is_cloud)
+
+
+def secrets_in(raw: JsonValue) -> list[str]:
+    """What must not be printed of this config, valid or not."""
+    return secrets_of(raw, configuration.connection_specification(PROVIDERS))
+
+
+# --- check
+
+
+def check(raw: JsonValue) -> str | None:
+    """Try the credential without writing anything. None: good; else what is wrong and what to change."""
+    try:
+        config = parse_config(raw)
+        tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
+        clock = SystemClock()
+        transport = _CheckTransport(config.provider.base_url, clock)
+        sender = Sender(config.provider, transport, clock, threading.Event(), narrows=False)
+        sender.run(None, config.provider.check(tables))
+    except DestinationError as error:
+        return error.message
+    except Exception as error:
+        log.exception("unexpected_error", exc_info=error)
+        return f"The check failed in an unexpected way ({type(error).__name__}). Please report it with the log."
+    return None
+
+
+class _CheckTransport(Transport):
+    """One attempt each: a person waits for the answer, and each way to fail has its own message."""
+
+    def send(
+        self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        try:
+            return super().send(request, headers, min(timeout_s, _CHECK_TIMEOUT_S))
+        except TransportError as error:
+            message = {
+                "dns": "The host name of the provider's address does not resolve. Check it for a typo.",
+                "tls": "The TLS certificate of the provider's address is not valid for it, or it does not speak TLS.",
+                "connect": f"The provider's address cannot be reached ({error.reason}). Check host, port and firewall.",
+                "timeout": f"The provider's address did not answer within {_CHECK_TIMEOUT_S:.0f} s.",
+                "broken": "The provider's address closed the connection without an answer. Check host and port.",
+            }[error.kind]
+            raise ConfigError(message) from error
+
+
+# --- write
+
+
+def write(
+    raw_config: JsonValue,
+    raw_catalog: JsonValue,
+    stdin: int,
+    emit: LineWriter,
+    stop: threading.Event,
+    clock: Clock,
+) -> None:
+    """Run one sync. Raises the `DestinationError` that ended it."""
+    if os.environ.get("DATA_CHANNEL_MEDIUM", "").upper() == "SOCKET":
+        message = "Socket mode is not supported: run this destination with its input on stdin."
+        raise ConfigError(message)
+    config = parse_config(raw_config)
+    plans = plan_streams(raw_catalog, config)
+    for plan in plans.values():
+        _require_possible(plan, config)
+    rejected = config.rejected_records
+    rejects = Rejects(rejected.policy, rejected.max_rejected, rejected.report_path, clock.now())
+    slots = min(
+        config.batching.max_parallel,
+        config.provider.limits.max_parallel or config.batching.max_parallel,
+    )
+    wake_r, wake_w = os.pipe()
+    halt = threading.Event()
+    progress = Progress(list(plans), clock.monotonic())
+    budget = DiskBudget(config.staging.directory, config.staging.max_bytes)
+    tools = Tools(
+        provider=config.provider,
+        sender=Sender(
+            config.provider,
+            Transport(config.provider.base_url, clock),
+            clock,
+            halt,
+            narrows=rejected.policy == "skip",
+        ),
+        workers=ThreadWorkers(slots + 1, wake_w),
+        ledger=Ledger(),
+        rejects=rejects,
+        progress=progress,
+        clock=clock,
+        emit=emit.write,
+        stop=stop,
+        halt=halt,
+    )
+    lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
+    engine = Engine(lanes, tools, slots=slots, max_wait_s=config.batching.max_wait_s)
+    try:
+        engine.run(MessageReader(stdin, wake_r))
+    except OSError as error:
+        message = f"Reading the input failed ({error.strerror})."
+        raise InternalError(message) from error
+    finally:
+        rejects.close()
+        progress.report(clock.monotonic(), is_final=True)
+
+
+def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
+    """Everything one stream needs."""
+    provider, table = config.provider, plan.table
+    batching = config.batching
+    key_columns = table.key_columns
+    if provider.rules.keyed and provider.rules.required_column is not None:
+        key_columns = (provider.rules.required_column,)
+    codec = RowCodec(
+        plan.key,
+        plan.columns,
+        provider.rules,
+        nested=config.nested_values,
+        key_fields=plan.key_fields,
+        cursor_field=plan.cursor_field,
+        tombstones=_tombstones(plan, config),
+    )
+    batcher = Batcher(
+        table,
+        max_rows=batching.max_rows or provider.limits.max_rows,
+        max_bytes=batching.max_bytes or provider.limits.max_bytes,
+        overhead=provider.body_size(table),
+    )
+    load = StagedLoad(budget, key_columns) if table.replace else None
+    counts = provider.traits.reads_back and load is None and table.mode == "append"
+    return Lane(plan, codec, batcher, load=load, needs_count=counts)
+
+
+def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:
+    """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a row that cannot be delivered."""
+    if plan.table.mode != "dedup":
+        return None
+    return "delete" if plan.table.replace or config.provider.rules.deletes else "reject"
+
+
+def _require_possible(plan: StreamPlan, config: Config) -> None:
+    provider, table = config.provider, plan.table
+    provider.validate(table)
+    required = provider.rules.required_column
+    if required is not None and required not in table.columns:
+        message = (
+            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies rows. Map a field to it in "
+            "tables[].columns, or set id_field to the table's id column."
+        )
+        if config.rejected_records.policy == "fail":
+            raise ConfigError(message, stream=plan.key)
+        log.warning("every_row_rejected stream=%s reason=no_column_%s", plan.key, required)
+    for warning in provider.warnings(table):
+        log.warning(warning)
+
+
+def _frames(traceback: object) -> str:
+    import traceback as tracebacks  # noqa: PLC0415 - only for a crash
+    from types import TracebackType  # noqa: PLC0415 - only for a crash
+
+    if not isinstance(traceback, TracebackType):
+        return ""
+    return "\n".join(
+        f"{f.filename}:{f.lineno} in {f.name}" for f in tracebacks.extract_tb(traceback)
+    )

@@ -1,0 +1,487 @@
+"""The user's configuration: its JSON schema for Airbyte's form, and a validated value of it.
+
+Names, types and defaults are a contract with saved configurations: add, never rename. A null counts as absent, so a config
+written by hand may spell out the defaults. An error names the setting and never its value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from urllib.parse import urlsplit
+
+from jsonschema import Draft7Validator
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jsonschema.exceptions import ValidationError
+
+    from destination_bulk_tables.provider import Provider
+
+MEGABYTE = 1_000_000
+DOCUMENTATION_URL = "https://docs.airbyte.com/integrations/destinations/bulk-tables"
+
+
+class ProviderType(Protocol):
+    """A provider class, as `providers.PROVIDERS` lists them."""
+
+    name: str
+    spec: JsonObject
+
+    def from_config(self, section: JsonObject) -> Provider:
+        """Make the provider from its validated part of the config."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """Where a stream goes; `namespace` None matches each, `columns` None sends all declared fields."""
+
+    stream: str
+    namespace: str | None
+    table: str | None
+    columns: tuple[tuple[str, str], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Bounds of a batch; None: the provider's default."""
+
+    max_rows: int | None
+    max_bytes: int | None
+    max_wait_s: float
+    max_parallel: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecords:
+    """What to do with rows that cannot be delivered."""
+
+    policy: Literal["fail", "skip"]
+    max_rejected: int
+    report_path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Local disk for the rows of tables to replace."""
+
+    directory: str
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A validated configuration."""
+
+    provider: Provider
+    tables: tuple[TableEntry, ...]
+    truncate_mode: Literal["sync_mode", "always", "never"]
+    nested_values: Literal["json_string", "reject"]
+    batching: Batching
+    rejected_records: RejectedRecords
+    staging: Staging
+
+    def entry(self, stream: StreamKey) -> TableEntry | None:
+        """The `tables` entry of a stream: one that names its namespace wins over a general one."""
+        matching = [
+            e
+            for e in self.tables
+            if e.stream == stream.name and e.namespace in {None, stream.namespace}
+        ]
+        return max(matching, key=lambda e: e.namespace is not None, default=None)
+
+
+def connection_specification(providers: Sequence[ProviderType]) -> JsonObject:
+    """The JSON schema of the config, in the form Airbyte's UI renders."""
+    branches: list[JsonValue] = [dict(provider.spec) for provider in providers]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Bulk Tables Destination Spec",
+        "type": "object",
+        "required": ["provider"],
+        "groups": [
+            {"id": "provider", "title": "Where the tables are"},
+            {"id": "tables", "title": "Tables and columns"},
+            {"id": "delivery", "title": "Delivery"},
+        ],
+        "properties": {
+            "provider": {
+                "title": "Provider",
+                "description": "The service that holds the data tables, and how to reach it.",
+                "type": "object",
+                "group": "provider",
+                "order": 0,
+                "oneOf": branches,
+            },
+            **_TABLES,
+            **_DELIVERY,
+        },
+    }
+
+
+_TABLES: JsonObject = {
+    "tables": {
+        "title": "Tables",
+        "description": (
+            "Which stream goes to which table. A stream without an entry here goes to the table that has the stream's name."
+        ),
+        "type": "array",
+        "group": "tables",
+        "order": 0,
+        "items": {
+            "type": "object",
+            "required": ["stream"],
+            "properties": {
+                "stream": {
+                    "title": "Stream",
+                    "description": "The name of the stream as the connection shows it.",
+                    "type": "string",
+                    "order": 0,
+                    "examples": ["opportunities"],
+                },
+                "namespace": {
+                    "title": "Namespace",
+                    "description": "Only streams of this namespace. Leave empty to match every namespace.",
+                    "type": "string",
+                    "order": 1,
+                    "examples": ["crm"],
+                },
+                "table": {
+                    "title": "Table",
+                    "description": "The table's key or API name at the provider. Leave empty to use the stream's name.",
+                    "type": "string",
+                    "order": 2,
+                    "examples": ["deals"],
+                },
+                "columns": {
+                    "title": "Columns",
+                    "description": (
+                        "Leave empty to send all fields of the stream under their own names. When given, only these are sent."
+                    ),
+                    "type": "array",
+                    "order": 3,
+                    "items": {
+                        "type": "object",
+                        "required": ["field", "column"],
+                        "properties": {
+                            "field": {
+                                "title": "Field",
+                                "description": "The field of the stream.",
+                                "type": "string",
+                                "order": 0,
+                                "examples": ["Id"],
+                            },
+                            "column": {
+                                "title": "Column",
+                                "description": "The column's API name at the provider.",
+                                "type": "string",
+                                "order": 1,
+                                "examples": ["id"],
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+    "truncate_mode": {
+        "title": "Replace the table's content",
+        "description": (
+            "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces the content, everything else "
+            "adds to it. 'always' replaces it in every sync. 'never' is a lock: a sync that would replace ends with an error "
+            "before anything is sent."
+        ),
+        "type": "string",
+        "enum": ["sync_mode", "always", "never"],
+        "default": "sync_mode",
+        "group": "tables",
+        "order": 1,
+    },
+    "nested_values": {
+        "title": "Nested values",
+        "description": (
+            "Objects and arrays are sent as compact JSON text ('json_string'), or rows that hold them are rejected ('reject')."
+        ),
+        "type": "string",
+        "enum": ["json_string", "reject"],
+        "default": "json_string",
+        "group": "tables",
+        "order": 2,
+    },
+}
+
+_DELIVERY: JsonObject = {
+    "batching": {
+        "title": "Batches",
+        "description": "How many rows go out in one request. The defaults suit each provider.",
+        "type": "object",
+        "group": "delivery",
+        "order": 0,
+        "properties": {
+            "max_rows": {
+                "title": "Rows per request",
+                "description": "At most this many rows in a request. Leave empty for the provider's default.",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 100000,
+                "order": 0,
+                "examples": [1000],
+            },
+            "max_megabytes": {
+                "title": "Megabytes per request",
+                "description": (
+                    "At most this many megabytes (10^6 bytes) in a request body; a row larger than that is rejected. Leave "
+                    "empty for the provider's default."
+                ),
+                "type": "number",
+                "minimum": 0.001,
+                "maximum": 100,
+                "order": 1,
+                "examples": [5],
+            },
+            "max_wait_seconds": {
+                "title": "Longest wait (seconds)",
+                "description": "A row waits at most this long for others to go out with.",
+                "type": "number",
+                "minimum": 0.1,
+                "maximum": 900,
+                "default": 30,
+                "order": 2,
+            },
+            "max_parallel_requests": {
+                "title": "Parallel requests",
+                "description": "At most this many requests at a time.",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 8,
+                "default": 2,
+                "order": 3,
+            },
+        },
+    },
+    "rejected_records": {
+        "title": "Rejected records",
+        "description": "What to do with rows the provider cannot take as they are.",
+        "type": "object",
+        "group": "delivery",
+        "order": 1,
+        "properties": {
+            "policy": {
+                "title": "Policy",
+                "description": (
+                    "'fail' ends the sync at the first such row. 'skip' delivers the others, counts the rejected ones and "
+                    "lists them in the report."
+                ),
+                "type": "string",
+                "enum": ["fail", "skip"],
+                "default": "fail",
+                "order": 0,
+            },
+            "max_rejected": {
+                "title": "Most rejected rows",
+                "description": "With 'skip': more rejected rows than this end the sync.",
+                "type": "integer",
+                "minimum": 0,
+                "default": 1000,
+                "order": 1,
+            },
+            "report_path": {
+                "title": "Report",
+                "description": (
+                    "A file or folder in the connector's container for the rejected rows and their reasons, as JSON lines. "
+                    "Leave empty for none. The report holds row values."
+                ),
+                "type": "string",
+                "order": 2,
+                "examples": ["/local/rejected"],
+            },
+        },
+    },
+    "staging": {
+        "title": "Staging",
+        "description": "Rows of a table to replace wait on the connector's disk until the source has completed.",
+        "type": "object",
+        "group": "delivery",
+        "order": 2,
+        "properties": {
+            "directory": {
+                "title": "Directory",
+                "description": "A folder with room for the rows. Leave empty for the system's temporary folder.",
+                "type": "string",
+                "order": 0,
+                "examples": ["/tmp"],  # noqa: S108 - an example in the form
+            },
+            "max_gigabytes": {
+                "title": "Most gigabytes",
+                "description": "A sync that needs more ends with an error and leaves the table as it was.",
+                "type": "number",
+                "minimum": 0.001,
+                "default": 20,
+                "order": 1,
+            },
+        },
+    },
+}
+
+
+def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) -> Config:
+    """Validate a configuration. Raises `ConfigError` that names the setting to change."""
+    config = _without_nulls(raw)
+    if not isinstance(config, dict):
+        message = "The config is not a JSON object."
+        raise ConfigError(message)
+    section = config.get("provider")
+    section = section if isinstance(section, dict) else {}
+    known = {provider.name: provider for provider in providers}
+    chosen = known.get(str(section.get("provider_type")))
+    if chosen is None:
+        message = f"Config: provider.provider_type must be one of: {', '.join(known)}."
+        raise ConfigError(message)
+    schema = connection_specification([chosen])
+    schema["properties"] = {**cast("JsonObject", schema["properties"]), "provider": chosen.spec}
+    errors = sorted(
+        Draft7Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))
+    )
+    if errors:
+        raise ConfigError("Config: " + " ".join(f"{_explain(error)}." for error in errors[:3]))
+    provider = chosen.from_config(section)
+    _check_address(provider.base_url, is_cloud=is_cloud)
+    return _build(config, provider)
+
+
+def _build(config: JsonObject, provider: Provider) -> Config:
+    batching = cast("JsonObject", config.get("batching", {}))
+    rejected = cast("JsonObject", config.get("rejected_records", {}))
+    staging = cast("JsonObject", config.get("staging", {}))
+    megabytes = cast("float | None", batching.get("max_megabytes"))
+    max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
+    hard = provider.limits.hard_max_bytes
+    if max_bytes is not None and hard is not None and max_bytes > hard:
+        message = f"Config: batching.max_megabytes is above the {hard / MEGABYTE:g} MB that {provider.title} allows."
+        raise ConfigError(message)
+    return Config(
+        provider=provider,
+        tables=_entries(cast("list[JsonObject]", config.get("tables", []))),
+        truncate_mode=cast(
+            "Literal['sync_mode', 'always', 'never']", config.get("truncate_mode", "sync_mode")
+        ),
+        nested_values=cast(
+            "Literal['json_string', 'reject']", config.get("nested_values", "json_string")
+        ),
+        batching=Batching(
+            max_rows=cast("int | None", batching.get("max_rows")),
+            max_bytes=max_bytes,
+            max_wait_s=float(cast("float", batching.get("max_wait_seconds", 30))),
+            max_parallel=cast("int", batching.get("max_parallel_requests", 2)),
+        ),
+        rejected_records=RejectedRecords(
+            policy=cast("Literal['fail', 'skip']", rejected.get("policy", "fail")),
+            max_rejected=cast("int", rejected.get("max_rejected", 1000)),
+            report_path=cast("str | None", rejected.get("report_path")),
+        ),
+        staging=Staging(
+            directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
+            max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
+        ),
+    )
+
+
+def _entries(tables: list[JsonObject]) -> tuple[TableEntry, ...]:
+    entries: list[TableEntry] = []
+    for table in tables:
+        columns = cast("list[dict[str, str]] | None", table.get("columns")) or None
+        entry = TableEntry(
+            stream=cast("str", table["stream"]),
+            namespace=cast("str | None", table.get("namespace")) or None,
+            table=cast("str | None", table.get("table")) or None,
+            columns=columns and tuple((column["field"], column["column"]) for column in columns),
+        )
+        if any((e.stream, e.namespace) == (entry.stream, entry.namespace) for e in entries):
+            message = f"Config: tables has two entries for stream {entry.stream!r}. Keep one."
+            raise ConfigError(message)
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _without_nulls(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {
+            name: _without_nulls(member) for name, member in value.items() if member is not None
+        }
+    if isinstance(value, list):
+        return [_without_nulls(member) for member in value]
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """What is wrong without the value: jsonschema's own message quotes it."""
+    path = error.json_path.removeprefix("$").removeprefix(".") or "the config"
+    wanted: Any = error.validator_value
+    match error.validator:
+        case "required":
+            instance: Any = error.instance
+            missing = [name for name in wanted if name not in instance]
+            prefix = "" if path == "the config" else f"{path}."
+            return f"{prefix}{missing[0]} is missing"
+        case "type":
+            return f"{path} must be of type {wanted}"
+        case "enum":
+            return f"{path} must be one of: {', '.join(map(str, wanted))}"
+        case "const":
+            return f"{path} must be {wanted}"
+        case "minimum":
+            return f"{path} must be at least {wanted}"
+        case "maximum":
+            return f"{path} must be at most {wanted}"
+        case "pattern":
+            schema = error.schema if isinstance(error.schema, dict) else {}
+            return f"{path} must look like {schema.get('pattern_descriptor', wanted)}"
+        case "oneOf" if tags := _tags(error):
+            return f"{path}.{tags[0]} must be one of: {', '.join(tags[1:])}, with the settings it needs"
+        case _:
+            return f"{path} is not valid ({error.validator})"
+
+
+def _tags(error: ValidationError) -> list[str]:
+    """The discriminator of a oneOf and its values."""
+    name, values = "", []
+    branches: Any = error.validator_value
+    for branch in branches:
+        for key, member in branch.get("properties", {}).items():
+            if "const" in member:
+                name = key
+                values.append(str(member["const"]))
+    return [name, *values] if name else []
+
+
+def _check_address(url: str, *, is_cloud: bool) -> None:
+    """Only https; plain http reaches a loopback host of a self-managed deployment."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        message = "Config: the provider's address is not a valid URL."
+        raise ConfigError(message) from error
+    if not host or parts.scheme not in {"http", "https"}:
+        message = "Config: the provider's address must be a URL such as https://host.example.com."
+        raise ConfigError(message)
+    if parts.username or parts.query or parts.fragment:
+        message = "Config: the provider's address must not hold a user name, a query or a fragment."
+        raise ConfigError(message)
+    if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
+        message = "Config: the provider's address must start with https://. Credentials are never sent over plain http."
+        raise ConfigError(message)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

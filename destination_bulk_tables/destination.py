@@ -1,0 +1,55 @@
+"""The connector as the Airbyte CDK knows it, for Airbyte's own test suites and whoever drives destinations by their class.
+
+It adds nothing: each verb is that of `commands`, and `run` is the console script's. The CDK's own loop is not used, because it
+loses the id of a state, turns big integers into floats, drops bad lines and does not flush.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from airbyte_cdk.destinations import Destination
+from airbyte_cdk.models.airbyte_protocol import (
+    AirbyteConnectionStatus,
+    AirbyteMessage,
+    ConfiguredAirbyteCatalog,
+    ConnectorSpecification,
+    Status,
+)
+from airbyte_cdk.models.airbyte_protocol_serializers import ConnectorSpecificationSerializer
+
+from destination_bulk_tables import commands, run
+
+
+class DestinationBulkTables(Destination):
+    """See `commands`."""
+
+    def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - the CDK's signature
+        """The specification of the config."""
+        return cast(
+            "ConnectorSpecification",
+            ConnectorSpecificationSerializer.load(commands.specification()),
+        )
+
+    def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002 - as above
+        """Try the credential without writing."""
+        problem = commands.check(dict(config))
+        if problem is None:
+            return AirbyteConnectionStatus(status=Status.SUCCEEDED)
+        return AirbyteConnectionStatus(status=Status.FAILED, message=problem)
+
+    def write(
+        self,
+        config: Mapping[str, Any],
+        configured_catalog: ConfiguredAirbyteCatalog,
+        input_messages: Iterable[AirbyteMessage],
+    ) -> Iterable[AirbyteMessage]:
+        """Not offered: messages that went through the CDK's models have lost what must come back unchanged."""
+        message = "Use the command destination-bulk-tables write, with the messages on stdin."
+        raise NotImplementedError(message)
+
+    def run(self, args: list[str]) -> None:
+        """Run the console script."""
+        run.run(args)

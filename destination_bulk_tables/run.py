@@ -1,0 +1,115 @@
+"""The console script: arguments, signals, exit code. It does not import the Airbyte CDK, whose import takes most of a second."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from destination_bulk_tables import commands
+from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.errors import DestinationError, InternalError
+from destination_bulk_tables.stdio import LineWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HARD_STOP_S = 12  # whatever hangs, the process is gone this long after the first signal
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and exit."""
+    args = _parse(sys.argv[1:] if arguments is None else arguments)
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        stop.set()
+        signal.setitimer(signal.ITIMER_REAL, HARD_STOP_S)  # its default action ends the process
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    code = _main(args, stop)
+    # sender threads may still wait for an answer that does not matter any more
+    os._exit(code)
+
+
+def _main(args: Any, stop: threading.Event) -> int:
+    output = commands.Output(LineWriter(sys.stdout.fileno(), stop))
+    logging.basicConfig(level=_level(), handlers=[commands.LogLines(output)], force=True)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    warnings.simplefilter(
+        "ignore"
+    )  # stderr lines look like errors in Airbyte, and none of these is for the user
+    try:
+        return _verb(args, output, stop)
+    except DestinationError as error:
+        failure = error
+    except Exception as error:
+        logging.getLogger(__name__).error("unexpected_error", exc_info=error)
+        message = f"An unexpected error ended the sync ({type(error).__name__}). Please report it with the log."
+        failure = InternalError(message)
+    with contextlib.suppress(
+        DestinationError, OSError
+    ):  # nobody reads any more: the exit code says it
+        output.error(failure)
+    return 1
+
+
+def _verb(args: Any, output: commands.Output, stop: threading.Event) -> int:
+    if args.verb == "spec":
+        output.message({"type": "SPEC", "spec": commands.specification()})
+        return 0
+    try:
+        raw_config = commands.load_json(args.config, "config")
+    except DestinationError as error:
+        if args.verb != "check":
+            raise
+        _status(output, error.message)
+        return 0
+    output.secrets = commands.secrets_in(raw_config)
+    if args.verb == "check":
+        _status(output, commands.check(raw_config))
+        return 0
+    raw_catalog = commands.load_json(args.catalog, "catalog")
+    writer = LineWriter(sys.stdout.fileno(), stop)
+    commands.write(raw_config, raw_catalog, sys.stdin.fileno(), writer, stop, SystemClock())
+    return 0
+
+
+def _status(output: commands.Output, problem: str | None) -> None:
+    status = (
+        {"status": "SUCCEEDED"} if problem is None else {"status": "FAILED", "message": problem}
+    )
+    output.message({"type": "CONNECTION_STATUS", "connectionStatus": status})
+
+
+def _level() -> str:
+    level = os.environ.get("LOG_LEVEL", "INFO").upper()
+    return level if level in logging.getLevelNamesMapping() else "INFO"
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    parser = argparse.ArgumentParser(prog="destination-bulk-tables")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("spec", help="print the specification of the config")
+    for verb, text in {
+        "check": "try the config without writing",
+        "write": "sync the messages on stdin",
+    }.items():
+        sub = verbs.add_parser(verb, help=text)
+        sub.add_argument("--config", required=True, help="path of the config (JSON)")
+        if verb == "write":
+            sub.add_argument(
+                "--catalog", required=True, help="path of the configured catalog (JSON)"
+            )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run()
