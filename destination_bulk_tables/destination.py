@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from airbyte_cdk.destinations import Destination
-from airbyte_cdk.models.airbyte_protocol import (
+from airbyte_cdk.models import (  # type: ignore[attr-defined]  # the CDK re-exports them without __all__
     AirbyteConnectionStatus,
     AirbyteMessage,
     ConfiguredAirbyteCatalog,
     ConnectorSpecification,
+    ConnectorSpecificationSerializer,
     Status,
 )
-from airbyte_cdk.models.airbyte_protocol_serializers import ConnectorSpecificationSerializer
 
 from destination_bulk_tables import commands, run
 
