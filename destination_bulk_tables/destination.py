@@ -28,10 +28,7 @@ class DestinationBulkTables(Destination):
 
     def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - the CDK's signature
         """The specification of the config."""
-        return cast(
-            "ConnectorSpecification",
-            ConnectorSpecificationSerializer.load(commands.specification()),
-        )
+        return ConnectorSpecificationSerializer.load(commands.specification())
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002 - as above
         """Try the credential without writing."""
