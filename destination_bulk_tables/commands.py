@@ -52,14 +52,19 @@ class Output:
     """Airbyte messages to stdout, without secrets."""
 
     def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
+        self.writer = writer
         self.secrets: list[str] = []
 
-    def message(self, message: Mapping[str, object]) -> None:
-        """Write one message; secrets are masked in it."""
-        text = msgspec.json.encode(message).decode()
-        escaped = [msgspec.json.encode(secret).decode()[1:-1] for secret in self.secrets]
-        self._writer.write([mask_secrets(text, [*self.secrets, *escaped]).encode()])
+    def message(self, message: dict[str, object]) -> None:
+        """Write one message; secrets are masked in its texts."""
+        self.writer.write([msgspec.json.encode(self._masked(message))])
+
+    def _masked(self, value: object) -> object:
+        if isinstance(value, str):
+            return mask_secrets(value, self.secrets)
+        if isinstance(value, dict):
+            return {name: self._masked(member) for name, member in value.items()}
+        return value
 
     def error(self, error: DestinationError) -> None:
         """The one TRACE ERROR of a failed sync."""

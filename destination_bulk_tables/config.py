@@ -249,7 +249,7 @@ _DELIVERY: JsonObject = {
                 "title": "Longest wait (seconds)",
                 "description": "A row waits at most this long for others to go out with.",
                 "type": "number",
-                "minimum": 0.1,
+                "minimum": 0,
                 "maximum": 900,
                 "default": 30,
                 "order": 2,

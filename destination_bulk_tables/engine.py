@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.ledger import Ledger
-    from destination_bulk_tables.model import BatchResult, Message, StreamKey
+    from destination_bulk_tables.model import BatchResult, Epoch, Message, StreamKey
     from destination_bulk_tables.progress import Progress
     from destination_bulk_tables.provider import Flow, Provider, Unverified, Verdict
     from destination_bulk_tables.rejects import Rejects
@@ -158,8 +158,7 @@ class Engine:
                 self._lane(stream)
                 epoch = self._tools.ledger.accept(stream, 1)
                 self._tools.progress.counts[stream].read += 1
-                epoch.rejected += 1
-                self._shape_rejects(stream, [RejectedRow(stream, "shape", code, reason, row)])
+                self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
     def _take_records(self, stream: StreamKey, data: Sequence[Any]) -> None:
         lane = self._lane(stream)
@@ -177,16 +176,17 @@ class Engine:
             if sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES:
                 largest = max(self._all, key=lambda other: other.batcher.n_bytes)
                 self._queue(largest, largest.batcher.cut("memory"))
-        epoch.rejected += len(rejected)
-        self._shape_rejects(stream, rejected)
+        self._shape_rejects(epoch, rejected)
 
-    def _shape_rejects(self, stream: StreamKey, rejected: Sequence[RejectedRow]) -> None:
-        if rejected:
-            self._tools.progress.counts[stream].rejected += len(rejected)
-            try:
-                self._tools.rejects.add(rejected)
-            except DestinationError as error:
-                raise _UndeliverableRow(error) from error
+    def _shape_rejects(self, epoch: Epoch, rejected: Sequence[RejectedRow]) -> None:
+        if not rejected:
+            return
+        self._tools.progress.counts[rejected[0].stream].rejected += len(rejected)
+        try:
+            self._tools.rejects.add(rejected)
+        except DestinationError as error:
+            raise _UndeliverableRow(error) from error
+        epoch.rejected += len(rejected)  # only now: a row that ends the sync settles no epoch
 
     def _advise(self, lane: Lane, rows: int, block: RowBlock) -> None:
         limits = self._tools.provider.limits
@@ -416,7 +416,7 @@ class Engine:
         self._count_requests(lane, result.requests, result.retries)
         for row in result.rejected:
             tracked.count_rejected(batch.epoch_of(row.index))
-        self._count_rejected(lane, result.rejected)
+        is_allowed = self._count_rejected(lane, result.rejected)
         if lane.stored is not None:
             lane.stored += result.delivered
         lane.pushed_s = now - (lane.started_at or now)
@@ -426,6 +426,8 @@ class Engine:
             tracked.open_receipts += 1
         if result.error is not None:
             self._fail(result.error, lane)
+            return
+        if not is_allowed:
             return
         log.debug(
             "batch_answered table=%s rows=%d cut=%s requests=%d elapsed_s=%.2f",
@@ -460,12 +462,15 @@ class Engine:
         counts.requests += requests
         counts.retries += retries
 
-    def _count_rejected(self, lane: Lane, rejected: Sequence[RejectedRow]) -> None:
+    def _count_rejected(self, lane: Lane, rejected: Sequence[RejectedRow]) -> bool:
+        """Count and report; False when the sync may not go on with so many, so that nothing more is settled."""
         self._tools.progress.counts[lane.plan.key].rejected += len(rejected)
         try:
             self._tools.rejects.add(rejected)
         except DestinationError as error:
             self._fail(error, lane)
+            return False
+        return True
 
     def _fail(self, error: Exception, lane: Lane) -> None:
         """Remember the first failure and have the sender threads stop retrying."""
@@ -546,11 +551,8 @@ class Engine:
             message = f"An import into table {lane.plan.table.name} names more bad rows than it was given."
             self._fail(UnaccountedRows(message, stream=stream), lane)
             return
-        before = self._failure
-        self._count_rejected(
-            lane, [RejectedRow(stream, "vendor", f.code, f.reason, f.row) for f in verdict.faults]
-        )
-        if self._failure is not before:
+        faults = [RejectedRow(stream, "vendor", f.code, f.reason, f.row) for f in verdict.faults]
+        if not self._count_rejected(lane, faults):
             return
         lane.jobs = {key: other for key, other in lane.jobs.items() if other is not job}
         for tracked in job.batches:
@@ -565,6 +567,7 @@ class Engine:
         assert lane.load is not None
         provider, table, batcher = self._tools.provider, lane.plan.table, lane.batcher
         load = lane.load
+        counts = self._tools.progress.counts[lane.plan.key]
         size = load.seal(batcher.max_rows, batcher.max_bytes - batcher.overhead)
         log.info("replace_started table=%s rows=%d", table.name, size.rows)
         lane.replace = self._call(lane, lambda: provider.replace_begin(table, size))
@@ -576,6 +579,7 @@ class Engine:
             while len(lane.queue) >= self._slots:
                 self._wait()
         self._count_rejected(lane, too_large)
+        counts.delivered += load.superseded
         if not size.rows and lane.replace.single:
             self._queue(lane, Batch(0, table, _NO_ROWS, "end"))
         while lane.is_sending:

@@ -126,6 +126,11 @@ class StagedLoad:
         if batcher.opened_at is not None:
             yield batcher.cut("end")
 
+    @property
+    def superseded(self) -> int:
+        """Rows that are not sent because a later version of their key is, or because it was deleted."""
+        return len(self._dropped)
+
     def close(self) -> None:
         """Free the disk."""
         self._rows.close()

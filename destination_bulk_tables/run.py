@@ -20,6 +20,7 @@ from destination_bulk_tables.stdio import LineWriter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_STDIN, _STDOUT = 0, 1
 HARD_STOP_S = 12  # whatever hangs, the process is gone this long after the first signal
 
 
@@ -40,12 +41,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(args: Any, stop: threading.Event) -> int:
-    output = commands.Output(LineWriter(sys.stdout.fileno(), stop))
+    output = commands.Output(LineWriter(_STDOUT, stop))
     logging.basicConfig(level=_level(), handlers=[commands.LogLines(output)], force=True)
     logging.getLogger("urllib3").setLevel(logging.WARNING)
-    warnings.simplefilter(
-        "ignore"
-    )  # stderr lines look like errors in Airbyte, and none of these is for the user
+    # Airbyte shows stderr as errors, and no warning of a library is for the user
+    warnings.simplefilter("ignore")
     try:
         return _verb(args, output, stop)
     except DestinationError as error:
@@ -54,9 +54,8 @@ def _main(args: Any, stop: threading.Event) -> int:
         logging.getLogger(__name__).error("unexpected_error", exc_info=error)
         message = f"An unexpected error ended the sync ({type(error).__name__}). Please report it with the log."
         failure = InternalError(message)
-    with contextlib.suppress(
-        DestinationError, OSError
-    ):  # nobody reads any more: the exit code says it
+    # when nobody reads any more, the exit code says it
+    with contextlib.suppress(DestinationError, OSError):
         output.error(failure)
     return 1
 
@@ -77,8 +76,7 @@ def _verb(args: Any, output: commands.Output, stop: threading.Event) -> int:
         _status(output, commands.check(raw_config))
         return 0
     raw_catalog = commands.load_json(args.catalog, "catalog")
-    writer = LineWriter(sys.stdout.fileno(), stop)
-    commands.write(raw_config, raw_catalog, sys.stdin.fileno(), writer, stop, SystemClock())
+    commands.write(raw_config, raw_catalog, _STDIN, output.writer, stop, SystemClock())
     return 0
 
 

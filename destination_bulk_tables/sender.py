@@ -152,7 +152,8 @@ class Sender:
                 stored = self._unread(table, fate)
             result.delivered += len(stored)
             context = _add_stored(context, len(stored))
-            self._pursue(part, fate, stored, parts, result)
+            at_once = context.replace is not None and context.replace.single
+            self._pursue(part, fate, stored, parts, result, at_once=at_once)
 
     def _needs_reading(self, table: Table, fate: Exception) -> bool:
         match fate:
@@ -209,6 +210,8 @@ class Sender:
         stored: set[int],
         parts: list[_Part],
         result: BatchResult,
+        *,
+        at_once: bool,
     ) -> None:
         """Queue what is left of a part: again as it is, in halves, or as a rejected row."""
         block = part.block
@@ -221,6 +224,14 @@ class Sender:
                 message = f"Writes to table {result.batch.table.name} keep ending without an answer ({fate})."
                 raise TransientError(message, stream=result.batch.table.stream)
             parts.append(_Part(block, ambiguous=part.ambiguous + 1))
+        elif block.count > 1 and at_once:
+            message = (
+                f"{self._provider.title} refused the one request that replaces table "
+                f"{result.batch.table.name} ({_name(fate)}). It cannot be sent in parts, because each would "
+                "replace the one before. Lower batching.max_rows or batching.max_megabytes, or correct the rows. "
+                "The table was not touched."
+            )
+            raise ConfigError(message, stream=result.batch.table.stream)
         elif block.count > 1:
             left, right = block.halves()
             verified = isinstance(fate, Refused) and not stored

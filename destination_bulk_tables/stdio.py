@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16  # what stays in a core's cache decodes fastest
 _PIPE_BYTES = 1 << 20
 _PIPE_BUF = 4096  # a pipe that select calls writable takes this much without blocking
+_WRITE_WAIT_S = 0.5
+_LONGEST_WRITE_S = 3600.0
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -229,7 +231,7 @@ def _runs(records: Sequence[_Record | None]) -> Iterator[RecordRun]:
 
 
 class LineWriter:
-    """Writes whole lines from any thread; gives up when a stop is asked for and nobody reads."""
+    """Writes whole lines from any thread; gives up when a stop is asked for, or for an hour, and nobody reads."""
 
     def __init__(self, fd: int, stop: threading.Event) -> None:
         self._fd = fd
@@ -237,12 +239,14 @@ class LineWriter:
         self._lock = threading.Lock()
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Write and flush. Raises `TransientError` when stdout is closed, `Stopped` when it is full at a stop."""
+        """Write and flush. Raises `TransientError` when nobody reads stdout, `Stopped` when it is full at a stop."""
         data = memoryview(b"".join([line + b"\n" for line in lines]))
         with self._lock:
+            waits = 0
             while data:
-                _, writable, _ = select.select([], [self._fd], [], 0.5)
+                _, writable, _ = select.select([], [self._fd], [], _WRITE_WAIT_S)
                 if writable:
+                    waits = 0
                     try:
                         data = data[os.write(self._fd, data[:_PIPE_BUF]) :]
                     except BrokenPipeError as error:
@@ -251,3 +255,6 @@ class LineWriter:
                 elif self._stop.is_set():
                     message = "The sync was asked to stop and nobody reads its output."
                     raise Stopped(message)
+                elif (waits := waits + 1) > _LONGEST_WRITE_S / _WRITE_WAIT_S:
+                    message = "Nobody has read this connector's output for an hour."
+                    raise TransientError(message)

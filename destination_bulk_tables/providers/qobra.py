@@ -154,8 +154,8 @@ class Qobra(Base):
             "import_timeout_minutes": {
                 "title": "Import timeout (minutes)",
                 "description": "How long to wait for Qobra to finish an import, beyond its debounce.",
-                "type": "integer",
-                "minimum": 1,
+                "type": "number",
+                "minimum": 0.01,
                 "maximum": 110,
                 "default": 60,
                 "order": 5,
@@ -196,7 +196,7 @@ class Qobra(Base):
             base_url=str(section.get("base_url", "https://api.qobra.co")),
             id_field=str(section.get("id_field", "id")),
             debounce_s=cast("int | None", section.get("debounce_seconds")),
-            import_timeout_s=60.0 * cast("int", section.get("import_timeout_minutes", 60)),
+            import_timeout_s=60.0 * cast("float", section.get("import_timeout_minutes", 60)),
             timestamps=cast("Any", section.get("timestamp_format", "date")),
         )
 
