@@ -186,7 +186,7 @@ class Sender:
     def _unread(self, table: Table, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: decide as configured."""
         if isinstance(fate, TooLarge) or (isinstance(fate, Refused) and not fate.partial):
-            if not self._provider.refusals_store_nothing(table):
+            if isinstance(fate, Refused) and not self._provider.refusals_store_nothing(table):
                 log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
             return set()
         if isinstance(fate, Refused):
