@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.installed
 FAKER := .venv-faker/.installed
+PYAIRBYTE := .venv-pyairbyte/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check fix bench coverage image clean
@@ -20,16 +21,19 @@ $(TOOLS): pyproject.toml
 	$(BIN)/pip install --quiet --editable . --group dev
 	@touch $@
 
-# The source has its own environment: it is a program on the other end of a pipe.
-$(FAKER): Makefile
-	$(PYTHON) -m venv .venv-faker
-	.venv-faker/bin/pip install --quiet airbyte-source-faker
+# A source and PyAirbyte have environments of their own: they are programs on the other end of a pipe.
+.venv-faker/.installed: PACKAGE = airbyte-source-faker
+.venv-pyairbyte/.installed: PACKAGE = airbyte
+$(FAKER) $(PYAIRBYTE):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(@D)/bin/pip install --quiet $(PACKAGE)
 	@touch $@
 
-demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators and show the tables
-	$(BIN)/python -m integration_tests.demo
+demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; KEEP=1 keeps their page open
+	$(BIN)/python -m integration_tests.demo $(if $(KEEP),--keep)
 
-test: $(TOOLS) $(FAKER) ## Run all unit and integration tests
+test: $(TOOLS) $(FAKER) $(PYAIRBYTE) ## Run all unit and integration tests
 	$(BIN)/python -m pytest
 
 check: $(TOOLS) ## Run every static check
@@ -57,4 +61,4 @@ image: $(TOOLS) ## Build the container image and run spec, check and write in it
 	$(BIN)/python -m pytest -m image integration_tests/image
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-faker build dist .tmp .*_cache .hypothesis .coverage
+	rm -rf .venv .venv-faker .venv-pyairbyte build dist .tmp .*_cache .hypothesis .coverage
