@@ -53,8 +53,8 @@ def _plan() -> Iterator[Case]:
     yield FLOOR
     for contender in (ORDINARY, RIVAL, OURS):
         yield from both(contender)
-    for mode in ("append_dedup", "overwrite"):
-        yield from both(replace(OURS, mode=mode))
+    yield replace(OURS, mode="append_dedup")
+    yield from both(replace(OURS, mode="overwrite"))
     yield from both(replace(OURS, state_every=100))
     for shape in ("narrow", "wide", "converted"):
         yield replace(FLOOR, shape=shape)
@@ -65,11 +65,18 @@ def _plan() -> Iterator[Case]:
             yield from both(replace(contender, delay_ms=delay_ms))
     yield from both(replace(OURS, delay_ms=100, slots=4))
     yield million(FLOOR)
-    for case in (OURS, replace(OURS, shape="keyed"), replace(OURS, mode="overwrite")):
+    for case in (OURS, replace(OURS, mode="overwrite")):
         yield from both(million(case))
-    yield from both(replace(million(OURS), shape="keyed", mode="append_dedup"))
+    for provider in PROVIDERS:
+        yield from (_keyed(provider), replace(_keyed(provider), mode="append_dedup"))
     yield from both(replace(OURS, max_rows=5_000))
     yield from both(replace(OURS, shape="huge", rows=2_000, state_every=100))
+
+
+def _keyed(provider: str) -> Case:
+    """Rows with 25 % repeated keys; at Kore.ai as many as 600 requests, one minute's, can hold."""
+    case = replace(million(OURS), shape="keyed", provider=provider)
+    return case if provider == "qobra" else replace(case, rows=40_000)
 
 
 def net_cpu_s(round_: Round, case: Case) -> float:
@@ -154,6 +161,6 @@ def targets() -> Iterator[Target]:
             1.0,
         )
         yield compare("5 {}: CPU, 1,000,000 / 300,000 rows", large, small, 3.33 * 1.10)
-        keyed = replace(large, shape="keyed")
+        keyed = _keyed(provider)
         dedup = replace(keyed, mode="append_dedup")
         yield compare("6 {}: CPU, append_dedup / append, 25 % repeated keys", dedup, keyed, 2.0)
