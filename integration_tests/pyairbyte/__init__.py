@@ -1,0 +1,1 @@
+"""PyAirbyte as a client: its smoke test, and what really arrived."""
