@@ -1,0 +1,11 @@
+"""Hypothesis profiles: `dev` while writing code, `ci` (`--hypothesis-profile=ci`) for a gate."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# a shared machine is slow at times; what is slow by itself shows in the run's time
+_PATIENT = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", _PATIENT, max_examples=50)
+settings.register_profile("ci", _PATIENT, max_examples=500)
+settings.load_profile("dev")
