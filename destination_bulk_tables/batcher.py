@@ -116,7 +116,8 @@ class Batcher:
         """Close the open batch, which must not be empty."""
         block = _concatenate(self._blocks)
         length = self._length
-        if block.keys is not None:
+        keys = frozenset(_all_keys(block))
+        if len(keys) < len(block) and block.keys is not None:
             block = reduce(block)
         batch = Batch(
             id=next(_ids),
@@ -125,7 +126,7 @@ class Batcher:
             cut=reason,
             epochs=tuple(self._epochs),
             superseded=length - len(block),
-            hashes=frozenset(map(hash, _all_keys(block))),
+            keys=keys,
         )
         self._blocks, self._epochs = [], []
         self._rows = self._bytes = self._length = 0
@@ -169,8 +170,6 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
 def reduce(block: RowBlock) -> RowBlock:
     """Keep the last version of each key, by cursor and then by arrival; a tombstone is a version too."""
     keys = block.keys or []
-    if not block.tombstones and len(set(keys)) == len(keys):
-        return block
     versions: list[tuple[int, Key, bytes | None]] = [
         (block.indexes[i], key, block.cursors[i] if block.cursors else None)
         for i, key in enumerate(keys)

@@ -143,14 +143,14 @@ class Lane:
             and not self.accepted
         ):
             return False
-        hashes = self.queue[0].hashes
-        if not hashes:
+        keys = self.queue[0].keys
+        if not keys:
             return True
         under_way = [
             *self.in_flight.values(),
             *(t.batch for job in self.jobs.values() for t in job.batches),
         ]
-        return all(hashes.isdisjoint(batch.hashes) for batch in under_way)
+        return all(keys.isdisjoint(batch.keys) for batch in under_way)
 
     def context(self, *, alone: bool, others: int = 0) -> Context:
         """What the next write may rely on."""

@@ -17,7 +17,7 @@ import msgspec
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 JsonObject = dict[str, JsonValue]
 
-Key = tuple[bytes, ...]  # the JSON tokens of a row's primary key
+Key = bytes  # the JSON tokens of a row's primary key, joined by commas
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 
@@ -155,7 +155,7 @@ class Batch:
     cut: Cut
     epochs: Sequence[tuple[Epoch, int]] = ()
     superseded: int = 0
-    hashes: frozenset[int] = frozenset()
+    keys: frozenset[Key] = frozenset()
 
     def epoch_of(self, index: int) -> Epoch | None:
         """The epoch of the row at this position; None where a load keeps count itself."""

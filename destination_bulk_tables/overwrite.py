@@ -46,7 +46,7 @@ class StagedLoad:
             keys: list[Key] = list(block.keys or ())
             cursors = list(block.cursors or ())
             for tombstone in block.tombstones:
-                lines.append(b"[%b]" % b",".join(tombstone.key))
+                lines.append(b"[%b]" % tombstone.key)
                 keys.append(tombstone.key)
                 cursors.append(tombstone.cursor or b"null")
                 self._filter.suspect(hash(tombstone.key))
@@ -94,9 +94,9 @@ class StagedLoad:
 
     def _key_of(self, line: bytes) -> Key:
         if line.startswith(_TOMBSTONE):
-            return tuple(bytes(raw) for raw in msgspec.json.decode(line, type=list[msgspec.Raw]))
+            return line[1:-1]
         members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        return tuple(bytes(members[column]) for column in self._key_columns)
+        return b",".join([bytes(members[column]) for column in self._key_columns])
 
     def batches(self, batcher: Batcher, rejected: list[RejectedRow]) -> Iterator[Batch]:
         """Read the load back as batches; the epochs of superseded rows are settled on the way."""

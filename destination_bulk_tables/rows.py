@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Convert = Callable[[Raw], Raw]
 _NULL = b"null"
+_NO_KEY = frozenset({_NULL, b'""'})
 _DELETED_AT = "_ab_cdc_deleted_at"
 _PASS_THROUGH_TRIES = 3
 _encode = msgspec.json.Encoder().encode
@@ -137,10 +138,8 @@ class RowCodec:
         self._converts = [(a, convert) for a, convert in self._converts if a != late]
         self._deleted = attribute(_DELETED_AT) if tombstones else None
         self._rejects_deleted = tombstones == "reject"
-        self._required = next(
-            (position[c.field] for c in columns if c.name == rules.required_column), None
-        )
-        self._hidden = list(hidden.values())
+        if not self._keys and rules.required_column is not None:
+            self._keys = [position[c.field] for c in columns if c.name == rules.required_column]
 
         omit = rules.nulls == "omit"
         kind: Any = Raw | UnsetType if omit else Raw
@@ -203,7 +202,7 @@ class RowCodec:
 
     def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
         """Encode the data of consecutive records; `indexes` of the block are positions in the run."""
-        text = b"[%b]" % b",".join(data)
+        text = b"".join((b"[", b",".join(data), b"]"))
         nested = text.find(b"[", 1) >= 0 or text.count(b"{") != len(data)
         if (
             self._pass_through
@@ -285,54 +284,62 @@ class RowCodec:
         """Check keys, take tombstones out, and encode what is left (`body`: it is encoded already)."""
         keys: list[Key] | None = None
         tombstones: list[Tombstone] = []
-        required = self._keys or ([self._required] if self._required else [])
-        if required or self._rules.required_column:
-            keys = self._keys_of(rows, required) if required else [(_NULL,)] * len(rows)
-            deleted = (
-                [key[0] != _NULL for key in self._keys_of(rows, [self._deleted])]
-                if self._deleted
-                else None
+        if self._keys or self._rules.required_column:
+            columns = [self._tokens(rows, attribute) for attribute in self._keys]
+            deleted = self._tokens(rows, self._deleted) if self._deleted else None
+            is_plain = bool(columns) and all(_NO_KEY.isdisjoint(tokens) for tokens in columns)
+            if not is_plain or (deleted and any(token != _NULL for token in deleted)):
+                body = None
+                rows, indexes = self._sort_out(
+                    rows, indexes, columns, deleted, tombstones, rejected, data
+                )
+                columns = [self._tokens(rows, attribute) for attribute in self._keys]
+            keys = (
+                columns[0]
+                if len(columns) == 1
+                else [b",".join(key) for key in zip(*columns, strict=True)]
             )
-            if not _all_good(keys) or (deleted and any(deleted)):
-                cursors = self._cursors_of(rows)
-                rows_before, body = rows, None
-                rows, kept_keys, kept = [], [], []
-                for i, (row, key, index) in enumerate(zip(rows_before, keys, indexes, strict=True)):
-                    fault = _key_fault(key)
-                    if fault:
-                        rejected.append(self._reject("bad_key", fault, bytes(data[index]), index))
-                    elif deleted and deleted[i] and self._rejects_deleted:
-                        reason = "the record says its row was deleted, and this vendor has no way to delete a row"
-                        rejected.append(
-                            self._reject("cdc_delete", reason, bytes(data[index]), index)
-                        )
-                    elif deleted and deleted[i]:
-                        tombstones.append(Tombstone(index, key, cursors[i] if cursors else None))
-                    else:
-                        rows.append(row)
-                        kept_keys.append(key)
-                        kept.append(index)
-                keys, indexes = kept_keys, kept
-        cursors = self._cursors_of(rows)
+        cursors = self._tokens(rows, self._cursor) if self._cursor else None
         _apply(self._late, rows)
         if body is None:
             body = self._encode_rows(rows)
         return RowBlock(body, len(rows), indexes, keys, cursors, tuple(tombstones)), rejected
 
-    def _cursors_of(self, rows: list[Any]) -> list[bytes] | None:
-        return [key[0] for key in self._keys_of(rows, [self._cursor])] if self._cursor else None
-
-    def _keys_of(self, rows: list[Any], attributes: Sequence[str]) -> list[Key]:
-        columns = []
-        for attribute in attributes:
-            get = attrgetter(attribute)
-            if self._rules.nulls == "omit":
-                columns.append(
-                    [_NULL if (value := get(row)) is UNSET else bytes(value) for row in rows]
-                )
+    def _sort_out(
+        self,
+        rows: list[Any],
+        indexes: Sequence[int],
+        columns: Sequence[Sequence[bytes]],
+        deleted: Sequence[bytes] | None,
+        tombstones: list[Tombstone],
+        rejected: list[RejectedRow],
+        data: Sequence[Raw],
+    ) -> tuple[list[Any], list[int]]:
+        """Take out the rows without a key and the records of deleted rows; return what is left."""
+        kept, kept_indexes = [], []
+        cursors = self._tokens(rows, self._cursor) if self._cursor else None
+        keys = list(zip(*columns, strict=True)) if columns else [(_NULL,)] * len(rows)
+        for i, (row, key, index) in enumerate(zip(rows, keys, indexes, strict=True)):
+            if not _NO_KEY.isdisjoint(key):
+                reason = "the key is null, empty or absent"
+                rejected.append(self._reject("bad_key", reason, bytes(data[index]), index))
+            elif not deleted or deleted[i] == _NULL:
+                kept.append(row)
+                kept_indexes.append(index)
+            elif self._rejects_deleted:
+                reason = "the record says its row was deleted, and this vendor cannot delete a row"
+                rejected.append(self._reject("cdc_delete", reason, bytes(data[index]), index))
             else:
-                columns.append([bytes(get(row)) for row in rows])
-        return list(zip(*columns, strict=True))
+                cursor = cursors[i] if cursors else None
+                tombstones.append(Tombstone(index, b",".join(key), cursor))
+        return kept, kept_indexes
+
+    def _tokens(self, rows: list[Any], attribute: str) -> list[bytes]:
+        """The JSON tokens of one field; null where it is absent."""
+        get = attrgetter(attribute)
+        if self._rules.nulls == "omit":
+            return [_NULL if (value := get(row)) is UNSET else bytes(value) for row in rows]
+        return [bytes(get(row)) for row in rows]
 
     def _encode_rows(self, rows: list[Any]) -> bytes:
         if self._out is not None:
@@ -368,22 +375,6 @@ def _can_name(names: Sequence[str]) -> bool:
     return not any(char in '\\"' or char < " " for name in names for char in name)
 
 
-def _all_good(keys: list[Key]) -> bool:
-    if not keys or len(keys[0]) != 1:
-        return not any(_key_fault(key) for key in keys)
-    firsts = {key[0][:2] for key in keys}
-    return not any(first in {b"nu", b'""'} or first[0] in b"[{" for first in firsts)
-
-
-def _key_fault(key: Key) -> str | None:
-    for token in key:
-        if token in {_NULL, b'""'}:
-            return "the key is null, empty or absent"
-        if token[0] in b"[{":
-            return "the key is a nested value"
-    return None
-
-
 # --- conversions of one value
 
 
@@ -417,7 +408,7 @@ _STAMP = re.compile(
 
 
 def moment(token: bytes) -> datetime | None:
-    """An ISO 8601 timestamp as UTC; one without an offset counts as UTC. None when it is something else."""
+    """Read an ISO 8601 timestamp as UTC, also one without an offset; None for anything else."""
     match = _STAMP.fullmatch(token)
     if not match:
         return None

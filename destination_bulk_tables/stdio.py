@@ -132,7 +132,8 @@ class MessageReader:
         except _UNDECODABLE:
             yield from self._singly(text)
             return
-        self._line += text.count(b"\n")
+        # blank lines are not messages; looking for one is far cheaper than counting all lines
+        self._line += len(lines) if text.find(b"\n\n") < 0 else text.count(b"\n")
         records = [line.record for line in lines]
         start = 0
         for i, message in zip(odd, others, strict=True):

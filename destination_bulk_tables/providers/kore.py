@@ -407,13 +407,14 @@ class Kore(Base):
         """One filter can join expressions of one column with `or`, or the columns of one key with `and`."""
         if len(table.key_columns) == 1:
             column = table.key_columns[0]
-            for group in _groups([_expression(column, key[0]) for key in keys], _KEYS_PER_DELETE):
+            for group in _groups([_expression(column, key) for key in keys], _KEYS_PER_DELETE):
                 yield from self._delete(table.name, group, b"or")
         else:
             for key in keys:
+                tokens = msgspec.json.decode(b"[%b]" % key, type=list[msgspec.Raw])
                 both = [
-                    _expression(column, token)
-                    for column, token in zip(table.key_columns, key, strict=True)
+                    _expression(column, bytes(token))
+                    for column, token in zip(table.key_columns, tokens, strict=True)
                 ]
                 yield from self._delete(table.name, both, b"and")
 
