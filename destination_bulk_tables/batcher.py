@@ -1,8 +1,8 @@
 """Rows of one table to batches, cut by rows, by exact bytes of the request body, and by age.
 
-Invariants: no body is larger than `max_bytes`, no batch longer than `max_rows`; the rows of a batch are in the order they
-came; each row goes into exactly one batch or is handed back as too large. In a keyed batch each key occurs once: the last
-version by cursor, then by arrival.
+Invariants: no body is larger than `max_bytes`, no batch longer than `max_rows`; the rows of a batch
+are in the order they came; each row goes into exactly one batch or is handed back as too large. In
+a keyed batch each key occurs once: the last version by cursor, then by arrival.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Batcher:
     def extend(
         self, block: RowBlock, epoch: Epoch | None, now: float, rejected: list[RejectedRow]
     ) -> Iterator[Batch]:
-        """Add a block; yield the batches this fills. Rows larger than a body may be go to `rejected`."""
+        """Add a block; yield the batches this fills. Rows too large for a body go to `rejected`."""
         for part in self._parts(block, rejected):
             grown = self._grown(part)
             if self._length and (self._rows + part.count > self.max_rows or grown > self.max_bytes):
@@ -75,7 +75,7 @@ class Batcher:
         return (self._bytes or self.overhead) + len(part.body) + commas
 
     def _parts(self, block: RowBlock, rejected: list[RejectedRow]) -> Iterator[RowBlock]:
-        """The block as it is when it fits into the open batch, else in pieces that fill one after the other."""
+        """The block as it is when it fits into the open batch, else in pieces that fit."""
         fits = self._rows + block.count <= self.max_rows and self._grown(block) <= self.max_bytes
         if fits or not block.count:
             yield block
@@ -85,7 +85,10 @@ class Batcher:
         rows, n_bytes = self._rows, self._bytes or self.overhead
         for position, row in enumerate(block.rows()):
             if self.overhead + len(row) > self.max_bytes:
-                reason = f"the row takes {len(row)} bytes and batching.max_megabytes allows {self.max_bytes} in a request"
+                reason = (
+                    f"the row takes {len(row)} bytes and batching.max_megabytes allows "
+                    f"{self.max_bytes} in a request"
+                )
                 rejected.append(
                     RejectedRow(
                         self.table.stream,
@@ -168,7 +171,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
 
 
 def reduce(block: RowBlock) -> RowBlock:
-    """Keep the last version of each key, by cursor and then by arrival; a tombstone is a version too."""
+    """Keep the last version of each key, by cursor, then by arrival; a tombstone is a version too."""
     keys = block.keys or []
     versions: list[tuple[int, Key, bytes | None]] = [
         (block.indexes[i], key, block.cursors[i] if block.cursors else None)
@@ -182,7 +185,7 @@ def reduce(block: RowBlock) -> RowBlock:
 
 
 def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key, int]:
-    """The index of the winning version per key; `versions` are (index, key, cursor) in order of arrival."""
+    """The index of the winning version per key; `versions`: (index, key, cursor) as they arrived."""
     best: dict[Key, tuple[int, bytes | None]] = {}
     for index, key, cursor in versions:
         rival = best.get(key)
@@ -192,7 +195,7 @@ def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key
 
 
 def is_older(cursor: bytes | None, than: bytes | None) -> bool:
-    """Compare two cursor tokens: null is older than anything, numbers by value, timestamps by moment, else as text."""
+    """Compare two cursor tokens: null is oldest; numbers by value, timestamps by moment, else text."""
     mine, theirs = cursor or _NULL, than or _NULL
     if _NULL in {mine, theirs}:
         return mine == _NULL and theirs != _NULL

@@ -1,8 +1,9 @@
-"""The configured catalog: which streams come, and what each asks for. Read leniently, decided strictly.
+"""The configured catalog: which streams come and what each asks for. Read leniently, decided strictly.
 
-Decides append, dedup or replace per stream. Airbyte says "replace" in two ways: `overwrite`, or, where the platform knows
-refreshes, `minimum_generation_id == generation_id > 0` on any mode. PyAirbyte sends generation = minimum = sync id = 1 on
-every run, which must not empty a table that is appended to.
+Decides append, dedup or replace per stream. Airbyte says "replace" in two ways: `overwrite`, or,
+where the platform knows refreshes, `minimum_generation_id == generation_id > 0` on any mode.
+PyAirbyte sends generation = minimum = sync id = 1 on every run, which must not empty a table that
+is appended to.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MODES: dict[str, tuple[Mode, bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What to do with one stream. `expects_status`: the platform will say COMPLETE when the source is done."""
+    """What to do with one stream. `expects_status`: the platform will say COMPLETE at its end."""
 
     key: StreamKey
     table: Table
@@ -55,7 +56,10 @@ def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
             raise ConfigError(message, stream=plan.key)
         other = owners.setdefault(plan.table.name, plan.key)
         if other != plan.key:
-            message = f"Streams {other} and {plan.key} both go to table {plan.table.name!r}. Give each its own table in 'tables'."
+            message = (
+                f"Streams {other} and {plan.key} both go to table {plan.table.name!r}. Give each "
+                "its own table in 'tables'."
+            )
             raise ConfigError(message, stream=plan.key)
         plans[plan.key] = plan
     return plans
@@ -86,8 +90,8 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     missing = [field for field in key_fields if field not in names]
     if missing:
         message = (
-            f"Stream {key}: the primary key field {missing[0]!r} is not sent, so rows cannot be updated by it. Add it to "
-            "tables[].columns."
+            f"Stream {key}: the primary key field {missing[0]!r} is not sent, so rows cannot be "
+            "updated by it. Add it to tables[].columns."
         )
         raise ConfigError(message, stream=key)
     table = Table(
@@ -108,23 +112,26 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
 def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode, bool]:
     asked = configured.get("destination_sync_mode")
     if asked not in _MODES:
-        message = f"Stream {key}: the sync mode {asked!r} is not supported. Choose append, overwrite or append + deduped."
+        message = (
+            f"Stream {key}: the sync mode {asked!r} is not supported. Choose append, overwrite or "
+            "append + deduped."
+        )
         raise ConfigError(message, stream=key)
     mode, replace = _MODES[str(asked)]
     generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
     if not replace and minimum:
         if minimum != generation:
             message = (
-                f"Stream {key}: minimum_generation_id {minimum} with generation_id {generation} asks to keep a part of the "
-                "table, which this destination cannot do."
+                f"Stream {key}: minimum_generation_id {minimum} with generation_id {generation} "
+                "asks to keep a part of the table, which this destination cannot do."
             )
             raise ConfigError(message, stream=key)
         replace = (generation, minimum, configured.get("sync_id")) != (1, 1, 1)
     replace = replace or config.truncate_mode == "always"
     if replace and config.truncate_mode == "never":
         message = (
-            f"Stream {key} asks to replace its table's content, and truncate_mode is 'never'. Choose an append mode in the "
-            "connection, or set truncate_mode to 'sync_mode'."
+            f"Stream {key} asks to replace its table's content, and truncate_mode is 'never'. "
+            "Choose an append mode in the connection, or set truncate_mode to 'sync_mode'."
         )
         raise ConfigError(message, stream=key)
     return mode, replace
@@ -162,5 +169,8 @@ def _require_declared(fields: Sequence[str], schema: JsonObject, key: StreamKey,
     properties = schema.get("properties")
     for field in fields:
         if not isinstance(properties, dict) or field not in properties:
-            message = f"Stream {key}: its {what} field {field!r} is not in the stream's schema. Refresh the schema."
+            message = (
+                f"Stream {key}: its {what} field {field!r} is not in the stream's schema. Refresh "
+                "the schema."
+            )
             raise ConfigError(message, stream=key)

@@ -1,4 +1,4 @@
-"""Time, as a dependency: everything that waits or measures takes a `Clock`, so tests run without sleeping."""
+"""Time, as a dependency: what waits or measures takes a `Clock`, so tests run without sleeping."""
 
 from __future__ import annotations
 

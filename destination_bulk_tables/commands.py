@@ -1,6 +1,7 @@
-"""The three verbs and everything they are made of. Exit codes and TRACE messages are decided here and nowhere else.
+"""The three verbs and what they are made of. Only here exit codes and TRACE messages are decided.
 
-`spec` and `check` exit 0 whatever they find; `write` exits 0 only when every row is delivered and every state acknowledged.
+`spec` and `check` exit 0 whatever they find; `write` exits 0 only when every row is delivered and
+every state acknowledged.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def secrets_in(raw: JsonValue) -> list[str]:
 
 
 def check(raw: JsonValue) -> str | None:
-    """Try the credential without writing anything. None: good; else what is wrong and what to change."""
+    """Try the credential without writing. None: good; else what is wrong and what to change."""
     try:
         config = parse_config(raw)
         tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
@@ -164,7 +165,10 @@ def check(raw: JsonValue) -> str | None:
         return error.message
     except Exception as error:
         log.exception("unexpected_error", exc_info=error)
-        return f"The check failed in an unexpected way ({type(error).__name__}). Please report it with the log."
+        return (
+            f"The check failed in an unexpected way ({type(error).__name__}). Please report it "
+            "with the log."
+        )
     return None
 
 
@@ -178,11 +182,24 @@ class _CheckTransport(Transport):
             return super().send(request, headers, min(timeout_s, _CHECK_TIMEOUT_S))
         except TransportError as error:
             message = {
-                "dns": "The host name of the provider's address does not resolve. Check it for a typo.",
-                "tls": "The TLS certificate of the provider's address is not valid for it, or it does not speak TLS.",
-                "connect": f"The provider's address cannot be reached ({error.reason}). Check host, port and firewall.",
-                "timeout": f"The provider's address did not answer within {_CHECK_TIMEOUT_S:.0f} s.",
-                "broken": "The provider's address closed the connection without an answer. Check host and port.",
+                "dns": (
+                    "The host name of the provider's address does not resolve. Check it for a typo."
+                ),
+                "tls": (
+                    "The TLS certificate of the provider's address is not valid for it, or it does "
+                    "not speak TLS."
+                ),
+                "connect": (
+                    f"The provider's address cannot be reached ({error.reason}). Check host, port "
+                    "and firewall."
+                ),
+                "timeout": (
+                    f"The provider's address did not answer within {_CHECK_TIMEOUT_S:.0f} s."
+                ),
+                "broken": (
+                    "The provider's address closed the connection without an answer. Check host "
+                    "and port."
+                ),
             }[error.kind]
             raise ConfigError(message) from error
 
@@ -274,7 +291,7 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
 
 
 def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:
-    """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a row that cannot be delivered."""
+    """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a rejected row."""
     if plan.table.mode != "dedup":
         return None
     return "delete" if plan.table.replace or config.provider.rules.deletes else "reject"
@@ -286,8 +303,8 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
     required = provider.rules.required_column
     if required is not None and required not in table.columns:
         message = (
-            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies rows. Map a field to it in "
-            "tables[].columns, or set id_field to the table's id column."
+            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "
+            "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
         )
         if config.rejected_records.policy == "fail":
             raise ConfigError(message, stream=plan.key)

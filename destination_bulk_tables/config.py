@@ -1,7 +1,8 @@
 """The user's configuration: its JSON schema for Airbyte's form, and a validated value of it.
 
-Names, types and defaults are a contract with saved configurations: add, never rename. A null counts as absent, so a config
-written by hand may spell out the defaults. An error names the setting and never its value.
+Names, types and defaults are a contract with saved configurations: add, never rename. A null counts
+as absent, so a config written by hand may spell out the defaults. An error names the setting and
+never its value.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ProviderType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """Where a stream goes; `namespace` None matches each, `columns` None sends all declared fields."""
+    """Where a stream goes; `namespace` None matches each, `columns` None sends all fields."""
 
     stream: str
     namespace: str | None
@@ -129,7 +130,8 @@ _TABLES: JsonObject = {
     "tables": {
         "title": "Tables",
         "description": (
-            "Which stream goes to which table. A stream without an entry here goes to the table that has the stream's name."
+            "Which stream goes to which table. A stream without an entry here goes to the table "
+            "that has the stream's name."
         ),
         "type": "array",
         "group": "tables",
@@ -147,14 +149,19 @@ _TABLES: JsonObject = {
                 },
                 "namespace": {
                     "title": "Namespace",
-                    "description": "Only streams of this namespace. Leave empty to match every namespace.",
+                    "description": (
+                        "Only streams of this namespace. Leave empty to match every namespace."
+                    ),
                     "type": "string",
                     "order": 1,
                     "examples": ["crm"],
                 },
                 "table": {
                     "title": "Table",
-                    "description": "The table's key or API name at the provider. Leave empty to use the stream's name.",
+                    "description": (
+                        "The table's key or API name at the provider. Leave empty to use the "
+                        "stream's name."
+                    ),
                     "type": "string",
                     "order": 2,
                     "examples": ["deals"],
@@ -162,7 +169,8 @@ _TABLES: JsonObject = {
                 "columns": {
                     "title": "Columns",
                     "description": (
-                        "Leave empty to send all fields of the stream under their own names. When given, only these are sent."
+                        "Leave empty to send all fields of the stream under their own names. When "
+                        "given, only these are sent."
                     ),
                     "type": "array",
                     "order": 3,
@@ -193,9 +201,9 @@ _TABLES: JsonObject = {
     "truncate_mode": {
         "title": "Replace the table's content",
         "description": (
-            "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces the content, everything else "
-            "adds to it. 'always' replaces it in every sync. 'never' is a lock: a sync that would replace ends with an error "
-            "before anything is sent."
+            "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces the "
+            "content, everything else adds to it. 'always' replaces it in every sync. 'never' is a "
+            "lock: a sync that would replace ends with an error before anything is sent."
         ),
         "type": "string",
         "enum": ["sync_mode", "always", "never"],
@@ -206,7 +214,8 @@ _TABLES: JsonObject = {
     "nested_values": {
         "title": "Nested values",
         "description": (
-            "Objects and arrays are sent as compact JSON text ('json_string'), or rows that hold them are rejected ('reject')."
+            "Objects and arrays are sent as compact JSON text ('json_string'), or rows that hold "
+            "them are rejected ('reject')."
         ),
         "type": "string",
         "enum": ["json_string", "reject"],
@@ -226,7 +235,9 @@ _DELIVERY: JsonObject = {
         "properties": {
             "max_rows": {
                 "title": "Rows per request",
-                "description": "At most this many rows in a request. Leave empty for the provider's default.",
+                "description": (
+                    "At most this many rows in a request. Leave empty for the provider's default."
+                ),
                 "type": "integer",
                 "minimum": 1,
                 "maximum": 100000,
@@ -236,8 +247,8 @@ _DELIVERY: JsonObject = {
             "max_megabytes": {
                 "title": "Megabytes per request",
                 "description": (
-                    "At most this many megabytes (10^6 bytes) in a request body; a row larger than that is rejected. Leave "
-                    "empty for the provider's default."
+                    "At most this many megabytes (10^6 bytes) in a request body; a row larger than "
+                    "that is rejected. Leave empty for the provider's default."
                 ),
                 "type": "number",
                 "minimum": 0.001,
@@ -275,8 +286,8 @@ _DELIVERY: JsonObject = {
             "policy": {
                 "title": "Policy",
                 "description": (
-                    "'fail' ends the sync at the first such row. 'skip' delivers the others, counts the rejected ones and "
-                    "lists them in the report."
+                    "'fail' ends the sync at the first such row. 'skip' delivers the others, "
+                    "counts the rejected ones and lists them in the report."
                 ),
                 "type": "string",
                 "enum": ["fail", "skip"],
@@ -294,8 +305,8 @@ _DELIVERY: JsonObject = {
             "report_path": {
                 "title": "Report",
                 "description": (
-                    "A file or folder in the connector's container for the rejected rows and their reasons, as JSON lines. "
-                    "Leave empty for none. The report holds row values."
+                    "A file or folder in the connector's container for the rejected rows and their "
+                    "reasons, as JSON lines. Leave empty for none. The report holds row values."
                 ),
                 "type": "string",
                 "order": 2,
@@ -305,21 +316,29 @@ _DELIVERY: JsonObject = {
     },
     "staging": {
         "title": "Staging",
-        "description": "Rows of a table to replace wait on the connector's disk until the source has completed.",
+        "description": (
+            "Rows of a table to replace wait on the connector's disk until the source has "
+            "completed."
+        ),
         "type": "object",
         "group": "delivery",
         "order": 2,
         "properties": {
             "directory": {
                 "title": "Directory",
-                "description": "A folder with room for the rows. Leave empty for the system's temporary folder.",
+                "description": (
+                    "A folder with room for the rows. Leave empty for the system's temporary "
+                    "folder."
+                ),
                 "type": "string",
                 "order": 0,
                 "examples": ["/tmp"],  # noqa: S108 - an example in the form
             },
             "max_gigabytes": {
                 "title": "Most gigabytes",
-                "description": "A sync that needs more ends with an error and leaves the table as it was.",
+                "description": (
+                    "A sync that needs more ends with an error and leaves the table as it was."
+                ),
                 "type": "number",
                 "minimum": 0.001,
                 "default": 20,
@@ -363,7 +382,10 @@ def _build(config: JsonObject, provider: Provider) -> Config:
     max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
     hard = provider.limits.hard_max_bytes
     if max_bytes is not None and hard is not None and max_bytes > hard:
-        message = f"Config: batching.max_megabytes is above the {hard / MEGABYTE:g} MB that {provider.title} allows."
+        message = (
+            f"Config: batching.max_megabytes is above the {hard / MEGABYTE:g} MB that "
+            f"{provider.title} allows."
+        )
         raise ConfigError(message)
     return Config(
         provider=provider,
@@ -443,7 +465,10 @@ def _explain(error: ValidationError) -> str:
             schema = error.schema if isinstance(error.schema, dict) else {}
             return f"{path} must look like {schema.get('pattern_descriptor', wanted)}"
         case "oneOf" if tags := _tags(error):
-            return f"{path}.{tags[0]} must be one of: {', '.join(tags[1:])}, with the settings it needs"
+            return (
+                f"{path}.{tags[0]} must be one of: {', '.join(tags[1:])}, with the settings it "
+                "needs"
+            )
         case _:
             return f"{path} is not valid ({error.validator})"
 
@@ -476,7 +501,10 @@ def _check_address(url: str, *, is_cloud: bool) -> None:
         message = "Config: the provider's address must not hold a user name, a query or a fragment."
         raise ConfigError(message)
     if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
-        message = "Config: the provider's address must start with https://. Credentials are never sent over plain http."
+        message = (
+            "Config: the provider's address must start with https://. Credentials are never sent "
+            "over plain http."
+        )
         raise ConfigError(message)
 
 

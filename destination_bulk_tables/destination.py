@@ -1,7 +1,8 @@
-"""The connector as the Airbyte CDK knows it, for Airbyte's own test suites and whoever drives destinations by their class.
+"""The connector as the Airbyte CDK knows it, for whoever drives destinations by their class.
 
-It adds nothing: each verb is that of `commands`, and `run` is the console script's. The CDK's own loop is not used, because it
-loses the id of a state, turns big integers into floats, drops bad lines and does not flush.
+It adds nothing: each verb is that of `commands`, and `run` is the console script's. The CDK's own
+loop is not used, because it loses the id of a state, turns big integers into floats, drops bad
+lines and does not flush.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airbyte_cdk.destinations import Destination
-from airbyte_cdk.models import (  # type: ignore[attr-defined]  # the CDK re-exports them without __all__
+from airbyte_cdk.models import (  # type: ignore[attr-defined]  # re-exported without __all__
     AirbyteConnectionStatus,
     AirbyteMessage,
     ConfiguredAirbyteCatalog,
@@ -26,11 +27,11 @@ from destination_bulk_tables import commands, run
 class DestinationBulkTables(Destination):
     """See `commands`."""
 
-    def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - the CDK's signature
+    def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - CDK
         """The specification of the config."""
         return ConnectorSpecificationSerializer.load(commands.specification())
 
-    def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002 - as above
+    def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002
         """Try the credential without writing."""
         problem = commands.check(dict(config))
         if problem is None:
@@ -43,7 +44,7 @@ class DestinationBulkTables(Destination):
         configured_catalog: ConfiguredAirbyteCatalog,
         input_messages: Iterable[AirbyteMessage],
     ) -> Iterable[AirbyteMessage]:
-        """Not offered: messages that went through the CDK's models have lost what must come back unchanged."""
+        """Not offered: through the CDK's models messages lose what must come back unchanged."""
         message = "Use the command destination-bulk-tables write, with the messages on stdin."
         raise NotImplementedError(message)
 

@@ -1,9 +1,10 @@
 """The sync loop: the one thread that owns batches, lanes, epochs and checkpoints.
 
-It reads messages while there is room, sends what may leave, settles what came back, asks for background work, and prints each
-checkpoint as soon as the ledger lets it go. Not reading stdin is the backpressure. Invariants: a state leaves only after its
-rows (`ledger`); memory is bounded by open, queued and flying batches; tables to replace are touched only after the input
-ended and each stream that will get a COMPLETE has one; every wait has a deadline or ends with the stop flag.
+It reads messages while there is room, sends what may leave, settles what came back, asks for
+background work, and prints each checkpoint as soon as the ledger lets it go. Not reading stdin is
+the backpressure. Invariants: a state leaves only after its rows (`ledger`); memory is bounded by
+open, queued and flying batches; tables to replace are touched only after the input ended and each
+stream that will get a COMPLETE has one; every wait has a deadline or ends with the stop flag.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Tools:
 
 
 class Engine:
-    """One sync. `slots`: requests under way at a time; `max_wait_s`: the longest time a row waits in an open batch."""
+    """One sync. `slots`: requests under way at a time; `max_wait_s`: how long a batch stays open."""
 
     def __init__(
         self, lanes: Mapping[StreamKey, Lane], tools: Tools, *, slots: int, max_wait_s: float
@@ -107,7 +108,7 @@ class Engine:
                 tools.ledger.hold(key)
 
     def run(self, source: Source) -> None:
-        """Sync until the input has ended and everything is settled. Raises the `DestinationError` that ended it early."""
+        """Sync until the input has ended and all is settled. Raises what ended it early."""
         self._source = source
         try:
             bad_input = self._read()
@@ -134,7 +135,7 @@ class Engine:
     # --- reading
 
     def _read(self) -> DestinationError | None:
-        """Read to the end. An error in the input itself is returned: what came before it is still delivered."""
+        """Read to the end. An error in the input is returned: what came before is still delivered."""
         while not self._source.ended:
             try:
                 for message in self._source.read(self._patience(), wants_input=self._has_room()):
@@ -231,8 +232,9 @@ class Engine:
         ]
         if missing:
             message = (
-                f"The input ended, but the source did not complete these streams: {', '.join(sorted(missing)[:20])}. Rows that "
-                "arrived are delivered where streams are appended to; no table was replaced. Look for the error in the source."
+                "The input ended, but the source did not complete these streams: "
+                f"{', '.join(sorted(missing)[:20])}. Rows that arrived are delivered where streams "
+                "are appended to; no table was replaced. Look for the error in the source."
             )
             raise TransientError(message)
 
@@ -276,7 +278,7 @@ class Engine:
         return max(0.0, due - now)
 
     def _has_room(self) -> bool:
-        """Whether more rows may be read: no batch waits for a slot, and the vendor keeps up in the background."""
+        """Whether more rows may be read: no batch waits for a slot, and the vendor keeps up."""
         return (
             sum(len(lane.queue) for lane in self._all) < self._slots
             and sum(lane.unverified_rows for lane in self._all) < MAX_UNVERIFIED_ROWS
@@ -299,7 +301,7 @@ class Engine:
             self._wait()
 
     def _abandon(self) -> None:
-        """End the sync early: start nothing, let flying requests settle for a while, acknowledge what they prove."""
+        """End early: start nothing, let flying requests settle, acknowledge what they prove."""
         tools = self._tools
         tools.halt.set()
         deadline = tools.clock.monotonic() + (
@@ -338,7 +340,7 @@ class Engine:
         if lane.started_at is None:
             lane.started_at = now
             if lane.replace is not None and lane.replace.window_s is not None:
-                # the window may count from the first request, so the last must leave well before its end
+                # counted from the first request, perhaps: the last must leave well before the end
                 window = lane.replace.window_s
                 lane.replace.not_after = (
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
@@ -463,7 +465,7 @@ class Engine:
         counts.retries += retries
 
     def _count_rejected(self, lane: Lane, rejected: Sequence[RejectedRow]) -> bool:
-        """Count and report; False when the sync may not go on with so many, so that nothing more is settled."""
+        """Count and report; False when the sync may not go on with so many: settle nothing more."""
         self._tools.progress.counts[lane.plan.key].rejected += len(rejected)
         try:
             self._tools.rejects.add(rejected)
@@ -477,7 +479,10 @@ class Engine:
         if self._failure is None:
             if not isinstance(error, DestinationError):
                 log.error("unexpected_error", exc_info=error)
-                message = f"An unexpected error ended the sync ({type(error).__name__}). Please report it with the log."
+                message = (
+                    f"An unexpected error ended the sync ({type(error).__name__}). Please report "
+                    "it with the log."
+                )
                 error = InternalError(message, detail=repr(type(error)), stream=lane.plan.key)
             self._failure = error
         self._tools.halt.set()
@@ -533,8 +538,9 @@ class Engine:
         elif answer is None or not is_current:
             if now - job.accepted_at > self._tools.provider.verify_timeout_s(unverified):
                 message = (
-                    f"{self._tools.provider.title} accepted rows for table {lane.plan.table.name} and has not finished importing "
-                    "them in time. Look at its import page; if imports are slow there, raise import_timeout_minutes."
+                    f"{self._tools.provider.title} accepted rows for table {lane.plan.table.name} "
+                    "and has not finished importing them in time. Look at its import page; if "
+                    "imports are slow there, raise import_timeout_minutes."
                 )
                 self._fail(TransientError(message, stream=lane.plan.key), lane)
             job.postpone(now)
@@ -542,13 +548,16 @@ class Engine:
             self._verified(lane, job, answer)
 
     def _verified(self, lane: Lane, job: Job, verdict: Verdict) -> None:
-        """The work is done: everything is in but the rows it names. Of these only the job is known, not the epoch."""
+        """The work is done: all is in but the rows it names, whose job is known, not their epoch."""
         stream = lane.plan.key
         left = len(verdict.faults)
         for tracked in job.batches:
             left = tracked.blame(left)
         if left:
-            message = f"An import into table {lane.plan.table.name} names more bad rows than it was given."
+            message = (
+                f"An import into table {lane.plan.table.name} names more bad rows than it was "
+                "given."
+            )
             self._fail(UnaccountedRows(message, stream=stream), lane)
             return
         faults = [RejectedRow(stream, "vendor", f.code, f.reason, f.row) for f in verdict.faults]

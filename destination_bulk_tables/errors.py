@@ -8,8 +8,8 @@
         ├── BadInput                         stdin holds something that is not an Airbyte message
         └── UnaccountedRows                  a response does not account for each row of its request
 
-Invariant: neither message nor detail holds a secret or the content of a row. A rejected row is a value
-(`model.RejectedRow`), never an exception. Only `commands.py` turns these into TRACE messages.
+Invariant: neither message nor detail holds a secret or the content of a row. A rejected row is a
+value (`model.RejectedRow`), never an exception. Only `commands.py` turns these into TRACE messages.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Decides which checkpoints may be acknowledged.
 
-Invariants: a checkpoint leaves only when each row of its scope that came before it is delivered or rejected; the
-checkpoints of a scope leave in the order they came. Streams and global checkpoints do not mix in one sync. The ledger
-does no I/O and knows no batch: the engine tells it what was accepted and what became of it.
+Invariants: a checkpoint leaves only when each row of its scope that came before it is delivered or
+rejected; the checkpoints of a scope leave in the order they came. Streams and global checkpoints do
+not mix in one sync. The ledger does no I/O and knows no batch: the engine tells it what was
+accepted and what became of it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Checkpoint:
     epochs: tuple[Epoch, ...]
 
     def acknowledge(self) -> bytes:
-        """The STATE message to print: the object as it came, with true counts in `destinationStats`."""
+        """The STATE message to print: as it came, with true counts in `destinationStats`."""
         stats = {"recordCount": float(sum(epoch.delivered for epoch in self.epochs))}
         rejected = sum(epoch.rejected for epoch in self.epochs)
         if rejected:
@@ -59,7 +60,7 @@ class Ledger:
         self._held.discard(stream)
 
     def accept(self, stream: StreamKey, count: int) -> Epoch:
-        """Count rows read; they belong to the epoch that the next checkpoint of their scope closes."""
+        """Count rows read; they belong to the epoch that their scope's next checkpoint closes."""
         epoch = self._open.get(stream)
         if epoch is None:
             epoch = self._open[stream] = Epoch()

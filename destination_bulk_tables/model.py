@@ -1,8 +1,8 @@
-"""The values that travel through a sync: streams, tables, rows on their way, and what became of them.
+"""The values that travel through a sync: streams, tables, rows on their way, what became of them.
 
-Rows travel encoded. A `RowBlock` holds many of them as one piece of JSON text joined by commas, because nothing on the
-way from stdin to a request body may cost an object per row; `split` and `rows` take it apart only where a limit, a
-refusal or a repeated key demands it.
+Rows travel encoded. A `RowBlock` holds many of them as one piece of JSON text joined by commas,
+because nothing on the way from stdin to a request body may cost an object per row; `split` and
+`rows` take it apart only where a limit, a refusal or a repeated key demands it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ class Tombstone:
 
 @dataclass(slots=True)
 class RowBlock:
-    """Encoded rows of one table: `body` is `row,row,...`; `indexes` are their positions in the batch or load.
+    """Encoded rows: `body` is `row,row,...`; `indexes` are their positions in the batch or load.
 
-    `keys` and `cursors` run parallel to the rows where the stream is keyed. Tombstones have a position and no row.
+    `keys` and `cursors` run parallel to the rows where the stream is keyed. Tombstones have a
+    position and no row.
     """
 
     body: bytes
@@ -135,7 +136,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that can never be delivered as it is. `reason` may quote it: report only, never a log."""
+    """A row that can never be delivered. `reason` may quote it: report only, never a log."""
 
     stream: StreamKey
     stage: Literal["shape", "vendor"]
@@ -168,7 +169,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Accepted, not yet delivered: the vendor works in the background and the id tells when it is done."""
+    """Accepted, not yet delivered: the id tells when the vendor's background work is done."""
 
     id: str
     rows: int
@@ -177,7 +178,7 @@ class Receipt:
 
 @dataclass(slots=True)
 class BatchResult:
-    """What became of a batch. `doubt` holds rows to be looked at alone, with nothing else under way on the table."""
+    """What became of a batch. `doubt`: rows to look at with nothing else under way on the table."""
 
     batch: Batch
     delivered: int = 0

@@ -1,7 +1,8 @@
 """The rows of a stream that replaces its table, staged on disk until the source has completed.
 
-States: staging -> sealed -> batches. Nothing here touches the remote table: the engine does, after `seal`. Where rows are
-kept by key, `seal` finds the versions that a later one supersedes, so that no key is sent twice in a load.
+States: staging -> sealed -> batches. Nothing here touches the remote table: the engine does, after
+`seal`. Where rows are kept by key, `seal` finds the versions that a later one supersedes, so that
+no key is sent twice in a load.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TOMBSTONE = b"["  # a row starts with a brace
 
 
 class StagedLoad:
-    """One stream's rows; `key_columns` names the columns of a row that are its key, if it is kept by key."""
+    """One stream's rows; `key_columns` are the columns of their key, if they are kept by key."""
 
     def __init__(self, budget: DiskBudget, key_columns: tuple[str, ...]) -> None:
         self._rows = Spool(budget)
@@ -40,7 +41,7 @@ class StagedLoad:
         self.is_complete = False
 
     def stage(self, block: RowBlock, epoch: Epoch) -> None:
-        """Append the rows and tombstones of a block. Raises `TransientError` when the disk or its budget is used up."""
+        """Append a block. Raises `TransientError` when the disk or its budget is used up."""
         lines: list[bytes] = block.rows()
         if self._filter is not None:
             keys: list[Key] = list(block.keys or ())
@@ -71,7 +72,7 @@ class StagedLoad:
         n_bytes = self._rows.n_bytes
         if rows <= max_rows and n_bytes + rows < max_bytes:
             return Load(rows, n_bytes, min(1, rows))
-        # a batch is cut by rows or by bytes, and a batch cut by bytes is more than half full with its successor
+        # a batch cut by bytes is more than half full together with its successor
         return Load(rows, n_bytes, math.ceil(rows / max_rows) + math.ceil(2 * n_bytes / max_bytes))
 
     def _superseded(self, key_filter: KeyFilter) -> set[int]:
@@ -128,7 +129,7 @@ class StagedLoad:
 
     @property
     def superseded(self) -> int:
-        """Rows that are not sent because a later version of their key is, or because it was deleted."""
+        """Rows not sent because a later version of their key is, or because it was deleted."""
         return len(self._dropped)
 
     def close(self) -> None:

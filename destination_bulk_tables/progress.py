@@ -15,7 +15,7 @@ INTERVAL_S = 30.0
 
 @dataclass(slots=True)
 class StreamCounts:
-    """Counts of one stream; `delivered` rows are verified where the vendor works in the background."""
+    """Counts of one stream; `delivered` means verified where the vendor works in the background."""
 
     read: int = 0
     delivered: int = 0
@@ -40,14 +40,17 @@ class Progress:
         return self._last + INTERVAL_S
 
     def report(self, now: float, *, is_final: bool = False) -> None:
-        """Log a line per stream that has something to say; the rate is since the last line, at the end the whole."""
+        """Log a line per stream with news; the rate is since the last line, at the end the whole."""
         seconds = max(1e-3, now - (self._started if is_final else self._last))
         for stream, counts in self.counts.items():
             if not is_final and not counts.read:
                 continue
             rows = counts.read - (0 if is_final else self._last_read[stream])
             log.info(
-                "%s stream=%s read=%d delivered=%d rejected=%d rows_per_s=%.0f requests=%d retries=%d",
+                (
+                    "%s stream=%s read=%d delivered=%d rejected=%d rows_per_s=%.0f requests=%d "
+                    "retries=%d"
+                ),
                 "sync_summary" if is_final else "sync_progress",
                 stream,
                 counts.read,

@@ -1,9 +1,10 @@
-"""What a provider is: one file that turns rows into HTTP requests and responses into facts. It does no I/O.
+"""What a provider is: it turns rows into HTTP requests and responses into facts. It does no I/O.
 
-A provider's verbs are *flows*: generators that yield an `HttpRequest` and receive the `HttpResponse` to it. The sender
-pays the rate limit, retries, waits and authenticates each attempt; a flow sees only accepted responses. What it cannot
-retry is thrown into the flow as one of three exceptions (`Refused`, `TooLarge`, `Ambiguous`), which the flow may handle
-and otherwise lets pass to the sender.
+A provider's verbs are *flows*: generators that yield an `HttpRequest` and receive the
+`HttpResponse` to it. The sender pays the rate limit, retries, waits and authenticates each attempt;
+a flow sees only accepted responses. What it cannot retry is thrown into the flow as one of three
+exceptions (`Refused`, `TooLarge`, `Ambiguous`), which the flow may handle and otherwise lets pass
+to the sender.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ D = TypeVar("D")
 class HttpRequest:
     """One request. `path` is below the provider's base URL and already encoded.
 
-    `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried blindly.
-    `not_after`: monotonic time after which it must not be sent any more.
+    `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried
+    blindly. `not_after`: monotonic time after which it must not be sent any more.
     """
 
     method: str
@@ -100,7 +101,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again. `applied="maybe"` makes it ambiguous for an unsafe request; `pause` holds the whole table."""
+    """Try again. `applied="maybe"`: ambiguous if unsafe to repeat; `pause` holds the whole table."""
 
     after_s: float | None = None
     applied: Literal["no", "maybe"] = "no"
@@ -109,7 +110,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The credential was not accepted: try once more with a fresh one, then stop with (or throw) `error`."""
+    """The credential was not accepted: try once with a fresh one, then stop with (or throw) `error`."""
 
     error: DestinationError | Refused
 
@@ -150,7 +151,10 @@ def classify_by_status(
     if status in {500, 502, 504}:
         return Retry(applied="maybe")
     if 300 <= status < 400:
-        message = f"{vendor} redirects ({status}). Set the address it redirects to; redirects are not followed."
+        message = (
+            f"{vendor} redirects ({status}). Set the address it redirects to; redirects are not "
+            "followed."
+        )
         return Stop(ConfigError(message))
     hint = settings.get(status)
     if hint is not None:
@@ -201,10 +205,10 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a write may rely on. `stored`: rows the table held by the last count plus those accepted since.
+    """What a write may rely on. `stored`: rows by the last count plus those accepted since.
 
-    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is unknown.
-    `repeated`: these rows may have been written before.
+    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
+    unknown. `repeated`: these rows may have been written before.
     """
 
     alone: bool = True
@@ -255,7 +259,7 @@ class WriteReport:
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """Accepted rows of one table whose background work is not proven yet. `age_s`: since the last acceptance."""
+    """Accepted rows whose background work is not proven yet. `age_s`: since the last acceptance."""
 
     table: Table
     receipts: tuple[Receipt, ...]
@@ -323,7 +327,7 @@ class Provider(Protocol):
         """Write the block in one step."""
 
     def examine(self, table: Table) -> Flow[bool | None]:
-        """After a refusal: True when the table itself is fine, None when that cannot be known; raises when not."""
+        """After a refusal: True when the table is fine, None when unknown; raises when it is not."""
 
     def repeats_safely(self, table: Table) -> bool:
         """Whether a whole write may be repeated without doubling rows."""
@@ -384,7 +388,7 @@ class Base:
     def verify_timeout_s(self, unverified: Unverified) -> float:
         return 0.0
 
-    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002 - part of the interface
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002
         yield from ()
 
 

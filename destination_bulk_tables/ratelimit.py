@@ -1,9 +1,10 @@
-"""Several rolling windows at once, for one table; shared by all sender threads (the only lock besides stdout's).
+"""Several rolling windows at once, for one table; shared by all sender threads.
 
-Invariant: in any window of `seconds` at most `requests` slots are given out, whatever the attempt is for. The windows
-here are a little longer than the vendor's, because requests spaced exactly would arrive closer where latency varies.
-A sliding log of times is exact where a token bucket allows a burst on top of the rate, and is shorter than adapting a
-library to an injected clock and an interruptible wait.
+Invariant: in any window of `seconds` at most `requests` slots are given out, whatever the attempt
+is for. The windows here are a little longer than the vendor's, because requests spaced exactly
+would arrive closer where latency varies. A sliding log of times is exact where a token bucket
+allows a burst on top of the rate, and is shorter than adapting a library to an injected clock and
+an interruptible wait.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class WindowLimiter:
         self._lock = threading.Lock()
 
     def reserve(self, now: float) -> float:
-        """Take a slot at `now` and return 0, or take none and return the seconds to wait before asking again."""
+        """Take a slot at `now` and return 0, or take none and return the seconds to wait."""
         with self._lock:
             ready = self._paused_until
             for requests, seconds in self._windows:

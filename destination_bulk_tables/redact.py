@@ -40,7 +40,7 @@ def _scalars(value: Any) -> Iterator[str]:
 
 
 def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
-    """The values of all `airbyte_secret` members in any branch of the spec, longest first, and their lines."""
+    """The values of all `airbyte_secret` members of the spec and their lines, longest first."""
     found: set[str] = set()
 
     def visit(value: JsonValue, schema: JsonValue) -> None:

@@ -1,7 +1,7 @@
-"""Counts rejected rows, writes the report where one is configured, and ends the sync where the policy says so.
+"""Counts rejected rows, writes the report if one is configured, ends the sync if the policy says so.
 
-Invariant: a rejected row is counted, and in the report where there is one, before any state after it is acknowledged. The
-log names codes and counts; rows and reasons stand in the report only.
+Invariant: a rejected row is counted, and in the report where there is one, before any state after
+it is acknowledged. The log names codes and counts; rows and reasons stand in the report only.
 """
 
 from __future__ import annotations
@@ -65,12 +65,15 @@ class Rejects:
             else " Set rejected_records.report_path to list them."
         )
         if self._policy == "fail":
-            message = f"{what}.{where} Correct them at the source, or set rejected_records.policy to 'skip'."
+            message = (
+                f"{what}.{where} Correct them at the source, or set rejected_records.policy to "
+                "'skip'."
+            )
             raise ConfigError(message, stream=first.stream)
         if self.total > self._max:
             message = (
-                f"{self.total} rows were rejected, more than rejected_records.max_rejected allows ({self._max}); the last: "
-                f"{what}.{where}"
+                f"{self.total} rows were rejected, more than rejected_records.max_rejected allows "
+                f"({self._max}); the last: {what}.{where}"
             )
             raise ConfigError(message, stream=first.stream)
 
@@ -91,8 +94,8 @@ class Rejects:
             self._file.seek(0, 2)
         except OSError as error:
             message = (
-                f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). Choose a folder that "
-                "exists in the container and that its user may write to."
+                f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). "
+                "Choose a folder that exists in the container and that its user may write to."
             )
             raise ConfigError(message) from error
 

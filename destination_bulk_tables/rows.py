@@ -1,9 +1,10 @@
-"""Compiles a stream's schema into a codec: runs of record data in, blocks of encoded rows and rejected rows out.
+"""Compiles a stream's schema into a codec: record data in, blocks of rows and rejected rows out.
 
-The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens (`msgspec.Raw`), so integers and
-decimals of any size reach the vendor with all their digits. Work per row is done in Python only where a column needs it:
-a timestamp or boolean to convert, a key to read, a nested value to turn into text. A run whose records hold exactly the
-declared scalar columns is passed through as it came.
+The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens
+(`msgspec.Raw`), so integers and decimals of any size reach the vendor with all their digits. Work
+per row is done in Python only where a column needs it: a timestamp or boolean to convert, a key to
+read, a nested value to turn into text. A run whose records hold exactly the declared scalar columns
+is passed through as it came.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Column:
 def columns_of(
     schema: JsonObject, mapping: Sequence[tuple[str, str]] | None, where: str
 ) -> list[Column]:
-    """The columns of a stream in the order they are sent. Raises `ConfigError` for a mapping that cannot hold."""
+    """The columns of a stream as they are sent. Raises `ConfigError` for a mapping that cannot hold."""
     properties = schema.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
@@ -60,10 +61,16 @@ def columns_of(
     for field, name in pairs:
         if properties and field not in properties:
             known = ", ".join(sorted(properties)[:20])
-            message = f"{where}: the stream has no field {field!r}. Correct tables[].columns; its fields are: {known}."
+            message = (
+                f"{where}: the stream has no field {field!r}. Correct tables[].columns; its fields "
+                f"are: {known}."
+            )
             raise ConfigError(message)
         if name in seen:
-            message = f"{where}: two fields go to the column {name!r}. Give each its own in tables[].columns."
+            message = (
+                f"{where}: two fields go to the column {name!r}. Give each its own in "
+                "tables[].columns."
+            )
             raise ConfigError(message)
         seen.add(name)
         columns.append(_column(field, name, properties.get(field)))
@@ -201,7 +208,7 @@ class RowCodec:
         }
 
     def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
-        """Encode the data of consecutive records; `indexes` of the block are positions in the run."""
+        """Encode the data of consecutive records; the block's `indexes` are positions in the run."""
         text = b"".join((b"[", b",".join(data), b"]"))
         nested = text.find(b"[", 1) >= 0 or text.count(b"{") != len(data)
         if (

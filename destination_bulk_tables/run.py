@@ -1,4 +1,4 @@
-"""The console script: arguments, signals, exit code. It does not import the Airbyte CDK, whose import takes most of a second."""
+"""The console script: arguments, signals, exit code. It does not import the slow Airbyte CDK."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def _main(args: Any, stop: threading.Event) -> int:
         failure = error
     except Exception as error:
         logging.getLogger(__name__).error("unexpected_error", exc_info=error)
-        message = f"An unexpected error ended the sync ({type(error).__name__}). Please report it with the log."
+        message = (
+            f"An unexpected error ended the sync ({type(error).__name__}). Please report it with "
+            "the log."
+        )
         failure = InternalError(message)
     # when nobody reads any more, the exit code says it
     with contextlib.suppress(DestinationError, OSError):

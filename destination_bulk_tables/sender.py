@@ -1,8 +1,9 @@
 """Delivers one batch: flow -> rate limit -> transport -> disposition -> retry, narrow or give up.
 
-Runs on sender threads and owns no state but a batch in hand. Invariants: every attempt pays the rate limit; each wait
-has a deadline and ends with the stop flag; an unsafe request whose outcome is unknown is repeated only after its rows
-were read back, or where the user chose so; each row of a part is delivered, rejected, receipted or in doubt.
+Runs on sender threads and owns no state but a batch in hand. Invariants: every attempt pays the
+rate limit; each wait has a deadline and ends with the stop flag; an unsafe request whose outcome is
+unknown is repeated only after its rows were read back, or where the user chose so; each row of a
+part is delivered, rejected, receipted or in doubt.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Part:
 
 
 class Sender:
-    """Shared by all sender threads; `narrows`: whether a refused batch is taken apart (policy skip)."""
+    """Shared by all sender threads; `narrows`: a refused batch is taken apart (policy skip)."""
 
     def __init__(
         self,
@@ -190,12 +191,16 @@ class Sender:
                 log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
             return set()
         if isinstance(fate, Refused):
-            message = f"{self._provider.title} did not account for each row sent to table {table.name}: {fate.reason}"
+            message = (
+                f"{self._provider.title} did not account for each row sent to table {table.name}: "
+                f"{fate.reason}"
+            )
             raise UnaccountedRows(message, stream=table.stream)
         if self._provider.traits.on_unknown == "fail":
             message = (
-                f"A write to table {table.name} ended without an answer ({fate}), and reading the table back could not "
-                "tell whether its rows are in. The sync stops because on_ambiguous_write is 'fail'."
+                f"A write to table {table.name} ended without an answer ({fate}), and reading the "
+                "table back could not tell whether its rows are in. The sync stops because "
+                "on_ambiguous_write is 'fail'."
             )
             raise TransientError(message, stream=table.stream)
         log.warning(
@@ -221,15 +226,18 @@ class Sender:
             return
         if isinstance(fate, Ambiguous):
             if part.ambiguous >= MAX_AMBIGUOUS:
-                message = f"Writes to table {result.batch.table.name} keep ending without an answer ({fate})."
+                message = (
+                    f"Writes to table {result.batch.table.name} keep ending without an answer "
+                    f"({fate})."
+                )
                 raise TransientError(message, stream=result.batch.table.stream)
             parts.append(_Part(block, ambiguous=part.ambiguous + 1))
         elif block.count > 1 and at_once:
             message = (
                 f"{self._provider.title} refused the one request that replaces table "
-                f"{result.batch.table.name} ({_name(fate)}). It cannot be sent in parts, because each would "
-                "replace the one before. Lower batching.max_rows or batching.max_megabytes, or correct the rows. "
-                "The table was not touched."
+                f"{result.batch.table.name} ({_name(fate)}). It cannot be sent in parts, because "
+                "each would replace the one before. Lower batching.max_rows or "
+                "batching.max_megabytes, or correct the rows. The table was not touched."
             )
             raise ConfigError(message, stream=result.batch.table.stream)
         elif block.count > 1:
@@ -274,7 +282,10 @@ class Sender:
     ) -> None:
         stream = result.batch.table.stream
         if not block.count:
-            message = f"{self._provider.title} refuses to delete rows of table {result.batch.table.name} ({code})."
+            message = (
+                f"{self._provider.title} refuses to delete rows of table {result.batch.table.name} "
+                f"({code})."
+            )
             raise ConfigError(message, stream=stream)
         row = block.rows()[position]
         result.rejected.append(
@@ -286,9 +297,10 @@ class Sender:
 
     def _refusal(self, table: Table, block: RowBlock, fate: Refused) -> ConfigError:
         message = (
-            f"{self._provider.title} refused {block.count} rows of table {table.name} ({fate.code}): "
-            f"{mask_values(fate.reason, block)} Correct the rows or their mapping, or set rejected_records.policy to "
-            "'skip' to deliver the good rows and list the bad ones in rejected_records.report_path."
+            f"{self._provider.title} refused {block.count} rows of table {table.name} "
+            f"({fate.code}): {mask_values(fate.reason, block)} Correct the rows or their mapping, "
+            "or set rejected_records.policy to 'skip' to deliver the good rows and list the bad "
+            "ones in rejected_records.report_path."
         )
         return ConfigError(message, stream=table.stream)
 
@@ -376,8 +388,9 @@ class Sender:
             else ""
         )
         message = (
-            f"{self._provider.title} did not take a request after {attempts} attempt(s): {trouble}.{asked} "
-            "If it is up, check its address, the network and the vendor's limits; the next attempt starts where this one stopped."
+            f"{self._provider.title} did not take a request after {attempts} attempt(s): "
+            f"{trouble}.{asked} If it is up, check its address, the network and the vendor's "
+            "limits; the next attempt starts where this one stopped."
         )
         return TransientError(message, stream=table.stream if table else None)
 
@@ -386,8 +399,9 @@ class Sender:
             now = self._clock.monotonic()
             if request.not_after is not None and now > request.not_after:
                 message = (
-                    "The load took longer to send than its debounce window allows, so the rest was not sent: the table may "
-                    "hold a part of it until the next attempt replaces it. Raise debounce_seconds or leave it empty."
+                    "The load took longer to send than its debounce window allows, so the rest was "
+                    "not sent: the table may hold a part of it until the next attempt replaces it. "
+                    "Raise debounce_seconds or leave it empty."
                 )
                 raise TransientError(message)
             wait = limiter.reserve(now)

@@ -1,8 +1,9 @@
 """Encoded rows on local disk until the source has completed: append, then read back once in order.
 
-The file has no name (it is unlinked at birth), so the disk is free again whatever ends the process, SIGKILL included. It is
-never read by a later process: a new attempt brings the rows again, so nothing is synced and no torn tail is recovered.
-Invariant: all spools of a sync together stay within one byte budget.
+The file has no name (it is unlinked at birth), so the disk is free again whatever ends the process,
+SIGKILL included. It is never read by a later process: a new attempt brings the rows again, so
+nothing is synced and no torn tail is recovered. Invariant: all spools of a sync together stay
+within one byte budget.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class DiskBudget:
         self.used += n_bytes
         if self.used > self.max_bytes:
             message = (
-                f"Replacing a table stages its rows on local disk, and they need more than staging.max_gigabytes allows "
-                f"({self.max_bytes / 1e9:g} GB in {self.directory}). Raise it, point staging.directory at a larger disk, or "
-                "sync fewer rows. The table was not touched."
+                "Replacing a table stages its rows on local disk, and they need more than "
+                f"staging.max_gigabytes allows ({self.max_bytes / 1e9:g} GB in {self.directory}). "
+                "Raise it, point staging.directory at a larger disk, or sync fewer rows. The table "
+                "was not touched."
             )
             raise TransientError(message)
 
@@ -59,7 +61,7 @@ class Spool:
         self._budget.spend(len(data))
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._budget.directory)  # noqa: SIM115 - closed with the load
+                self._file = tempfile.TemporaryFile(dir=self._budget.directory)  # noqa: SIM115
             self._file.write(data)
         except OSError as error:
             raise _disk_error(error, self._budget.directory) from error
@@ -89,21 +91,22 @@ class Spool:
 def _disk_error(error: OSError, directory: str) -> TransientError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         message = (
-            f"The disk under {directory} is full; rows of a table to replace are staged there. Free space, or point "
-            "staging.directory at a larger disk. The table was not touched."
+            f"The disk under {directory} is full; rows of a table to replace are staged there. "
+            "Free space, or point staging.directory at a larger disk. The table was not touched."
         )
     else:
         message = (
-            f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to a folder the "
-            "connector may write to. The table was not touched."
+            f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to "
+            "a folder the connector may write to. The table was not touched."
         )
     return TransientError(message)
 
 
 class KeyFilter:
-    """Finds repeated keys among millions in bounded memory: 8 bytes a row, and detail only for suspects.
+    """Finds repeated keys among millions in bounded memory: 8 bytes a row, detail for suspects.
 
-    A 16 MB map of hash slots makes a suspect of every key whose slot was taken before; only these are compared exactly.
+    A 16 MB map of hash slots makes a suspect of every key whose slot was taken before; only these
+    are compared exactly.
     """
 
     _SLOTS = 1 << 24

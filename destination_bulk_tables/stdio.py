@@ -1,8 +1,9 @@
-"""Stdin bytes to messages, with a tick while it is silent; lines to stdout, without blocking past a stop.
+"""Stdin bytes to messages, with a tick while silent; lines to stdout, not blocking past a stop.
 
-A block of lines is decoded at once; the records of one stream that follow each other travel as one run. A line that is not
-an Airbyte message ends the input with `BadInput`, which gives its number and never its content; the messages before it are
-handed out first. Unknown message types, LOG, CONTROL and other TRACE messages are ignored.
+A block of lines is decoded at once; the records of one stream that follow each other travel as one
+run. A line that is not an Airbyte message ends the input with `BadInput`, which gives its number
+and never its content; the messages before it are handed out first. Unknown message types, LOG,
+CONTROL and other TRACE messages are ignored.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ _trace = msgspec.json.Decoder(_Trace)
 
 
 class MessageReader:
-    """Reads messages from a file descriptor; a byte written to the pipe behind `wake` ends a wait."""
+    """Reads messages from a file descriptor; a byte in the pipe behind `wake` ends a wait."""
 
     def __init__(self, fd: int, wake: int) -> None:
         self._fd = fd
@@ -99,7 +100,7 @@ class MessageReader:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def read(self, timeout_s: float, *, wants_input: bool) -> Iterator[Message]:
-        """Wait for input (where wanted), a wake-up or the timeout; then yield what came, perhaps nothing."""
+        """Wait for input (where wanted), a wake-up or the timeout; yield what came, if any."""
         watched = [self._wake, self._fd] if wants_input and not self.ended else [self._wake]
         readable, _, _ = select.select(watched, [], [], max(0.0, timeout_s))
         if self._wake in readable:
@@ -165,7 +166,7 @@ class MessageReader:
 
 
 def _other(line: _Line) -> Message | None:
-    """A message that is not a record; raises `msgspec.ValidationError` when it lacks what its type needs."""
+    """A message that is no record; raises `msgspec.ValidationError` when it lacks a member."""
     match line.type:
         case "STATE":
             state = _state.decode(line.state)
@@ -189,10 +190,10 @@ def _other(line: _Line) -> Message | None:
 
 
 def _lenient(text: bytes, number: int) -> Iterator[Message]:
-    """A line strict JSON does not allow: a record with NaN or a lone surrogate is data, the rest is an error."""
+    """A line that is not strict JSON: a record with NaN or a lone surrogate is data, else an error."""
     message = (
-        f"Line {number} of the input is not an Airbyte message. The source or whatever feeds this connector wrote "
-        "something else to the pipe; nothing after that line was delivered."
+        f"Line {number} of the input is not an Airbyte message. The source or whatever feeds this "
+        "connector wrote something else to the pipe; nothing after that line was delivered."
     )
     try:
         line = json.loads(text)
@@ -232,7 +233,7 @@ def _runs(records: Sequence[_Record | None]) -> Iterator[RecordRun]:
 
 
 class LineWriter:
-    """Writes whole lines from any thread; gives up when a stop is asked for, or for an hour, and nobody reads."""
+    """Writes whole lines from any thread; gives up at a stop, or after an hour, if nobody reads."""
 
     def __init__(self, fd: int, stop: threading.Event) -> None:
         self._fd = fd
@@ -240,7 +241,7 @@ class LineWriter:
         self._lock = threading.Lock()
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Write and flush. Raises `TransientError` when nobody reads stdout, `Stopped` when it is full at a stop."""
+        """Write and flush. Raises `TransientError` when nobody reads, `Stopped` if full at a stop."""
         data = memoryview(b"".join([line + b"\n" for line in lines]))
         with self._lock:
             waits = 0

@@ -1,8 +1,8 @@
-"""The only module that speaks `requests`: one attempt of one request, its exceptions folded into `TransportError`.
+"""The only module that speaks `requests`: one attempt, its exceptions folded into `TransportError`.
 
-`TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen the request, "maybe"
-that it may have been applied. No redirect is followed, no attempt is repeated here, no credential is taken from the
-environment, and a response is bounded in size and in time.
+`TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen
+the request, "maybe" that it may have been applied. No redirect is followed, no attempt is repeated
+here, no credential is taken from the environment, and a response is bounded in size and in time.
 """
 
 from __future__ import annotations

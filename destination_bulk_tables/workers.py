@@ -1,4 +1,4 @@
-"""Runs jobs on sender threads and hands their results back to the engine thread, waking it when one is done."""
+"""Runs jobs on sender threads and hands results back to the engine thread, which it wakes."""
 
 from __future__ import annotations
 

@@ -2,14 +2,16 @@
 
 Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert (read 2026-11-22)
 Source: https://docs.kore.ai/xo/sdk/sdk-security/ (tokens; read 2026-11-22)
-Insert: POST {prefix}/tables/{table}/bulk, body {"data": [...]}, at most 50 MB, answered with {"records": [...]}, one per
-row stored. Delete and query by a filter of `=`, `!=`, `<`, `>` expressions under one `and` or `or`; a query returns at most
-100 rows and the total. No upsert, no truncate. Rate: 600 requests in any 60 s and 18,000 in any 3,600 s per account and
-table; over it, the text says "rate limit" and the status is not documented.
+Insert: POST {prefix}/tables/{table}/bulk, body {"data": [...]}, at most 50 MB, answered with
+{"records": [...]}, one per row stored. Delete and query by a filter of `=`, `!=`, `<`, `>`
+expressions under one `and` or `or`; a query returns at most 100 rows and the total. No upsert, no
+truncate. Rate: 600 requests in any 60 s and 18,000 in any 3,600 s per account and table; over it,
+the text says "rate limit" and the status is not documented.
 
-Not documented, and therefore: whether a refused insert stored some of its rows (the table's total before and after tells),
-what happened to an insert without an answer (the same), null (left out), dates (ISO 8601 as the API returns them), the status
-for a missing right (401 and 403 are read alike). An insert is not keyed: repeating it blindly doubles rows.
+Not documented, and therefore: whether a refused insert stored some of its rows (the table's total
+before and after tells), what happened to an insert without an answer (the same), null (left out),
+dates (ISO 8601 as the API returns them), the status for a missing right (401 and 403 are read
+alike). An insert is not keyed: repeating it blindly doubles rows.
 """
 
 from __future__ import annotations
@@ -115,7 +117,10 @@ class Kore(Base):
             },
             "authentication": {
                 "title": "Authentication",
-                "description": "An app under Data > Apps that is assigned to the tables, or a token made elsewhere.",
+                "description": (
+                    "An app under Data > Apps that is assigned to the tables, or a token made "
+                    "elsewhere."
+                ),
                 "type": "object",
                 "order": 2,
                 "oneOf": [
@@ -134,7 +139,10 @@ class Kore(Base):
                             },
                             "client_secret": {
                                 "title": "Client secret or private key",
-                                "description": "The app's client secret; for RS256 and RS512 the private key in PEM form.",
+                                "description": (
+                                    "The app's client secret; for RS256 and RS512 the private key "
+                                    "in PEM form."
+                                ),
                                 "type": "string",
                                 "airbyte_secret": True,
                                 "multiline": True,
@@ -150,7 +158,10 @@ class Kore(Base):
                             },
                             "subject": {
                                 "title": "Subject",
-                                "description": "The token's sub claim; Kore.ai shows it as the author of the rows.",
+                                "description": (
+                                    "The token's sub claim; Kore.ai shows it as the author of the "
+                                    "rows."
+                                ),
                                 "type": "string",
                                 "default": "airbyte",
                                 "order": 4,
@@ -165,7 +176,9 @@ class Kore(Base):
                             "auth_type": {"type": "string", "const": "static_jwt", "order": 0},
                             "jwt": {
                                 "title": "Token",
-                                "description": "A signed JWT. It does not work with apps that enforce JTI.",
+                                "description": (
+                                    "A signed JWT. It does not work with apps that enforce JTI."
+                                ),
                                 "type": "string",
                                 "airbyte_secret": True,
                                 "order": 1,
@@ -177,9 +190,10 @@ class Kore(Base):
             "replace_strategy": {
                 "title": "How to replace a table",
                 "description": (
-                    "'insert_then_delete' inserts the new rows and then deletes the old ones: at each moment the table holds "
-                    "all old or all new rows. 'delete_then_insert' is for tables with a unique index; the table is empty in "
-                    "between, and stays so if the sync is ended there."
+                    "'insert_then_delete' inserts the new rows and then deletes the old ones: at "
+                    "each moment the table holds all old or all new rows. 'delete_then_insert' is "
+                    "for tables with a unique index; the table is empty in between, and stays so "
+                    "if the sync is ended there."
                 ),
                 "type": "string",
                 "enum": ["insert_then_delete", "delete_then_insert"],
@@ -189,8 +203,9 @@ class Kore(Base):
             "on_ambiguous_write": {
                 "title": "After a write without an answer",
                 "description": (
-                    "The table is read back to see whether the rows are in. Where that cannot tell, 'verify_then_retry' "
-                    "repeats the write, which may double rows, and 'fail' ends the sync."
+                    "The table is read back to see whether the rows are in. Where that cannot "
+                    "tell, 'verify_then_retry' repeats the write, which may double rows, and "
+                    "'fail' ends the sync."
                 ),
                 "type": "string",
                 "enum": ["verify_then_retry", "fail"],
@@ -199,7 +214,10 @@ class Kore(Base):
             },
             "timestamp_format": {
                 "title": "Timestamps",
-                "description": "How date-time values are sent: ISO 8601 in UTC, the UTC date, or milliseconds since 1970.",
+                "description": (
+                    "How date-time values are sent: ISO 8601 in UTC, the UTC date, or milliseconds "
+                    "since 1970."
+                ),
                 "type": "string",
                 "enum": ["iso", "date", "epoch_ms"],
                 "default": "iso",
@@ -207,7 +225,10 @@ class Kore(Base):
             },
             "boolean_format": {
                 "title": "Booleans",
-                "description": "Kore.ai has no boolean column: send the text true or false, or the number 1 or 0.",
+                "description": (
+                    "Kore.ai has no boolean column: send the text true or false, or the number 1 "
+                    "or 0."
+                ),
                 "type": "string",
                 "enum": ["string", "number"],
                 "default": "string",
@@ -251,7 +272,7 @@ class Kore(Base):
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
-        """Make it from a validated config. Raises `ConfigError` for a key that cannot sign or a token that is over."""
+        """Make it from a config. Raises `ConfigError` if the key cannot sign or the token is over."""
         return cls(
             host=str(section["host"]),
             prefix=str(section.get("api_path_prefix", "/api/public")),
@@ -275,8 +296,9 @@ class Kore(Base):
         if status >= 400 and b"rate limit" in response.body[:4000].lower():
             if b"hour" in response.body[:4000].lower():
                 message = (
-                    "Kore.ai's hourly rate limit (18,000 requests per table) is used up, also by other clients. Run the sync less "
-                    "often, raise batching.max_rows, or ask Kore.ai for a higher limit."
+                    "Kore.ai's hourly rate limit (18,000 requests per table) is used up, also by "
+                    "other clients. Run the sync less often, raise batching.max_rows, or ask "
+                    "Kore.ai for a higher limit."
                 )
                 return Stop(TransientError(message))
             return Retry(after_s=None if "retry-after" in response.headers else 60.0, pause=True)
@@ -286,10 +308,13 @@ class Kore(Base):
         right = {"DELETE": "Read and Delete"}.get(request.method, "Write")
         where = "Data > Apps" if status == 401 else "the table's App Assignments"
         hint = (
-            f"{_message(response)} Check the client id, secret and algorithm, and that the app has the right to {right} on the "
-            f"table ({where} in Kore.ai)."
+            f"{_message(response)} Check the client id, secret and algorithm, and that the app has "
+            f"the right to {right} on the table ({where} in Kore.ai)."
         )
-        missing = "Check the host, the API path and the table's name (tables[].table); the table must exist first."
+        missing = (
+            "Check the host, the API path and the table's name (tables[].table); the table must "
+            "exist first."
+        )
         return classify_by_status(response, self.title, {401: hint, 403: hint, 404: missing})
 
     # --- check and preparation
@@ -303,8 +328,8 @@ class Kore(Base):
                 if refused.code in _NO_READ:
                     yield from self._check_token()
                     message = (
-                        f"The app may not read table {name}. Give it the right to Read in the table's App Assignments; the "
-                        "check and the verification of writes need it."
+                        f"The app may not read table {name}. Give it the right to Read in the "
+                        "table's App Assignments; the check and the verification of writes need it."
                     )
                     raise ConfigError(message) from None
                 raise ConfigError(_no_table(name, refused)) from None
@@ -318,8 +343,9 @@ class Kore(Base):
         except Refused as refused:
             if refused.code == "http_401":
                 message = (
-                    f"Kore.ai does not accept the token (401). {refused.reason} Check the client id, the secret and the algorithm, or "
-                    "the static token, and that they are of an app of this host."
+                    f"Kore.ai does not accept the token (401). {refused.reason} Check the client "
+                    "id, the secret and the algorithm, or the static token, and that they are of "
+                    "an app of this host."
                 )
                 raise ConfigError(message) from None
 
@@ -327,8 +353,8 @@ class Kore(Base):
         system = sorted(set(table.columns) & _SYSTEM_COLUMNS)
         if system:
             message = (
-                f"Stream {table.stream}: {system[0]!r} is a column that Kore.ai fills itself. Send the field under another name, or "
-                "leave it out, with tables[].columns."
+                f"Stream {table.stream}: {system[0]!r} is a column that Kore.ai fills itself. Send "
+                "the field under another name, or leave it out, with tables[].columns."
             )
             raise ConfigError(message, stream=table.stream)
 
@@ -339,11 +365,13 @@ class Kore(Base):
         if reserved:
             names = ",".join(reserved)
             found.append(
-                f"reserved_columns table={table.name} columns={names} remedy=rename_in_tables[].columns"
+                f"reserved_columns table={table.name} columns={names} "
+                "remedy=rename_in_tables[].columns"
             )
         if len(table.columns) > _ADVISED_COLUMNS:
             found.append(
-                f"many_columns table={table.name} columns={len(table.columns)} advised={_ADVISED_COLUMNS}"
+                f"many_columns table={table.name} columns={len(table.columns)} "
+                f"advised={_ADVISED_COLUMNS}"
             )
         return found
 
@@ -404,7 +432,7 @@ class Kore(Base):
         return True
 
     def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
-        """One filter can join expressions of one column with `or`, or the columns of one key with `and`."""
+        """A filter joins expressions of one column with `or`, or the columns of one key with `and`."""
         if len(table.key_columns) == 1:
             column = table.key_columns[0]
             for group in _groups([_expression(column, key) for key in keys], _KEYS_PER_DELETE):
@@ -432,7 +460,7 @@ class Kore(Base):
     # --- reading back
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
-        """Compare the table's total with what it should be; look for single rows where a part of the block is in."""
+        """Compare the table's total with what it should be; look for rows where a part is in."""
         try:
             total = yield from self._total(table.name)
             if total is None or context.stored is None:
@@ -496,7 +524,7 @@ class Kore(Base):
 
     # --- replacing
 
-    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:  # noqa: ARG002 - any size goes the same way
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:  # noqa: ARG002
         try:
             if self._replace_strategy == "delete_then_insert":
                 yield from self._empty(table)
@@ -507,8 +535,9 @@ class Kore(Base):
             if refused.code not in _NO_READ:
                 raise ConfigError(_no_table(table.name, refused), stream=table.stream) from None
             message = (
-                f"Replacing table {table.name} needs the rights to Read, Write and Delete; the app may not read it. Give it the "
-                "rights in the table's App Assignments. The table was not touched."
+                f"Replacing table {table.name} needs the rights to Read, Write and Delete; the app "
+                "may not read it. Give it the rights in the table's App Assignments. The table was "
+                "not touched."
             )
             raise ConfigError(message, stream=table.stream) from None
 
@@ -533,13 +562,14 @@ class Kore(Base):
             total = len((yield from self._list_ids(table)))
         if total != expected:
             message = (
-                f"Table {table.name} holds {total} rows where {expected} were expected while it was being replaced. Something else "
-                "may write to it. No row that was not replaced has been deleted; the next attempt replaces all it finds."
+                f"Table {table.name} holds {total} rows where {expected} were expected while it "
+                "was being replaced. Something else may write to it. No row that was not replaced "
+                "has been deleted; the next attempt replaces all it finds."
             )
             raise TransientError(message, stream=table.stream)
 
     def _list_ids(self, table: Table) -> Flow[list[str]]:
-        """The sys_Id of each row. The order of pages is not documented, so pages are read again until none is missing."""
+        """The sys_Id of each row. Pages have no documented order: read until none is missing."""
         ids: dict[str, None] = {}
         for _ in range(_LISTINGS):
             offset, known = 0, len(ids)
@@ -553,7 +583,10 @@ class Kore(Base):
                     break
             if len(ids) == page.total or (page.total is None and known == len(ids)):
                 return list(ids)
-        message = f"The rows of table {table.name} cannot be listed: they change while they are read. Nothing was changed."
+        message = (
+            f"The rows of table {table.name} cannot be listed: they change while they are read. "
+            "Nothing was changed."
+        )
         raise TransientError(message, stream=table.stream)
 
     def _empty(self, table: Table) -> Flow[None]:
@@ -567,7 +600,10 @@ class Kore(Base):
                 total = len((yield from self._list_ids(table)))
             deleted = response.decode(_Deleted).nDeleted
             if total and not deleted and (before is None or total >= before):
-                message = f"Kore.ai does not delete the rows of table {table.name}, so it cannot be replaced."
+                message = (
+                    f"Kore.ai does not delete the rows of table {table.name}, so it cannot be "
+                    "replaced."
+                )
                 raise UnaccountedRows(message, stream=table.stream)
 
     def _path(self, table: str, rest: str = "") -> str:
@@ -587,7 +623,10 @@ def _token_maker(authentication: JsonObject) -> Any:
         def static(now: float) -> str:
             if isinstance(expires, int | float) and expires <= now:
                 when = datetime.fromtimestamp(expires, UTC).isoformat()
-                message = f"authentication.jwt expired at {when}. Put in a new token, or use a JWT app, which makes its own."
+                message = (
+                    f"authentication.jwt expired at {when}. Put in a new token, or use a JWT app, "
+                    "which makes its own."
+                )
                 raise ConfigError(message)
             return token
 
@@ -611,13 +650,16 @@ def _token_maker(authentication: JsonObject) -> Any:
     try:
         fresh(0)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
-        message = f"authentication.client_secret cannot sign with {algorithm}: for RS256 and RS512 it must be a private key in PEM form."
+        message = (
+            f"authentication.client_secret cannot sign with {algorithm}: for RS256 and RS512 it "
+            "must be a private key in PEM form."
+        )
         raise ConfigError(message) from error
     return fresh
 
 
 def _message(response: HttpResponse) -> str:
-    """The vendor's own text of an answer about the credential or the table: {"errors": [{"msg", "code"}]}."""
+    """The vendor's own text about the credential or the table: {"errors": [{"msg", "code"}]}."""
     try:
         message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])[:200]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, UnicodeDecodeError):
@@ -627,8 +669,9 @@ def _message(response: HttpResponse) -> str:
 
 def _no_table(name: str, refused: Refused) -> str:
     return (
-        f"Kore.ai refuses to read table {name} ({refused.code}). {refused.reason} Check the table's name (tables[].table), the host "
-        "and the API path; the table must exist before the first sync."
+        f"Kore.ai refuses to read table {name} ({refused.code}). {refused.reason} Check the "
+        "table's name (tables[].table), the host and the API path; the table must exist before the "
+        "first sync."
     )
 
 

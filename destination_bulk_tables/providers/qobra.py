@@ -2,14 +2,16 @@
 
 Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records (read 2026-11-22)
 Source: https://docs.qobra.co/api_reference/v1/endpoints/imports/fetch_import (read 2026-11-22)
-Ingest: POST /v1/tables/{api name}/records/bulk, body {"items": [...]}; an upsert by the table's id field. The answer
-{"import_id", "objects_imported"} only counts the request; the rows are imported in the background, and GET
-/v1/imports/{id} tells how that went. An import may hold other tables' entries and entries of other clients.
-`all=true` deletes the table's content before the import; `debounce=N` has the import wait N seconds for further requests.
+Ingest: POST /v1/tables/{api name}/records/bulk, body {"items": [...]}; an upsert by the table's id
+field. The answer {"import_id", "objects_imported"} only counts the request; the rows are imported
+in the background, and GET /v1/imports/{id} tells how that went. An import may hold other tables'
+entries and entries of other clients. `all=true` deletes the table's content before the import;
+`debounce=N` has the import wait N seconds for further requests.
 
-Not documented, and therefore: errors, limits and rates (decided by status alone, modest batches); whether the debounce
-window starts with the first or the last request (we finish within it, counted from the first); whether requests of one
-load share an import id (we follow each). Every request may be repeated: the write is keyed.
+Not documented, and therefore: errors, limits and rates (decided by status alone, modest batches);
+whether the debounce window starts with the first or the last request (we finish within it, counted
+from the first); whether requests of one load share an import id (we follow each). Every request may
+be repeated: the write is keyed.
 """
 
 from __future__ import annotations
@@ -58,9 +60,15 @@ _IMPORTS = "/v1/imports/"
 _SPLIT_TOLERANCE_S = 2.0
 
 _HINTS = {
-    401: "Check api_key: keys are personal and end with the account that made them (Qobra settings > API).",
+    401: (
+        "Check api_key: keys are personal and end with the account that made them (Qobra settings "
+        "> API)."
+    ),
     403: "Check api_key: its owner may not write to this table.",
-    404: "Check base_url and the table's API name (tables[].table); the table must exist in Qobra before the first sync.",
+    404: (
+        "Check base_url and the table's API name (tables[].table); the table must exist in Qobra "
+        "before the first sync."
+    ),
 }
 
 
@@ -114,8 +122,8 @@ class Qobra(Base):
             "api_key": {
                 "title": "API key",
                 "description": (
-                    "Made in Qobra under the global settings, section API. It belongs to the person who makes it and stops "
-                    "working when that account is closed."
+                    "Made in Qobra under the global settings, section API. It belongs to the "
+                    "person who makes it and stops working when that account is closed."
                 ),
                 "type": "string",
                 "airbyte_secret": True,
@@ -124,8 +132,8 @@ class Qobra(Base):
             "id_field": {
                 "title": "Id column",
                 "description": (
-                    "API name of the column that identifies a row, as the table's settings page shows it. Rows are updated by "
-                    "it; a row without a value there is rejected."
+                    "API name of the column that identifies a row, as the table's settings page "
+                    "shows it. Rows are updated by it; a row without a value there is rejected."
                 ),
                 "type": "string",
                 "default": "id",
@@ -133,7 +141,10 @@ class Qobra(Base):
             },
             "timestamp_format": {
                 "title": "Timestamps",
-                "description": "Send date-time values as the UTC date ('date'), or as they are in ISO 8601, UTC ('iso').",
+                "description": (
+                    "Send date-time values as the UTC date ('date'), or as they are in ISO 8601, "
+                    "UTC ('iso')."
+                ),
                 "type": "string",
                 "enum": ["date", "iso"],
                 "default": "date",
@@ -142,8 +153,9 @@ class Qobra(Base):
             "debounce_seconds": {
                 "title": "Debounce (seconds)",
                 "description": (
-                    "Only for replacing a table with more rows than fit in one request: how long Qobra waits for the rest. "
-                    "Leave empty to have it computed from the size of the load."
+                    "Only for replacing a table with more rows than fit in one request: how long "
+                    "Qobra waits for the rest. Leave empty to have it computed from the size of "
+                    "the load."
                 ),
                 "type": "integer",
                 "minimum": 0,
@@ -153,7 +165,9 @@ class Qobra(Base):
             },
             "import_timeout_minutes": {
                 "title": "Import timeout (minutes)",
-                "description": "How long to wait for Qobra to finish an import, beyond its debounce.",
+                "description": (
+                    "How long to wait for Qobra to finish an import, beyond its debounce."
+                ),
                 "type": "number",
                 "minimum": 0.01,
                 "maximum": 110,
@@ -208,7 +222,7 @@ class Qobra(Base):
             return Throw(Refused("http_404", "unknown import"))
         return classify_by_status(response, self.title, _HINTS)
 
-    def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002 - no route tells which data tables exist
+    def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
         """Read the list of data structures: it needs a valid key and changes nothing.
 
         Source: https://docs.qobra.co/api_reference/v2/endpoints/discovery/list_data_structures (read 2026-11-22)
@@ -225,8 +239,9 @@ class Qobra(Base):
     def validate(self, table: Table) -> None:
         if table.mode == "dedup" and table.key_columns != (self._id_field,):
             message = (
-                f"Stream {table.stream}: Qobra updates rows by its id column {self._id_field!r}, so append + deduped needs it as "
-                "the only primary key. Change the primary key, map it to that column in tables[].columns, or set id_field."
+                f"Stream {table.stream}: Qobra updates rows by its id column {self._id_field!r}, "
+                "so append + deduped needs it as the only primary key. Change the primary key, map "
+                "it to that column in tables[].columns, or set id_field."
             )
             raise ConfigError(message, stream=table.stream)
 
@@ -248,13 +263,16 @@ class Qobra(Base):
         )
         answer = response.decode(_Ingested)
         if answer.objects_imported != block.count:
-            message = f"Qobra counted {answer.objects_imported} records in a request of {block.count} for table {table.name}."
+            message = (
+                f"Qobra counted {answer.objects_imported} records in a request of {block.count} "
+                f"for table {table.name}."
+            )
             raise UnaccountedRows(message, stream=table.stream)
         resent = block.count if response.resent or context.repeated else 0
         return WriteReport(receipt=Receipt(answer.import_id, block.count, resent))
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
-        """All imports of these rows finished, without an error for our table, and with our count."""
+        """All imports of these rows finished, with our count and without our table in an error."""
         table = unverified.table
         imports = []
         for receipt in unverified.receipts:
@@ -264,7 +282,10 @@ class Qobra(Base):
             except Refused:
                 if unverified.age_s < _UNKNOWN_IMPORT_GRACE_S:
                     return None
-                message = f"Qobra does not know import {receipt.id} of table {table.name}, which it announced itself."
+                message = (
+                    f"Qobra does not know import {receipt.id} of table {table.name}, which it "
+                    "announced itself."
+                )
                 raise UnaccountedRows(message, stream=table.stream) from None
             except Ambiguous:
                 return None
@@ -303,13 +324,17 @@ class Qobra(Base):
                     key, title, detail.details or entry.error.description or title, row
                 )
             if not details:
-                message = f"Qobra's import into table {table.name} failed ({title}). Its import page shows why."
+                message = (
+                    f"Qobra's import into table {table.name} failed ({title}). Its import page "
+                    "shows why."
+                )
                 raise ConfigError(message, stream=table.stream)
             if entry.number_of_records is None:
                 text = mask_values(entry.error.description or "", _quoted(details))
                 message = (
-                    f"Qobra imported nothing into table {table.name} because of {len(details)} bad row(s) ({title}: {text}). "
-                    "Correct them at the source or map the column in tables[].columns."
+                    f"Qobra imported nothing into table {table.name} because of {len(details)} bad "
+                    f"row(s) ({title}: {text}). Correct them at the source or map the column in "
+                    "tables[].columns."
                 )
                 raise ConfigError(message, stream=table.stream)
         return list(faults.values())
@@ -328,13 +353,14 @@ class Qobra(Base):
             )  # each id may show the one import that all requests of the load joined
         if not any(expected <= view <= expected + unverified.resent for view in views):
             message = (
-                f"Qobra imported {sum(counts)} records into table {unverified.table.name} where {expected} were expected, so it "
-                "cannot be told which rows are in. Look at its import page."
+                f"Qobra imported {sum(counts)} records into table {unverified.table.name} where "
+                f"{expected} were expected, so it cannot be told which rows are in. Look at its "
+                "import page."
             )
             raise UnaccountedRows(message, stream=unverified.table.stream)
 
     def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
-        """One request replaces the table at once; more need one debounce window that holds them all."""
+        """One request replaces the table at once; more need one debounce window for them all."""
         yield from ()
         if load.requests <= 1:
             return ReplacePlan(single=True, first_alone=True)
@@ -350,8 +376,9 @@ class Qobra(Base):
                 "Leave it empty or raise it" if self._debounce_s is not None else "Send fewer rows"
             )
             message = (
-                f"Replacing table {table.name} takes {load.requests} requests, which need a debounce of at least {needed} s; "
-                f"debounce_seconds gives {window} s. {remedy}, or raise batching.max_rows. Nothing was sent."
+                f"Replacing table {table.name} takes {load.requests} requests, which need a "
+                f"debounce of at least {needed} s; debounce_seconds gives {window} s. {remedy}, or "
+                "raise batching.max_rows. Nothing was sent."
             )
             raise ConfigError(message, stream=table.stream)
         return ReplacePlan(window_s=float(window), first_alone=True)
@@ -381,8 +408,9 @@ def _require_one_run(unverified: Unverified, imports: Sequence[_Import]) -> None
     spread = (max(launches) - min(launches)).total_seconds()
     if waited + _SPLIT_TOLERANCE_S < unverified.pushed_s or spread > _SPLIT_TOLERANCE_S:
         message = (
-            f"Qobra launched the import into table {unverified.table.name} before all rows of the load were there, so the table "
-            "may hold a part of them. The next attempt replaces it again; raise debounce_seconds if this repeats."
+            f"Qobra launched the import into table {unverified.table.name} before all rows of the "
+            "load were there, so the table may hold a part of them. The next attempt replaces it "
+            "again; raise debounce_seconds if this repeats."
         )
         raise TransientError(message, stream=unverified.table.stream)
 
