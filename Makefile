@@ -1,6 +1,7 @@
 # Each target makes what it needs. Needed beforehand: Python 3.11, its pip, and make.
 
 PYTHON ?= python3.11
+PYTHON312 ?= python3.12
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.installed
@@ -8,7 +9,7 @@ FAKER := .venv-faker/.installed
 PYAIRBYTE := .venv-pyairbyte/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench coverage image clean
+.PHONY: help install demo test check qa fix bench coverage image clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +47,14 @@ check: $(TOOLS) ## Run every static check
 	$(BIN)/interrogate --quiet unit_tests integration_tests
 	$(BIN)/validate-pyproject pyproject.toml
 
+.venv-qa/.installed:
+	$(PYTHON312) -m venv $(@D)
+	$(@D)/bin/pip install --quiet airbyte-internal-ops
+	@touch $@
+
+qa: .venv-qa/.installed ## Run Airbyte's own connector checks (needs Python 3.12)
+	AIRBYTE_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 .venv-qa/bin/python integration_tests/qa/run_checks.py
+
 fix: $(TOOLS) ## Format and repair what can be repaired
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -61,4 +70,4 @@ image: $(TOOLS) ## Build the container image and run spec, check and write in it
 	$(BIN)/python -m pytest -m image integration_tests/image
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-faker .venv-pyairbyte build dist .tmp .*_cache .hypothesis .coverage
+	rm -rf .venv .venv-faker .venv-pyairbyte .venv-qa build dist .tmp .*_cache .hypothesis .coverage
