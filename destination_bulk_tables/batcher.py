@@ -171,7 +171,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
 
 
 def reduce(block: RowBlock) -> RowBlock:
-    """Keep the last version of each key, by cursor, then by arrival; a tombstone is a version too."""
+    """Keep the last version of each key, by cursor, then by arrival; a tombstone counts as one."""
     keys = block.keys or []
     versions: list[tuple[int, Key, bytes | None]] = [
         (block.indexes[i], key, block.cursors[i] if block.cursors else None)
@@ -185,7 +185,7 @@ def reduce(block: RowBlock) -> RowBlock:
 
 
 def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key, int]:
-    """The index of the winning version per key; `versions`: (index, key, cursor) as they arrived."""
+    """The index of the winning version per key; `versions` are (index, key, cursor)."""
     best: dict[Key, tuple[int, bytes | None]] = {}
     for index, key, cursor in versions:
         rival = best.get(key)
@@ -195,7 +195,7 @@ def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key
 
 
 def is_older(cursor: bytes | None, than: bytes | None) -> bool:
-    """Compare two cursor tokens: null is oldest; numbers by value, timestamps by moment, else text."""
+    """Compare two cursor tokens: null is oldest; numbers and timestamps by value, else text."""
     mine, theirs = cursor or _NULL, than or _NULL
     if _NULL in {mine, theirs}:
         return mine == _NULL and theirs != _NULL

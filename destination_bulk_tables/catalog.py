@@ -1,4 +1,4 @@
-"""The configured catalog: which streams come and what each asks for. Read leniently, decided strictly.
+"""The configured catalog: the streams and what each asks for. Read leniently, judged strictly.
 
 Decides append, dedup or replace per stream. Airbyte says "replace" in two ways: `overwrite`, or,
 where the platform knows refreshes, `minimum_generation_id == generation_id > 0` on any mode.

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
@@ -88,7 +88,7 @@ class Output:
 class LogLines(logging.Handler):
     """Log records as Airbyte LOG messages."""
 
-    _LEVELS = {
+    _LEVELS: ClassVar = {
         "CRITICAL": "FATAL",
         "ERROR": "ERROR",
         "WARNING": "WARN",

@@ -88,7 +88,7 @@ class Tools:
 
 
 class Engine:
-    """One sync. `slots`: requests under way at a time; `max_wait_s`: how long a batch stays open."""
+    """One sync. `slots`: requests at a time; `max_wait_s`: how long a batch stays open."""
 
     def __init__(
         self, lanes: Mapping[StreamKey, Lane], tools: Tools, *, slots: int, max_wait_s: float
@@ -135,7 +135,7 @@ class Engine:
     # --- reading
 
     def _read(self) -> DestinationError | None:
-        """Read to the end. An error in the input is returned: what came before is still delivered."""
+        """Read to the end. An error in the input is returned: what came before it is good."""
         while not self._source.ended:
             try:
                 for message in self._source.read(self._patience(), wants_input=self._has_room()):
@@ -548,7 +548,7 @@ class Engine:
             self._verified(lane, job, answer)
 
     def _verified(self, lane: Lane, job: Job, verdict: Verdict) -> None:
-        """The work is done: all is in but the rows it names, whose job is known, not their epoch."""
+        """The work is done: all is in but the rows it names; their epoch is not known."""
         stream = lane.plan.key
         left = len(verdict.faults)
         for tracked in job.batches:
@@ -602,7 +602,7 @@ class Engine:
         self._tools.ledger.release(lane.plan.key)
 
 
-class _UndeliverableRow(Exception):  # noqa: N818 - carries an error to where reading ends
+class _UndeliverableRow(Exception):
     def __init__(self, cause: DestinationError) -> None:
         super().__init__()
         self.cause = cause

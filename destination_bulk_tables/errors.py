@@ -1,8 +1,8 @@
 """The errors a sync can end with.
 
-    DestinationError(message, *, detail, stream)   the message is for the user: what, where, what to change
-    ├── ConfigError      -> config_error     the user can fix it: credential, table, mapping, too many rejected rows
-    ├── TransientError   -> transient_error  it may pass: the vendor is away, a budget of retries is used up
+    DestinationError(message, *, detail, stream)   for the user: what, where, what to change
+    ├── ConfigError      -> config_error     the user can fix it: credential, table, mapping
+    ├── TransientError   -> transient_error  it may pass: the vendor is away, retries are used up
     │   └── Stopped                          SIGTERM or SIGINT asked the sync to end
     └── InternalError    -> system_error     our bug, or a vendor contract we did not know
         ├── BadInput                         stdin holds something that is not an Airbyte message

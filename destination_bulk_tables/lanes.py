@@ -1,4 +1,4 @@
-"""The way of one table's batches: open, queued, in flight, accepted, verified; which may leave next.
+"""The way of one table's batches: open, queued, flying, accepted, verified; which may leave next.
 
 Invariant: two batches that share a key are never under way at the same time, counting imports that
 are accepted and not verified yet; a batch in doubt is looked at alone. The lane decides, the engine

@@ -40,7 +40,7 @@ class Progress:
         return self._last + INTERVAL_S
 
     def report(self, now: float, *, is_final: bool = False) -> None:
-        """Log a line per stream with news; the rate is since the last line, at the end the whole."""
+        """Log a line per stream with news; the rate is since the last, at the end the whole."""
         seconds = max(1e-3, now - (self._started if is_final else self._last))
         for stream, counts in self.counts.items():
             if not is_final and not counts.read:

@@ -69,14 +69,18 @@ class HttpResponse:
 class Refused(Exception):
     """The vendor refused content of the request; `reason` may quote rows.
 
-    `partial`: it took some of the rows and the answer does not tell which.
+    `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it names as bad, maybe
+    not all of them; the others are sent again without these.
     """
 
-    def __init__(self, code: str, reason: str, *, partial: bool = False) -> None:
+    def __init__(
+        self, code: str, reason: str, *, partial: bool = False, faults: tuple[RowFault, ...] = ()
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.reason = reason
         self.partial = partial
+        self.faults = faults
 
 
 class TooLarge(Exception):
@@ -101,7 +105,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again. `applied="maybe"`: ambiguous if unsafe to repeat; `pause` holds the whole table."""
+    """Try again. `applied="maybe"`: ambiguous if unsafe to repeat; `pause` holds the table."""
 
     after_s: float | None = None
     applied: Literal["no", "maybe"] = "no"
@@ -110,7 +114,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The credential was not accepted: try once with a fresh one, then stop with (or throw) `error`."""
+    """Credential refused: try once with a fresh one, then stop with (or throw) `error`."""
 
     error: DestinationError | Refused
 
@@ -170,12 +174,13 @@ def classify_by_status(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Defaults and bounds. `windows`: (requests, seconds) per table, all of them at once."""
+    """Defaults and bounds. `windows`: (requests, seconds), all of them at once, per table or `shared_windows` for all."""
 
     max_rows: int
     max_bytes: int
     hard_max_bytes: int | None = None
     windows: tuple[tuple[int, float], ...] = ()
+    shared_windows: bool = False
     read_timeout_s: float = 120.0
     max_parallel: int | None = None
     advised_rows: int | None = None  # what the vendor recommends at most; more is a warning
@@ -235,6 +240,7 @@ class ReplacePlan:
     not_after: float | None = None  # monotonic; set by the engine when the first request goes out
     first_alone: bool = False
     single: bool = False
+    begun: bool = False  # the provider's own: a request of this load was accepted
     stored: int | None = None
     old_ids: list[str] = field(default_factory=list)
 
@@ -292,7 +298,7 @@ class Verdict:
 
 
 class Provider(Protocol):
-    """One vendor. Instances are shared by sender threads and keep no state that a sync depends on."""
+    """One vendor. Sender threads share an instance; it keeps no state that a sync depends on."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -327,7 +333,7 @@ class Provider(Protocol):
         """Write the block in one step."""
 
     def examine(self, table: Table) -> Flow[bool | None]:
-        """After a refusal: True when the table is fine, None when unknown; raises when it is not."""
+        """After a refusal: True when the table is fine, None: unknown; raises when it is not."""
 
     def repeats_safely(self, table: Table) -> bool:
         """Whether a whole write may be repeated without doubling rows."""
@@ -388,7 +394,7 @@ class Base:
     def verify_timeout_s(self, unverified: Unverified) -> float:
         return 0.0
 
-    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         yield from ()
 
 

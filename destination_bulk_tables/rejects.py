@@ -1,4 +1,4 @@
-"""Counts rejected rows, writes the report if one is configured, ends the sync if the policy says so.
+"""Counts rejected rows, writes the report if configured, ends the sync if the policy says so.
 
 Invariant: a rejected row is counted, and in the report where there is one, before any state after
 it is acknowledged. The log names codes and counts; rows and reasons stand in the report only.

@@ -52,7 +52,7 @@ class Column:
 def columns_of(
     schema: JsonObject, mapping: Sequence[tuple[str, str]] | None, where: str
 ) -> list[Column]:
-    """The columns of a stream as they are sent. Raises `ConfigError` for a mapping that cannot hold."""
+    """The columns of a stream as sent. Raises `ConfigError` for a mapping that cannot hold."""
     properties = schema.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
@@ -208,7 +208,7 @@ class RowCodec:
         }
 
     def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
-        """Encode the data of consecutive records; the block's `indexes` are positions in the run."""
+        """Encode consecutive records' data; the block's `indexes` are positions in the run."""
         text = b"".join((b"[", b",".join(data), b"]"))
         nested = text.find(b"[", 1) >= 0 or text.count(b"{") != len(data)
         if (
@@ -288,7 +288,7 @@ class RowCodec:
         rejected: list[RejectedRow],
         data: Sequence[Raw],
     ) -> tuple[RowBlock, list[RejectedRow]]:
-        """Check keys, take tombstones out, and encode what is left (`body`: it is encoded already)."""
+        """Check keys, take tombstones out, encode what is left (`body`: encoded already)."""
         keys: list[Key] | None = None
         tombstones: list[Tombstone] = []
         if self._keys or self._rules.required_column:
@@ -410,7 +410,8 @@ _BOOLEANS: dict[str, Convert] = {
     "number": _table({b"true": b"1", b"false": b"0"}),
 }
 _STAMP = re.compile(
-    rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s?(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
+    rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s?'
+    rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
 )
 
 

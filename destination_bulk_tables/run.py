@@ -51,7 +51,7 @@ def _main(args: Any, stop: threading.Event) -> int:
     except DestinationError as error:
         failure = error
     except Exception as error:
-        logging.getLogger(__name__).error("unexpected_error", exc_info=error)
+        logging.getLogger(__name__).exception("unexpected_error")
         message = (
             f"An unexpected error ended the sync ({type(error).__name__}). Please report it with "
             "the log."

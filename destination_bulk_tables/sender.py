@@ -115,7 +115,7 @@ class Sender:
         result.elapsed_s = self._clock.monotonic() - result.started_at
         return result
 
-    def _deliver(self, delivery: Delivery, result: BatchResult, tally: Tally) -> None:
+    def _deliver(self, delivery: Delivery, result: BatchResult, tally: Tally) -> None:  # noqa: C901
         table, context = delivery.batch.table, delivery.context
         parts = [_Part(block, fate) for block, fate in reversed(delivery.doubt)]
         parts = parts or [_Part(delivery.batch.block)]
@@ -321,7 +321,7 @@ class Sender:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
 
-    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:
+    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:  # noqa: C901
         """One request until it is accepted: the only retry loop of the program."""
         limiter = self._limiter(table)
         attempts = 0

@@ -190,7 +190,7 @@ def _other(line: _Line) -> Message | None:
 
 
 def _lenient(text: bytes, number: int) -> Iterator[Message]:
-    """A line that is not strict JSON: a record with NaN or a lone surrogate is data, else an error."""
+    """A line that is not strict JSON: a record with NaN or a lone surrogate is data."""
     message = (
         f"Line {number} of the input is not an Airbyte message. The source or whatever feeds this "
         "connector wrote something else to the pipe; nothing after that line was delivered."
@@ -241,7 +241,7 @@ class LineWriter:
         self._lock = threading.Lock()
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Write and flush. Raises `TransientError` when nobody reads, `Stopped` if full at a stop."""
+        """Write, flush. Raises `TransientError` when nobody reads, `Stopped` if full at a stop."""
         data = memoryview(b"".join([line + b"\n" for line in lines]))
         with self._lock:
             waits = 0

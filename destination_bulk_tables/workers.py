@@ -17,7 +17,7 @@ class Workers(Protocol):
     """A pool of sender threads, or a stand-in that runs each job at once."""
 
     def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run `job` elsewhere; `deliver_results` calls `then` with its result. Jobs must not raise."""
+        """Run `job`, which must not raise; `deliver_results` calls `then` with its result."""
 
     def deliver_results(self) -> None:
         """Call `then` for each finished job, on the calling thread."""

@@ -1,6 +1,7 @@
 """Kore.ai data tables.
 
-Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert (read 2026-11-22)
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert
+(read 2026-11-22)
 Source: https://docs.kore.ai/xo/sdk/sdk-security/ (tokens; read 2026-11-22)
 Insert: POST {prefix}/tables/{table}/bulk, body {"data": [...]}, at most 50 MB, answered with
 {"records": [...]}, one per row stored. Delete and query by a filter of `=`, `!=`, `<`, `>`
@@ -243,7 +244,8 @@ class Kore(Base):
             },
         },
     }
-    # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit (read 2026-11-22)
+    # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit
+    # (read 2026-11-22)
     limits = Limits(
         max_rows=1000,
         max_bytes=5_000_000,
@@ -272,7 +274,7 @@ class Kore(Base):
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
-        """Make it from a config. Raises `ConfigError` if the key cannot sign or the token is over."""
+        """Raises `ConfigError` if the key cannot sign or the token is over."""
         return cls(
             host=str(section["host"]),
             prefix=str(section.get("api_path_prefix", "/api/public")),
@@ -291,7 +293,11 @@ class Kore(Base):
         return {"auth": self._token(now)}
 
     def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
-        """Source: https://community.kore.ai/t/article-understanding-rate-limits-for-kore-ai-public-apis/3638 (read 2026-11-22)."""
+        """Tell the hourly limit and the rights apart from the usual meanings.
+
+        Source: https://community.kore.ai/t/article-understanding-rate-limits-for-kore-ai-public-apis/3638
+        (read 2026-11-22)
+        """
         status = response.status
         if status >= 400 and b"rate limit" in response.body[:4000].lower():
             if b"hour" in response.body[:4000].lower():
@@ -359,7 +365,7 @@ class Kore(Base):
             raise ConfigError(message, stream=table.stream)
 
     def warnings(self, table: Table) -> list[str]:
-        """Source: https://docs.kore.ai/xo/administration/data/data-table/ (recommended volumes; read 2026-11-22)."""
+        """Source: https://docs.kore.ai/xo/administration/data/data-table/ (read 2026-11-22)."""
         found = []
         reserved = [column for column in table.columns if column.upper() in _RESERVED]
         if reserved:
@@ -432,7 +438,7 @@ class Kore(Base):
         return True
 
     def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
-        """A filter joins expressions of one column with `or`, or the columns of one key with `and`."""
+        """A filter joins expressions of one column by `or`, or the columns of one key by `and`."""
         if len(table.key_columns) == 1:
             column = table.key_columns[0]
             for group in _groups([_expression(column, key) for key in keys], _KEYS_PER_DELETE):

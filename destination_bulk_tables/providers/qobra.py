@@ -1,6 +1,7 @@
 """Qobra data tables.
 
-Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records (read 2026-11-22)
+Source: https://docs.qobra.co/api_reference/v1/endpoints/data_tables/ingest_records
+(read 2026-11-22)
 Source: https://docs.qobra.co/api_reference/v1/endpoints/imports/fetch_import (read 2026-11-22)
 Ingest: POST /v1/tables/{api name}/records/bulk, body {"items": [...]}; an upsert by the table's id
 field. The answer {"import_id", "objects_imported"} only counts the request; the rows are imported
@@ -225,7 +226,8 @@ class Qobra(Base):
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
         """Read the list of data structures: it needs a valid key and changes nothing.
 
-        Source: https://docs.qobra.co/api_reference/v2/endpoints/discovery/list_data_structures (read 2026-11-22)
+        Source: https://docs.qobra.co/api_reference/v2/endpoints/discovery/list_data_structures
+        (read 2026-11-22)
         """
         response = yield HttpRequest("GET", "/v2/data-structures")
         try:
