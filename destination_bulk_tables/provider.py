@@ -69,8 +69,8 @@ class HttpResponse:
 class Refused(Exception):
     """The vendor refused content of the request; `reason` may quote rows.
 
-    `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it names as bad, maybe
-    not all of them; the others are sent again without these.
+    `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it
+    names as bad, maybe not all of them; the others are sent again without these.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ def classify_by_status(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Defaults and bounds. `windows`: (requests, seconds), all of them at once, per table or `shared_windows` for all."""
+    """Defaults and bounds. `windows`: (requests, seconds), all at once, per table unless shared."""
 
     max_rows: int
     max_bytes: int
