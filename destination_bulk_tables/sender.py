@@ -33,11 +33,11 @@ from destination_bulk_tables.transport import TransportError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.model import Batch, RowBlock, Table
-    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
+    from destination_bulk_tables.provider import Flow, HttpRequest, Provider, RowFault
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -232,6 +232,12 @@ class Sender:
                 )
                 raise TransientError(message, stream=result.batch.table.stream)
             parts.append(_Part(block, ambiguous=part.ambiguous + 1))
+        elif block.count > 1 and isinstance(fate, Refused) and fate.faults and not stored:
+            _reject_faults(block, fate.faults, result)
+            bad = {fault.position for fault in fate.faults}
+            rest = [i for i in range(block.count) if i not in bad]
+            if rest or block.tombstones:
+                parts.append(_Part(block.select(rest), ambiguous=part.ambiguous))
         elif block.count > 1 and at_once:
             message = (
                 f"{self._provider.title} refused the one request that replaces table "
@@ -243,7 +249,11 @@ class Sender:
         elif block.count > 1:
             left, right = block.halves()
             verified = isinstance(fate, Refused) and not stored
-            parts += [_Part(right), _Part(left, proves_atomic=verified)]
+            # the rows of a half may have been written before as well
+            parts += [
+                _Part(right, ambiguous=part.ambiguous),
+                _Part(left, ambiguous=part.ambiguous, proves_atomic=verified),
+            ]
         elif isinstance(fate, Refused):
             self._reject(block, 0, fate.code, fate.reason, result)
         else:
@@ -263,19 +273,7 @@ class Sender:
         result.delivered += report.delivered
         if report.receipt:
             result.receipts.append(report.receipt)
-        rows = part.block.rows() if report.faults else []
-        for fault in report.faults:
-            index = part.block.indexes[fault.position]
-            result.rejected.append(
-                RejectedRow(
-                    result.batch.table.stream,
-                    "vendor",
-                    fault.code,
-                    fault.reason,
-                    rows[fault.position],
-                    index,
-                )
-            )
+        _reject_faults(part.block, report.faults, result)
 
     def _reject(
         self, block: RowBlock, position: int, code: str, reason: str, result: BatchResult
@@ -415,7 +413,7 @@ class Sender:
             raise Stopped(message)
 
     def _limiter(self, table: Table | None) -> WindowLimiter:
-        name = table.name if table else ""
+        name = table.name if table and not self._provider.limits.shared_windows else ""
         limiter = self._limiters.get(name)
         if limiter is None:
             # setdefault is atomic: two threads meeting here share one limiter
@@ -434,6 +432,14 @@ class Sender:
 
     def _until(self, http_date: str) -> float:
         return max(0.0, parsedate_to_datetime(http_date).timestamp() - self._clock.now())
+
+
+def _reject_faults(block: RowBlock, faults: Sequence[RowFault], result: BatchResult) -> None:
+    stream, rows = result.batch.table.stream, block.rows() if faults else []
+    for fault in faults:
+        index = block.indexes[fault.position]
+        row = rows[fault.position]
+        result.rejected.append(RejectedRow(stream, "vendor", fault.code, fault.reason, row, index))
 
 
 def _add_stored(context: Context, rows: int) -> Context:
