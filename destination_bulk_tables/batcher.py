@@ -51,9 +51,9 @@ class Batcher:
     ) -> Iterator[Batch]:
         """Add a block; yield the batches this fills. Rows too large for a body go to `rejected`."""
         for part in self._parts(block, rejected):
-            grown = self._grown(part)
-            if self._length and (self._rows + part.count > self.max_rows or grown > self.max_bytes):
-                yield self.cut("rows" if self._rows + part.count > self.max_rows else "bytes")
+            # a batch full of rows was cut at once, so only bytes can be exceeded here
+            if self._length and self._grown(part) > self.max_bytes:
+                yield self.cut("bytes")
             if self.opened_at is None:
                 self.opened_at = now
             self._bytes = self._grown(part)
@@ -62,7 +62,7 @@ class Batcher:
             self._blocks.append(part)
             if epoch is not None:
                 self._count(epoch, len(part))
-            if self._rows >= self.max_rows:
+            if self._length >= self.max_rows:
                 yield self.cut("rows")
 
     def _count(self, epoch: Epoch, rows: int) -> None:
@@ -206,4 +206,8 @@ def is_older(cursor: bytes | None, than: bytes | None) -> bool:
     moments = moment(mine), moment(theirs)
     if moments[0] is not None and moments[1] is not None:
         return moments[0] < moments[1]
-    return str(msgspec.json.decode(mine)) < str(msgspec.json.decode(theirs))
+    return _text(mine) < _text(theirs)
+
+
+def _text(token: bytes) -> str:
+    return str(msgspec.json.decode(token)) if token.startswith(b'"') else token.decode()

@@ -7,6 +7,7 @@ because nothing on the way from stdin to a request body may cost an object per r
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -96,12 +97,16 @@ class RowBlock:
         )
 
     def split(self, sizes: Sequence[int]) -> list[RowBlock]:
-        """Cut into consecutive blocks of these row counts; the tombstones stay with the first."""
+        """Cut into consecutive blocks of these row counts; a tombstone stays before its next row."""
         rows = self.rows()
         ends = list(accumulate(sizes))
         blocks: list[RowBlock] = []
+        start = 0
         for size, end in zip(sizes, ends, strict=True):
             part = slice(end - size, end)
+            stop = self.indexes[end] if end < self.count else sys.maxsize
+            tombstones = tuple(t for t in self.tombstones if start <= t.index < stop)
+            start = stop
             blocks.append(
                 RowBlock(
                     body=b",".join(rows[part]),
@@ -109,7 +114,7 @@ class RowBlock:
                     indexes=self.indexes[part],
                     keys=self.keys and self.keys[part],
                     cursors=self.cursors and self.cursors[part],
-                    tombstones=() if blocks else self.tombstones,
+                    tombstones=tombstones,
                 )
             )
         return blocks
