@@ -57,7 +57,7 @@ def columns_of(
     properties = properties if isinstance(properties, dict) else {}
     pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
     seen: set[str] = set()
-    columns = []
+    columns: list[Column] = []
     for field, name in pairs:
         if properties and field not in properties:
             known = ", ".join(sorted(properties)[:20])
@@ -65,6 +65,9 @@ def columns_of(
                 f"{where}: the stream has no field {field!r}. Correct tables[].columns; its fields "
                 f"are: {known}."
             )
+            raise ConfigError(message)
+        if any(column.field == field for column in columns):
+            message = f"{where}: the field {field!r} is listed twice in tables[].columns. Keep one."
             raise ConfigError(message)
         if name in seen:
             message = (
@@ -143,6 +146,22 @@ class RowCodec:
         late = self._cursor if self._cursor not in self._keys else None
         self._late = [(a, convert) for a, convert in self._converts if a == late]
         self._converts = [(a, convert) for a, convert in self._converts if a != late]
+        # a boolean that is only sent is converted in the encoded text, where its name and value stand out
+        texts = _BOOLEAN_TEXTS.get(rules.booleans)
+        self._replace: list[tuple[bytes, bytes]] = []
+        if texts and _can_name([column.name for column in columns]):
+            booleans = {
+                a: column.name
+                for a, column in zip(position.values(), columns, strict=True)
+                if column.may_be_boolean and not column.is_timestamp and a not in self._keys
+            }
+            self._converts = [(a, convert) for a, convert in self._converts if a not in booleans]
+            self._late = [(a, convert) for a, convert in self._late if a not in booleans]
+            for name in booleans.values():
+                label = _encode(name)
+                self._replace += [
+                    (b"%b:%b" % (label, t), b"%b:%b" % (label, to)) for t, to in texts
+                ]
         self._deleted = attribute(_DELETED_AT) if tombstones else None
         self._rejects_deleted = tombstones == "reject"
         if not self._keys and rules.required_column is not None:
@@ -175,7 +194,7 @@ class RowCodec:
             out = [(a, kind, msgspec.field(name=column.name, **default)) for a, column in sent]
             self._out = msgspec.defstruct("Out", out, gc=False)
         self._pass_through: Any = None
-        if columns and not self._converts and not self._late and not self._out:
+        if columns and not (self._converts or self._late or self._replace or self._out):
             exact = [(a, Raw, msgspec.field(name=column.field)) for a, column in sent]
             struct = msgspec.defstruct("Exact", exact, gc=False, forbid_unknown_fields=True)
             self._pass_through = msgspec.json.Decoder(_list_of(struct)).decode
@@ -357,6 +376,8 @@ class RowCodec:
         elif not self._columns:
             return b",".join([b"{}"] * len(rows))
         body = _encode(rows)[1:-1]
+        for old, new in self._replace:
+            body = body.replace(old, new)
         if self._rules.nulls == "omit" and b":null" in body:
             body = _NULL_FIRST.sub(b"{", _NULL_LATER.sub(b"", body))
         return body
@@ -405,10 +426,11 @@ def _number_text(raw: Raw) -> Raw:
     return Raw(b'"%b"' % token) if token[0] in b"-0123456789" else raw
 
 
-_BOOLEANS: dict[str, Convert] = {
-    "string": _table({b"true": b'"true"', b"false": b'"false"'}),
-    "number": _table({b"true": b"1", b"false": b"0"}),
+_BOOLEAN_TEXTS = {
+    "string": [(b"true", b'"true"'), (b"false", b'"false"')],
+    "number": [(b"true", b"1"), (b"false", b"0")],
 }
+_BOOLEANS = {name: _table(dict(texts)) for name, texts in _BOOLEAN_TEXTS.items()}
 _STAMP = re.compile(
     rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s?'
     rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
