@@ -46,6 +46,11 @@ class Batcher:
         """Size of the body that the open batch would make now."""
         return self._bytes
 
+    @property
+    def room(self) -> int:
+        """Rows that the open batch still takes: blocks no larger than this need no splitting by rows."""
+        return self.max_rows - self._rows
+
     def extend(
         self, block: RowBlock, epoch: Epoch | None, now: float, rejected: list[RejectedRow]
     ) -> Iterator[Batch]:

@@ -163,21 +163,31 @@ class Engine:
 
     def _take_records(self, stream: StreamKey, data: Sequence[Any]) -> None:
         lane = self._lane(stream)
+        epoch = self._tools.ledger.accept(stream, len(data))
         counts = self._tools.progress.counts[stream]
         counts.read += len(data)
-        block, rejected = lane.codec.encode(data)
-        epoch = self._tools.ledger.accept(stream, len(data))
-        self._advise(lane, counts.read, block)
-        if lane.load is not None:
+        while data:
+            # what is encoded at once fits into the open batch, so it need not be taken apart again
+            room = len(data) if lane.load is not None else lane.batcher.room
+            block, rejected = lane.codec.encode(data[:room])
+            data = data[room:]
+            self._advise(lane, counts.read, block)
             if len(block):
-                lane.load.stage(block, epoch)
-        elif len(block):
-            for batch in lane.batcher.extend(block, epoch, self._tools.clock.monotonic(), rejected):
-                self._queue(lane, batch)
-            if sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES:
-                largest = max(self._all, key=lambda other: other.batcher.n_bytes)
-                self._queue(largest, largest.batcher.cut("memory"))
-        self._shape_rejects(epoch, rejected)
+                self._place(lane, block, epoch, rejected)
+            self._shape_rejects(epoch, rejected)
+
+    def _place(
+        self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
+    ) -> None:
+        """Stage a block, or add it to the open batch; rows too large for a request go to `rejected`."""
+        if lane.load is not None:
+            lane.load.stage(block, epoch)
+            return
+        for batch in lane.batcher.extend(block, epoch, self._tools.clock.monotonic(), rejected):
+            self._queue(lane, batch)
+        if sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES:
+            largest = max(self._all, key=lambda other: other.batcher.n_bytes)
+            self._queue(largest, largest.batcher.cut("memory"))
 
     def _shape_rejects(self, epoch: Epoch, rejected: Sequence[RejectedRow]) -> None:
         if not rejected:
