@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.providers.kore import Kore
 from destination_bulk_tables.providers.qobra import Qobra
 
-PROVIDERS = (Qobra, Kore)
+PROVIDERS = (Qobra, Kore, CustomHttp)

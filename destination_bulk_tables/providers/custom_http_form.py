@@ -1,0 +1,821 @@
+"""The form of `custom_http`: what it asks for, and the only substitution language it knows.
+
+A template holds `{name}` and nothing else. Each is checked when the config is parsed, and an error
+names the field and what it lacks, never a value. A name is encoded for the place it stands in:
+percent-encoded in a path, escaped in a JSON text. Where it is only a part of a JSON text, of a
+query or of plain text (which may be SQL), nothing can encode it for the language around it, so
+there it has to be made of letters, digits, `_`, `.` and `-`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject, JsonValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from destination_bulk_tables.model import Table
+
+_NAME = re.compile(r"\{([A-Za-z_]+)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
+_LITERAL = (
+    "/:@!$&'()*+,;=?%~[]"  # what a user may have meant as it is; the rest of a path is encoded
+)
+TABLE_NAMES = frozenset({"table", "columns", "parameters"})
+KEY_NAMES = frozenset({"key_column", "key_columns"})
+
+
+def wrong(field: str, what: str) -> ConfigError:
+    """The error of one field."""
+    return ConfigError(f"Config: provider.{field} {what}.")
+
+
+# --- names and where they stand
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path with its query; `{table}` is encoded as one segment."""
+
+    field: str
+    text: str
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Path:
+        if not text.startswith("/"):
+            raise wrong(field, "must start with /")
+        require_known(field, text, names)
+        if any(ord(char) < ord(" ") for char in text) or "#" in text:
+            raise wrong(field, "must not hold control characters or #")
+        return cls(field, text)
+
+    def names(self) -> set[str]:
+        return set(_NAME.findall(self.text))
+
+    def render(self, table: Table) -> str:
+        path, mark, query = self.text.partition("?")
+        found = _values(self.names(), table, self.field)
+        return self._encode(path, found) + mark + self._encode(query, found, is_query=True)
+
+    def _encode(self, text: str, values: Mapping[str, str], *, is_query: bool = False) -> str:
+        parts = _NAME.split(text)
+        for i, part in enumerate(parts):
+            if i % 2 == 0:
+                parts[i] = quote(part, safe=_LITERAL)
+                continue
+            value = values[part]
+            if is_query:
+                _require_plain(self.field, part, value)
+            elif value in {"", ".", ".."}:
+                raise wrong(self.field, f"cannot hold {value!r} as {{{part}}}")
+            parts[i] = quote(value, safe="")
+        return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A JSON value in whose texts names may stand."""
+
+    field: str
+    value: JsonValue
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise wrong(field, "is not valid JSON") from error
+        for part in _texts(value):
+            require_known(field, part, names)
+            if "\0" in part:
+                raise wrong(field, "must not hold the character U+0000")
+        return cls(field, value)
+
+    @classmethod
+    def object(cls, field: str, text: str | None, names: Iterable[str]) -> Template:
+        template = cls.parse(field, text or "{}", names)
+        if not isinstance(template.value, dict):
+            raise wrong(field, "must be a JSON object")
+        return template
+
+    def names(self) -> set[str]:
+        return {name for text in _texts(self.value) for name in _NAME.findall(text)}
+
+    def render(self, table: Table, more: Mapping[str, str] | None = None) -> JsonValue:
+        """The value for one table; a text that is just a name of `more` becomes what that says."""
+        extra = dict(more or {})
+        values = _values(self.names() - set(extra), table, self.field)
+        return self._fill(self.value, values, extra)
+
+    def _fill(
+        self, value: JsonValue, values: Mapping[str, str], more: Mapping[str, str]
+    ) -> JsonValue:
+        if isinstance(value, dict):
+            return {name: self._fill(member, values, more) for name, member in value.items()}
+        if isinstance(value, list):
+            return [self._fill(member, values, more) for member in value]
+        if not isinstance(value, str):
+            return value
+        whole = _NAME.fullmatch(value)
+        if whole:
+            return more[whole[1]] if whole[1] in more else values[whole[1]]
+        return _NAME.sub(lambda match: self._inside(match[1], values), value)
+
+    def _inside(self, name: str, values: Mapping[str, str]) -> str:
+        return _require_plain(self.field, name, values[name])
+
+
+def plain(field: str, text: str, table: Table) -> str:
+    """A text that is not JSON, for one table."""
+    values = _values(set(_NAME.findall(text)), table, field)
+    return _NAME.sub(lambda match: _require_plain(field, match[1], values[match[1]]), text)
+
+
+def _texts(value: JsonValue) -> list[str]:
+    if isinstance(value, dict):
+        return [text for member in value.values() for text in _texts(member)]
+    if isinstance(value, list):
+        return [text for member in value for text in _texts(member)]
+    return [value] if isinstance(value, str) else []
+
+
+def require_known(field: str, text: str, names: Iterable[str]) -> None:
+    """Raise when a text holds a `{name}` that means nothing there."""
+    unknown = [name for name in _NAME.findall(text) if name not in set(names)]
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in sorted(names))
+        raise wrong(field, f"holds {{{unknown[0]}}}, which is unknown there. Known: {known}")
+
+
+def _values(names: Iterable[str], table: Table, field: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name in names:
+        match name:
+            case "table":
+                values[name] = table.name
+            case "columns" | "parameters":
+                for column in table.columns:
+                    if not _IDENTIFIER.fullmatch(column):
+                        what = (
+                            f"names columns, and {column!r} of table {table.name} is not a plain "
+                            "name. Rename it in tables[].columns"
+                        )
+                        raise wrong(field, what)
+                mark = ":" if name == "parameters" else ""
+                values[name] = ",".join(mark + column for column in table.columns)
+            case "key_column" if len(table.key_columns) != 1:
+                what = (
+                    f"needs exactly one primary key column; table {table.name} has "
+                    f"{len(table.key_columns)}"
+                )
+                raise wrong(field, what)
+            case _:
+                values[name] = ",".join(table.key_columns)
+    return values
+
+
+def _require_plain(field: str, name: str, value: str) -> str:
+    if not all(_PLAIN.fullmatch(part) for part in value.lstrip(":").replace(",:", ",").split(",")):
+        raise wrong(
+            field,
+            (
+                f"puts {{{name}}} inside other text, so it must be made of letters, digits, _ . "
+                f"and -; {value!r} is not"
+            ),
+        )
+    return value
+
+
+# --- small languages of single fields
+
+
+def statuses(field: str, text: str) -> frozenset[int]:
+    """`200,201,500-504` as a set."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _STATUSES.fullmatch(part)
+        if not match:
+            raise wrong(field, "must be statuses and ranges joined by commas, such as 200,500-504")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return frozenset(found)
+
+
+def header_lines(field: str, text: str | None) -> dict[str, str]:
+    """One `Name: value` per line."""
+    headers = {}
+    for number, line in enumerate((text or "").splitlines(), 1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise wrong(field, f"line {number} must look like Name: value")
+        headers[header_name(field, name.strip())] = header_value(field, value.strip())
+    return headers
+
+
+def header_name(field: str, text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise wrong(field, "holds a header name with characters that are not allowed in one")
+    return text
+
+
+def header_value(field: str, text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise wrong(
+            field, "holds characters that are not allowed in a header: only printable ASCII is"
+        )
+    return text
+
+
+def dig(value: Any, path: str) -> Any:
+    """Follow a dotted path of member names and list positions; None where it ends."""
+    for step in path.split(".") if path != "." else ():
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+class RowTemplate:
+    """The JSON around each row; `{row}` is the row as encoded, `{row_key}` an object of its key."""
+
+    def __init__(self, template: Template, table: Table) -> None:
+        self._keys = table.key_columns
+        rendered = template.render(table, {"row": "\0r", "row_key": "\0k"})
+        text = msgspec.json.encode(rendered)
+        # no template may hold U+0000, so nothing else looks like these two
+        before, _, rest = text.partition(b'"\\u0000r"')
+        self._before = before.split(b'"\\u0000k"')
+        self._after = rest.split(b'"\\u0000k"')
+        self._needs_key = len(self._before) + len(self._after) > 2
+
+    def wrap(self, rows: Iterable[bytes]) -> list[bytes]:
+        if not self._needs_key:
+            before, after = self._before[0], self._after[0]
+            return [before + row + after for row in rows]
+        wrapped = []
+        for row in rows:
+            key = self._key_of(row)
+            wrapped.append(key.join(self._before) + row + key.join(self._after))
+        return wrapped
+
+    def _key_of(self, row: bytes) -> bytes:
+        members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+        return msgspec.json.encode({name: members[name] for name in self._keys})
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
+        template = Template.parse(field, text, {*names, "row"})
+        count = [part for part in _texts(template.value) if "{row}" in part]
+        if count != ["{row}"]:
+            raise wrong(field, 'needs "{row}" exactly once, as a text of its own')
+        if any("{row_key}" in part and part != "{row_key}" for part in _texts(template.value)):
+            raise wrong(field, 'needs "{row_key}" as a text of its own')
+        return template
+
+
+# --- the form
+
+
+def _text(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
+    field: JsonObject = {"type": "string", "title": title, "description": description}
+    return field | ({"examples": list(examples)} if examples else {}) | more
+
+
+def _long(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
+    return _text(title, description, *examples, multiline=True, **more)
+
+
+def _choice(title: str, description: str, *values: str, **more: JsonValue) -> JsonObject:
+    return _text(title, description, enum=list(values), **more)
+
+
+def _number(title: str, description: str, low: float, high: float, **more: JsonValue) -> JsonObject:
+    kind = "integer" if isinstance(low, int) and isinstance(high, int) else "number"
+    bounds: JsonObject = {"minimum": low, "maximum": high}
+    return {"type": kind, "title": title, "description": description} | bounds | more
+
+
+def _list(title: str, description: str, example: str) -> JsonObject:
+    field: JsonObject = {"type": "array", "title": title, "description": description}
+    return field | {"items": {"type": "string"}, "examples": [[example]]}
+
+
+def _branch(
+    title: str, tag: tuple[str, str], required: list[str], **fields: JsonObject
+) -> JsonObject:
+    properties: dict[str, JsonObject] = {tag[0]: {"type": "string", "const": tag[1]}, **fields}
+    return {
+        "title": title,
+        "type": "object",
+        "required": [tag[0], *required],
+        "properties": _ordered(properties),
+    }
+
+
+def _one_of(title: str, description: str, *branches: JsonObject) -> JsonObject:
+    field: JsonObject = {"type": "object", "title": title, "description": description}
+    return field | {"oneOf": list(branches)}
+
+
+def _ordered(properties: Mapping[str, JsonObject]) -> JsonObject:
+    return {name: {**field, "order": i} for i, (name, field) in enumerate(properties.items())}
+
+
+_STATUS_LIST = "Statuses and ranges joined by commas."
+_SAID = "Looked for in answers that are no success, and in the errors of rows of those that are."
+
+_AUTHENTICATION = _one_of(
+    "Authentication",
+    "How every request shows who it is from.",
+    _branch(
+        "Bearer token",
+        ("auth_type", "bearer"),
+        ["token"],
+        token=_text("Token", "Sent as `Authorization: Bearer ...`.", airbyte_secret=True),
+    ),
+    _branch(
+        "API key in a header",
+        ("auth_type", "header"),
+        ["header_name", "secret"],
+        header_name=_text(
+            "Header name", "Header that carries the key.", "X-API-Key", "xc-token", "apikey"
+        ),
+        secret=_text("Key", "The key or token.", airbyte_secret=True),
+        value_template=_text(
+            "Header value",
+            "`{secret}` is replaced by the key.",
+            "Token {secret}",
+            default="{secret}",
+        ),
+    ),
+    _branch(
+        "User name and password",
+        ("auth_type", "basic"),
+        ["username"],
+        username=_text("User name", "Sent as HTTP Basic.", "loader"),
+        password=_text(
+            "Password", "May be empty where the user name is a token.", airbyte_secret=True
+        ),
+    ),
+    _branch(
+        "Signed token (JWT) per request",
+        ("auth_type", "jwt"),
+        ["signing_secret"],
+        signing_secret=_long(
+            "Signing secret or private key",
+            "The secret for HS*, the private key in PEM form for RS*.",
+            airbyte_secret=True,
+        ),
+        algorithm=_choice(
+            "Algorithm",
+            "How the token is signed.",
+            "HS256",
+            "HS384",
+            "HS512",
+            "RS256",
+            "RS384",
+            "RS512",
+            default="HS256",
+        ),
+        claims=_long(
+            "Claims",
+            "A JSON object; iat, exp and a fresh jti are added for each request.",
+            '{"iss": "airbyte", "aud": "tables"}',
+            default="{}",
+        ),
+        lifetime_seconds=_number(
+            "Lifetime (seconds)", "How long a token is valid.", 10, 3600, default=300
+        ),
+        key_id=_text("Key id", "`kid` in the token's header, where the server wants one.", "key-1"),
+        header_name=_text(
+            "Header name", "Header that carries the token.", "X-Auth", default="Authorization"
+        ),
+        value_template=_text(
+            "Header value",
+            "`{token}` is replaced by the token.",
+            "{token}",
+            default="Bearer {token}",
+        ),
+    ),
+    _branch("None", ("auth_type", "none"), []),
+)
+
+_BODY = _one_of(
+    "Insert: body",
+    "Where the rows are in the request body.",
+    _branch(
+        "Object with the rows under a member",
+        ("body_type", "object"),
+        [],
+        rows_path=_text(
+            "Rows member",
+            "Member that holds the rows; dots go deeper.",
+            "records",
+            "data.items",
+            default="rows",
+        ),
+        extra_body=_long(
+            "Other members",
+            "JSON object of constant members beside the rows. `{table}` may stand in its texts.",
+            '{"typecast": true}',
+            '{"table_name": "{table}"}',
+        ),
+    ),
+    _branch("Bare array", ("body_type", "array"), []),
+    _branch("JSON lines", ("body_type", "lines"), []),
+)
+
+_UPSERT = _one_of(
+    "Upsert (append + deduped)",
+    "How rows replace the rows of the same key. Without it append + deduped is refused.",
+    _branch("Not supported", ("upsert_type", "none"), []),
+    _branch(
+        "A request of its own",
+        ("upsert_type", "request"),
+        [],
+        path=_text(
+            "Path",
+            "Empty: as for insert. `{key_column}` and `{key_columns}` are the primary key.",
+            "/lab/{table}/-/upsert",
+            "/{table}?on_conflict={key_columns}",
+        ),
+        method=_choice("Method", "Empty: as for insert.", "POST", "PUT", "PATCH"),
+        headers=_long(
+            "Extra headers",
+            "One `Name: value` per line. Not secret.",
+            "Prefer: resolution=merge-duplicates",
+        ),
+        extra_body=_long(
+            "Other members",
+            "JSON object, in place of the one for insert. `{key_column}` may stand in its texts.",
+            '{"keyColumn": "{key_column}"}',
+        ),
+        row_template=_long(
+            "Row template",
+            (
+                'In place of the one for insert. `"{row_key}"` is replaced by an object of the key '
+                "columns."
+            ),
+            '{"require": "{row_key}", "fields": "{row}"}',
+        ),
+        success_statuses=_text("Success statuses", "Empty: as for insert.", "200,201"),
+    ),
+)
+
+_REQUEST: JsonObject = {
+    "type": "object",
+    "required": ["method", "path"],
+    "properties": _ordered(
+        {
+            "method": _choice("Method", "HTTP method.", "POST", "PUT", "PATCH", "DELETE"),
+            "path": _text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
+            "body": _long(
+                "Body",
+                "JSON or plain text; `{table}` is the table's name.",
+                '{"deleteAllRows": true}',
+            ),
+        }
+    ),
+}
+
+_REPLACE = _one_of(
+    "Replace (overwrite)",
+    (
+        "How a table's content is replaced. Nothing is sent before the source has completed the "
+        "stream. Without it overwrite is refused."
+    ),
+    _branch("Not supported", ("replace_type", "none"), []),
+    _branch(
+        "Empty the table first",
+        ("replace_type", "empty_first"),
+        ["requests"],
+        requests={
+            "type": "array",
+            "title": "Requests",
+            "description": (
+                "Sent in this order before the first row. Until the load ends the table is empty "
+                "or partly filled."
+            ),
+            "minItems": 1,
+            "items": _REQUEST,
+        },
+        success_statuses=_text("Success statuses", _STATUS_LIST, "200,204,404", default="200-299"),
+        success_text=_text(
+            "Text of a good answer",
+            "Needed where a failure is answered with a success status.",
+            '"ok":true',
+        ),
+    ),
+    _branch(
+        "Query parameter on the load",
+        ("replace_type", "query"),
+        ["query"],
+        query=_text(
+            "Query", "Added to the path of a replacing load.", "all=true", "mode=overwrite"
+        ),
+        requests=_choice(
+            "Which requests",
+            (
+                "`one`: a load that does not fit in one request is refused before anything is "
+                "sent. `first`: the first request replaces, the others add to it. `every`: only "
+                "where the API is documented to collect the requests of a load."
+            ),
+            "one",
+            "first",
+            "every",
+            default="one",
+        ),
+    ),
+)
+
+SPEC: JsonObject = {
+    "title": "Custom HTTP API",
+    "description": "Any HTTP API that takes rows of a table as JSON, many in one request.",
+    "type": "object",
+    "required": ["provider_type", "base_url", "authentication", "write_path", "body", "check_path"],
+    "properties": _ordered(
+        {
+            "provider_type": {"type": "string", "const": "custom_http"},
+            "base_url": _text(
+                "Base URL",
+                (
+                    "The address all paths below are added to. `http://` is accepted for this "
+                    "machine only."
+                ),
+                "https://api.example.com",
+            ),
+            "authentication": _AUTHENTICATION,
+            "write_path": _text(
+                "Insert: path",
+                (
+                    "Path and query of the request that takes rows. `{table}` is the table's name, "
+                    "encoded."
+                ),
+                "/lab/{table}/-/insert",
+                "/api/batch?fields=status",
+            ),
+            "body": _BODY,
+            "upsert": _UPSERT,
+            "replace": _REPLACE,
+            "check_path": _text(
+                "Check: path",
+                (
+                    "Path of a GET request that reads and needs the credential; the connection "
+                    "test sends it and nothing else."
+                ),
+                "/-/actor.json",
+                "/api/collections?perPage=1",
+            ),
+            "check_statuses": _text(
+                "Check: success statuses", _STATUS_LIST, "200", default="200-299"
+            ),
+            "check_text": _text(
+                "Check: text of a good answer",
+                "Needed where a wrong credential is answered with a success status.",
+                '"actor": {',
+            ),
+            "write_method": _choice(
+                "Insert: method", "HTTP method.", "POST", "PUT", "PATCH", default="POST"
+            ),
+            "row_template": _long(
+                "Insert: row template",
+                (
+                    'JSON for one row, in which `"{row}"` is replaced by the row. Empty: the row '
+                    "as it is. `{table}`, `{columns}` "
+                    "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts."
+                ),
+                '{"fields": "{row}"}',
+                '["insert into {table}({columns}) values({parameters})", "{row}"]',
+            ),
+            "extra_headers": _long(
+                "Extra headers",
+                "One `Name: value` per line. Sent with every request and kept secret.",
+                "X-Tenant: acme",
+                airbyte_secret=True,
+            ),
+            "max_rows_per_request": _number(
+                "Limits: rows per request",
+                "Most rows the API takes at once.",
+                1,
+                100_000,
+                default=100,
+            ),
+            "max_megabytes_per_request": _number(
+                "Limits: megabytes per request",
+                "Largest request body, in 10^6 bytes.",
+                0.01,
+                100.0,
+                default=1,
+            ),
+            "rate_limits": {
+                "type": "array",
+                "title": "Limits: requests per time",
+                "description": "All of them hold at once, for all tables together.",
+                "items": {
+                    "type": "object",
+                    "required": ["requests", "seconds"],
+                    "properties": _ordered(
+                        {
+                            "requests": _number("Requests", "At most this many", 1, 1_000_000),
+                            "seconds": _number(
+                                "Seconds", "in any time of this length.", 0.1, 86_400.0
+                            ),
+                        }
+                    ),
+                },
+                "examples": [[{"requests": 5, "seconds": 1}]],
+            },
+            "max_parallel_requests": _number(
+                "Limits: parallel requests", "At most this many at a time.", 1, 8, default=1
+            ),
+            "success_statuses": _text(
+                "Answer: success statuses", _STATUS_LIST, "200,201", default="200-299"
+            ),
+            "count_path": _text(
+                "Answer: path to the number of rows stored",
+                "It must equal the rows sent: a number, or a list whose length counts.",
+                "inserted",
+                "records",
+            ),
+            "results_path": _text(
+                "Answer: path to one result per row",
+                (
+                    "A list in the order of the rows; `.` is the whole answer. Looked at in "
+                    "successes and refusals."
+                ),
+                "results",
+                ".",
+            ),
+            "result_error_member": _text(
+                "Answer: a result is an error when it has",
+                "Path inside one result; absent, null, false and empty mean success.",
+                "error",
+            ),
+            "result_status_member": _text(
+                "Answer: status inside a result",
+                "Path to a number; outside 200-299 the row failed.",
+                "status",
+            ),
+            "errors_path": _text(
+                "Answer: path to the errors of rows",
+                (
+                    "A list, an object whose member names are row numbers, or a text. Absent or "
+                    "empty: none."
+                ),
+                "errors",
+                "data.requests",
+            ),
+            "error_index_member": _text(
+                "Answer: row number inside an error",
+                "For a list of errors; counted from 0.",
+                "index",
+            ),
+            "error_message_member": _text(
+                "Answer: reason inside an error or result",
+                "For the report of rejected rows.",
+                "reason",
+                "response.data",
+            ),
+            "refusals_store_nothing": {
+                "type": "boolean",
+                "title": "Answer: a refused request stores nothing",
+                "description": "True where all rows of a request are stored or none.",
+                "default": False,
+            },
+            "refused_statuses": _text(
+                "Answer: statuses that mean bad rows",
+                _STATUS_LIST,
+                "400,422",
+                default="400,409,422",
+            ),
+            "refused_texts": _list(
+                "Answer: texts that mean bad rows",
+                f"Never retried, even with a 5xx status. {_SAID}",
+                "Code: 27,",
+            ),
+            "too_large_texts": _list(
+                "Answer: texts that mean too many rows",
+                f"The request is split. {_SAID}",
+                "Too many rows",
+            ),
+            "stop_texts": _list(
+                "Answer: texts that mean a wrong setting",
+                f"Credential, right or table: the sync ends, even after a success status. {_SAID}",
+                "no such table",
+            ),
+            "retry_statuses": _text(
+                "Retry: statuses", _STATUS_LIST, "429,502-504", default="408,425,429,500,502-504"
+            ),
+            "rate_limit_texts": _list(
+                "Retry: texts that mean a rate limit",
+                f"Whatever the status. {_SAID}",
+                "rate limit exceeded",
+            ),
+            "rate_limit_wait_seconds": _number(
+                "Retry: wait after a rate limit (seconds)",
+                "At least this long; a longer Retry-After of the server wins.",
+                0,
+                300,
+                default=0,
+            ),
+            "reset_header": _text(
+                "Retry: header that tells when to go on",
+                "Beside Retry-After, which is always read.",
+                "x-ratelimit-reset",
+            ),
+            "reset_header_format": _choice(
+                "Retry: what that header holds",
+                "Seconds from now, or a Unix time.",
+                "seconds",
+                "unix_time",
+                default="seconds",
+            ),
+            "repeat_is_safe": {
+                "type": "boolean",
+                "title": "Retry: a repeated insert changes nothing",
+                "description": (
+                    "True where rows are kept by a key that each row holds, so that sending rows "
+                    "again cannot double them."
+                ),
+                "default": False,
+            },
+            "on_ambiguous_write": _choice(
+                "Retry: an insert without an answer",
+                (
+                    "Where a repeated insert is not safe. With a count path the table is counted "
+                    "first; where that cannot tell, `fail` ends the sync and `retry` sends the "
+                    "rows again, which may double them."
+                ),
+                "fail",
+                "retry",
+                default="fail",
+            ),
+            "already_stored_texts": _list(
+                "Retry: texts that mean stored before",
+                (
+                    "In the error of a row that was sent again: it is in from the first time, and "
+                    "not rejected."
+                ),
+                "Document update conflict",
+            ),
+            "table_count_path": _text(
+                "Count: path", "GET request that tells how many rows a table has.", "/{table}/count"
+            ),
+            "table_count_value": _text(
+                "Count: where the number is",
+                (
+                    "Path in the answer, `.` where it is the answer, or `header:NAME` (the number "
+                    "after the last slash)."
+                ),
+                "totalItems",
+                "header:Content-Range",
+            ),
+            "nulls": _choice(
+                "Values: null",
+                (
+                    "`send` writes every column in every row. With `omit` the server decides what "
+                    "an absent column of an upsert means."
+                ),
+                "send",
+                "omit",
+                default="send",
+            ),
+            "timestamp_format": _choice(
+                "Values: date-times",
+                "How date-time columns are sent.",
+                "as_is",
+                "iso",
+                "date",
+                "epoch_ms",
+                default="as_is",
+            ),
+            "decimal_format": _choice(
+                "Values: numbers",
+                "As JSON numbers or as texts.",
+                "number",
+                "string",
+                default="number",
+            ),
+            "boolean_format": _choice(
+                "Values: booleans", 'true, "true" or 1.', "json", "string", "number", default="json"
+            ),
+        }
+    ),
+}
