@@ -1,0 +1,140 @@
+"""Starts the connector hundreds of times in seconds, forked from a process that has imported it.
+
+What runs is the console script's own function, on real pipes, as a process of its own that can be
+killed. Waits of the package can be scaled for a run, as `scenario.QUICK` does, because an
+enumeration of faults would otherwise consist of backoff. This module starts and ends processes; it
+knows nothing of what they are asked to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+_ROOT = Path(__file__).parents[1]
+
+
+class ForkedProcess:
+    """A forked connector; mirrors what tests use of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, report: int) -> None:
+        self.pid = pid
+        self._report = report
+        self.returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, if it is still there."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code; negative: the signal that ended it. Raises `TimeoutError`."""
+        if self.returncode is None:
+            ready, _, _ = select.select([self._report], [], [], timeout)
+            if not ready:
+                raise TimeoutError
+            self.returncode = os.waitstatus_to_exitcode(int(os.read(self._report, 64)))
+            os.close(self._report)
+        return self.returncode
+
+
+class Nursery:
+    """The process that has imported the package. Start it before threads are started."""
+
+    def __enter__(self) -> Self:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "integration_tests.forked", str(theirs.fileno())],
+                cwd=_ROOT,
+                pass_fds=[theirs.fileno()],
+            )
+        self._socket = ours
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._process.wait(10)
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        pipes: tuple[int, int, int],
+        *,
+        scaled: Mapping[str, Any],
+        environment: Mapping[str, str],
+    ) -> ForkedProcess:
+        """Fork a connector on these file descriptors, which stay the caller's."""
+        report, theirs = os.pipe()
+        order = {"arguments": arguments, "scaled": scaled, "environment": environment}
+        socket.send_fds(self._socket, [json.dumps(order).encode()], [*pipes, theirs])
+        os.close(theirs)
+        return ForkedProcess(int(os.read(report, 64)), report)
+
+
+def _serve(orders: socket.socket) -> None:
+    """Fork one connector per order until the other end is closed."""
+    from destination_bulk_tables import run  # noqa: PLC0415 - what tests import must not cost this
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
+    while True:
+        text, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 4)
+        if not text:
+            return
+        if os.fork():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            continue
+        orders.close()
+        _watch(run.run, json.loads(text), descriptors)
+
+
+def _watch(run: Any, order: dict[str, Any], descriptors: list[int]) -> None:
+    """Fork the connector, report its pid, wait for its end, report that."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        for number, descriptor in enumerate(descriptors[:3]):
+            os.dup2(descriptor, number)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        os.environ.update(order["environment"])
+        for name, value in order["scaled"].items():
+            _scale(name, value)
+        run(order["arguments"])
+    for descriptor in descriptors[:3]:
+        os.close(descriptor)
+    os.write(descriptors[3], str(pid).encode())
+    _, status = os.waitpid(pid, 0)
+    os.write(descriptors[3], str(status).encode())
+    os._exit(0)
+
+
+def _scale(name: str, value: Any) -> None:
+    """Set `module:attribute.path`; an unknown name is an error, so that none is scaled in vain."""
+    module, _, path = name.partition(":")
+    target: Any = importlib.import_module(module)
+    *parents, last = path.split(".")
+    for parent in parents:
+        target = getattr(target, parent)
+    getattr(target, last)
+    if dataclasses.is_dataclass(target):
+        object.__setattr__(target, last, value)  # limits are frozen
+    else:
+        setattr(target, last, value)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
