@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
-from destination_bulk_tables.rows import moment
+from destination_bulk_tables.values import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

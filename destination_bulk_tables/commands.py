@@ -254,7 +254,8 @@ def write(
     lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
     engine = Engine(lanes, tools, slots=slots, max_wait_s=config.batching.max_wait_s)
     try:
-        engine.run(MessageReader(stdin, wake_r))
+        row_types = {k: lane.codec.row_type for k, lane in lanes.items() if lane.codec.row_type}
+        engine.run(MessageReader(stdin, wake_r, row_types))
     except OSError as error:
         message = f"Reading the input failed ({error.strerror})."
         raise InternalError(message) from error

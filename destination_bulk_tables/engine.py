@@ -149,8 +149,8 @@ class Engine:
 
     def _take(self, message: Message) -> None:
         match message:
-            case RecordRun(stream=stream, data=data):
-                self._take_records(stream, data)
+            case RecordRun():
+                self._take_records(message)
             case StateMessage(state=state, scope=scope):
                 self._tools.ledger.checkpoint(state, scope)
             case StatusMessage():
@@ -161,15 +161,17 @@ class Engine:
                 self._tools.progress.counts[stream].read += 1
                 self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
-    def _take_records(self, stream: StreamKey, data: Sequence[Any]) -> None:
+    def _take_records(self, run: RecordRun) -> None:
+        stream, data = run.stream, run.data
         lane = self._lane(stream)
+        encode = lane.codec.encode_rows if run.is_decoded else lane.codec.encode
         epoch = self._tools.ledger.accept(stream, len(data))
         counts = self._tools.progress.counts[stream]
         counts.read += len(data)
         while data:
             # what is encoded at once fits into the open batch, so it need not be taken apart again
             room = len(data) if lane.load is not None else lane.batcher.room
-            block, rejected = lane.codec.encode(data[:room])
+            block, rejected = encode(data[:room])
             data = data[room:]
             self._advise(lane, counts.read, block)
             if len(block):
@@ -356,6 +358,7 @@ class Engine:
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
                 )
         lane.sent += 1
+        lane.under_way |= batch.keys
         self._deliver(lane, Delivery(batch, lane.context(alone=self._slots == 1)))
 
     def _send_alone(self, lane: Lane) -> None:
@@ -461,6 +464,7 @@ class Engine:
     def _finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
+        lane.under_way -= tracked.batch.keys
         for epoch, count in tracked.batch.epochs:
             rejected = tracked.rejected.get(epoch, 0)
             epoch.rejected += rejected

@@ -16,7 +16,7 @@ from destination_bulk_tables.provider import Context, Unverified
 if TYPE_CHECKING:
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.model import Batch, Epoch, Receipt, RowBlock
+    from destination_bulk_tables.model import Batch, Epoch, Key, Receipt, RowBlock
     from destination_bulk_tables.overwrite import StagedLoad
     from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
@@ -101,6 +101,9 @@ class Lane:
     load: StagedLoad | None = None
     queue: deque[Batch] = field(default_factory=deque)
     tracked: dict[int, Tracked] = field(default_factory=dict)
+    under_way: set[Key] = field(
+        default_factory=set
+    )  # keys of batches that were sent and are not settled
     in_flight: dict[int, Batch] = field(default_factory=dict)
     doubtful: deque[tuple[Batch, list[tuple[RowBlock, Exception]]]] = field(default_factory=deque)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -147,11 +150,7 @@ class Lane:
         keys = self.queue[0].keys
         if not keys:
             return True
-        under_way = [
-            *self.in_flight.values(),
-            *(t.batch for job in self.jobs.values() for t in job.batches),
-        ]
-        return all(keys.isdisjoint(batch.keys) for batch in under_way)
+        return keys.isdisjoint(self.under_way)
 
     def context(self, *, alone: bool, others: int = 0) -> Context:
         """What the next write may rely on."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -97,7 +97,7 @@ class RowBlock:
         )
 
     def split(self, sizes: Sequence[int]) -> list[RowBlock]:
-        """Cut into consecutive blocks of these row counts; a tombstone stays before its next row."""
+        """Cut into consecutive blocks of these row counts; tombstones keep their place."""
         rows = self.rows()
         ends = list(accumulate(sizes))
         blocks: list[RowBlock] = []
@@ -201,10 +201,11 @@ class BatchResult:
 
 
 class RecordRun(NamedTuple):
-    """Consecutive records of one stream, their `data` still JSON text."""
+    """Consecutive records of one stream: their `data` as JSON text, or as the stream's `row_type`."""
 
     stream: StreamKey
-    data: list[msgspec.Raw]
+    data: list[Any]
+    is_decoded: bool = False
 
 
 class BadRecord(NamedTuple):

@@ -15,7 +15,7 @@ import os
 import select
 import threading
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -30,7 +30,7 @@ from destination_bulk_tables.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from destination_bulk_tables.model import Message
 
@@ -53,6 +53,20 @@ class _Line(Struct, gc=False):
     record: _Record | None = None
     state: Raw = Raw()
     trace: Raw = Raw()
+
+
+def _typed_lines(stream: StreamKey, row_type: Any) -> Any:
+    """Read lines whose records are all of this stream, their data as `row_type`."""
+    name: Any = Literal[stream.name]
+    namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[None, ""]
+    default = () if stream.namespace else (None,)
+    fields = [("stream", name), ("data", row_type), ("namespace", namespace, *default)]
+    record: Any = msgspec.defstruct("Record", fields, gc=False)
+    rest = [("state", Raw, Raw()), ("trace", Raw, Raw())]
+    line: Any = msgspec.defstruct(
+        "Line", [("type", str), ("record", record | None, None), *rest], gc=False
+    )
+    return msgspec.json.Decoder(line)
 
 
 class _Descriptor(Struct, gc=False):
@@ -88,9 +102,18 @@ _trace = msgspec.json.Decoder(_Trace)
 
 
 class MessageReader:
-    """Reads messages from a file descriptor; a byte in the pipe behind `wake` ends a wait."""
+    """Reads messages from a file descriptor; a byte written to the pipe behind `wake` ends a wait.
 
-    def __init__(self, fd: int, wake: int) -> None:
+    `row_types`: how each stream's data may be read where it stands. A block of one stream's records
+    is read that way after another such block; everything else keeps its data as text.
+    """
+
+    def __init__(
+        self, fd: int, wake: int, row_types: Mapping[StreamKey, type] | None = None
+    ) -> None:
+        self._row_types = row_types or {}
+        self._typed: dict[StreamKey, Any] = {}
+        self._current: StreamKey | None = None
         self._fd = fd
         self._wake = wake
         self._parts: list[bytes] = []  # a line whose end has not come yet
@@ -127,23 +150,40 @@ class MessageReader:
         try:
             if not text.isascii():
                 text.decode()  # msgspec does not look into strings it skips
-            lines = _lines.decode_lines(text)
-            odd = [
-                i for i, line in enumerate(lines) if line.type != "RECORD" or line.record is None
-            ]
+            lines, is_decoded = self._decode(text)
+            odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
             others = [_other(lines[i]) for i in odd]
         except _UNDECODABLE:
+            self._current = None
             yield from self._singly(text)
             return
         self._line += len(lines)
         records = [line.record for line in lines]
         start = 0
-        for i, message in zip(odd, others, strict=True):
-            yield from _runs(records[start:i])
+        for i, message in zip([*odd, len(lines)], [*others, None], strict=True):
+            if is_decoded and i > start and self._current is not None:
+                yield RecordRun(self._current, [record.data for record in records[start:i]], True)
+            else:
+                yield from _runs(records[start:i])
             if message is not None:
                 yield message
             start = i + 1
-        yield from _runs(records[start:])
+
+    def _decode(self, text: bytes) -> tuple[list[Any], bool]:
+        """Decode a block; the second value tells whether the data was read as the stream's type."""
+        if self._current is not None:
+            try:
+                return self._typed[self._current].decode_lines(text), True
+            except _UNDECODABLE:
+                self._current = None  # another stream, or something that the plain way explains
+        lines = _lines.decode_lines(text)
+        keys = {StreamKey.of(r.namespace, r.stream) for line in lines if (r := line.record)}
+        key = keys.pop() if len(keys) == 1 else None
+        if key is not None and key in self._row_types:
+            self._current = key
+            if key not in self._typed:
+                self._typed[key] = _typed_lines(key, self._row_types[key])
+        return lines, False
 
     def _singly(self, text: bytes) -> Iterator[Message]:
         for line in text.split(b"\n"):

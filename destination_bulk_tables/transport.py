@@ -130,12 +130,12 @@ def _fold(error: BaseException) -> TransportError:
     for _ in range(6):
         if isinstance(cause, NameResolutionError):
             return TransportError("no", "the host name does not resolve", "dns")
-        if isinstance(cause, ConnectTimeoutError):
-            return TransportError("no", "no connection in time", "connect")
-        if isinstance(cause, NewConnectionError):
+        if isinstance(cause, NewConnectionError):  # a subclass of the next
             return TransportError(
                 "no", "the connection was refused or the host is unreachable", "connect"
             )
+        if isinstance(cause, ConnectTimeoutError):
+            return TransportError("no", "no connection in time", "connect")
         reason = getattr(cause, "reason", None)
         arguments = getattr(cause, "args", ())
         cause = reason if reason is not None else (arguments[0] if arguments else None)
