@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 MASK = "****"
 _SHORTEST = 3  # shorter values ("1", "EU") would mask half of every text and give nothing away
+# a number with a point, as the row has it and as a float is printed
+_decode = msgspec.json.Decoder(float_hook=lambda token: [token, str(float(token))]).decode
 _TOKEN = re.compile(r"[^\s'\"`<>\[\]{}(),;:]+")
 
 
 def mask_values(text: str, block: RowBlock) -> str:
     """A vendor's text without the values of the rows it is about, cut to a readable length."""
-    values = {value for row in block.rows() for value in _scalars(msgspec.json.decode(row))}
+    values = {value for row in block.rows() for value in _scalars(_decode(row))}
     for value in sorted(
         (v for v in values if len(v) >= _SHORTEST and v in text), key=len, reverse=True
     ):
