@@ -1,0 +1,240 @@
+"""A staged load against brute force: the last version of each key, every row accounted for."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from destination_bulk_tables import spool
+from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.model import (
+    Batch,
+    Epoch,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+    Table,
+    Tombstone,
+)
+from destination_bulk_tables.overwrite import StagedLoad
+from destination_bulk_tables.provider import Load
+from destination_bulk_tables.spool import DiskBudget, KeyFilter
+
+TABLE = Table("deals", StreamKey(None, "deals"), "dedup", replace=True)
+OVERHEAD = 10
+
+
+class SmallFilter(KeyFilter):
+    """Few slots, so that different keys collide."""
+
+    _SLOTS = 4
+
+
+@dataclass(frozen=True)
+class Version:
+    """A row of a key, or the record of its deletion; `padding` makes rows differ in length."""
+
+    key: tuple[int, str]
+    cursor: int | None
+    is_tombstone: bool
+    padding: int
+    skip: int
+
+    def token(self) -> bytes:
+        return b'%d,"%b"' % (self.key[0], self.key[1].encode())
+
+    def cursor_token(self) -> bytes:
+        return b"null" if self.cursor is None else b"%d" % self.cursor
+
+
+versions = st.builds(
+    Version,
+    key=st.tuples(st.integers(0, 3), st.sampled_from(["a", "b,", "]"])),
+    cursor=st.none() | st.integers(0, 3),
+    is_tombstone=st.integers(0, 4).map(lambda n: n == 0),
+    padding=st.integers(0, 40),
+    skip=st.sampled_from([0, 0, 1]),
+)
+runs = st.lists(st.lists(versions, min_size=1, max_size=8), max_size=6)
+
+
+def row_of(version: Version, number: int) -> bytes:
+    row = {"n": number, "k1": version.key[0], "p": "x" * version.padding, "k2": version.key[1]}
+    return json.dumps(row, separators=(",", ":")).encode()
+
+
+def block_of(run: list[Version], first: int, *, with_cursor: bool) -> RowBlock:
+    rows, indexes, keys, cursors, tombstones = [], [], [], [], []
+    index = -1
+    for number, version in enumerate(run, first):
+        index += 1 + version.skip
+        cursor = version.cursor_token() if with_cursor else None
+        if version.is_tombstone:
+            tombstones.append(Tombstone(index, version.token(), cursor))
+        else:
+            rows.append(row_of(version, number))
+            indexes.append(index)
+            keys.append(version.token())
+            cursors.append(version.cursor_token())
+    return RowBlock(
+        b",".join(rows),
+        len(rows),
+        indexes,
+        keys,
+        cursors if with_cursor else None,
+        tuple(tombstones),
+    )
+
+
+def beats(mine: tuple[int, Version], other: tuple[int, Version], *, with_cursor: bool) -> bool:
+    """Whether a version wins over another of its key: by cursor, null the oldest, then arrival."""
+    a, b = mine[1].cursor, other[1].cursor
+    if with_cursor and a != b:
+        return b is None or (a is not None and a > b)
+    return mine[0] > other[0]
+
+
+def replay(
+    load: StagedLoad, max_rows: int, max_bytes: int
+) -> tuple[list[Batch], list[RejectedRow], Load]:
+    size = load.seal(max_rows, max_bytes - OVERHEAD)
+    rejected: list[RejectedRow] = []
+    batcher = Batcher(TABLE, max_rows=max_rows, max_bytes=max_bytes, overhead=OVERHEAD)
+    batches = list(load.batches(batcher, rejected))
+    assert batcher.opened_at is None
+    load.close()
+    return batches, rejected, size
+
+
+@given(
+    runs=runs,
+    changes=st.lists(st.booleans(), max_size=6),
+    with_cursor=st.booleans(),
+    max_rows=st.integers(1, 6),
+    max_bytes=st.integers(60, 400),
+)
+def test_a_keyed_load_sends_the_last_version_of_each_key(
+    runs: list[list[Version]],
+    changes: list[bool],
+    max_rows: int,
+    max_bytes: int,
+    *,
+    with_cursor: bool,
+) -> None:
+    """Whatever collides, each key is sent once or, when it was deleted, not at all."""
+    load = StagedLoad(DiskBudget(tempfile.gettempdir(), 10**9), ("k1", "k2"))
+    load._filter = SmallFilter()
+    everything: list[tuple[int, Version]] = []
+    epochs: list[Epoch] = []
+    for i, run in enumerate(runs):
+        if not epochs or (i < len(changes) and changes[i]):
+            epochs.append(Epoch())
+        epochs[-1].accepted += len(run)
+        load.stage(block_of(run, len(everything), with_cursor=with_cursor), epochs[-1])
+        everything += enumerate(run, len(everything))
+    batches, rejected, size = replay(load, max_rows, max_bytes)
+
+    winners = [
+        mine
+        for mine in everything
+        if not mine[1].is_tombstone
+        and all(
+            mine == other or beats(mine, other, with_cursor=with_cursor)
+            for other in everything
+            if other[1].key == mine[1].key
+        )
+    ]
+    rows = [row_of(version, number) for number, version in winners]
+    too_large = [row for row in rows if OVERHEAD + len(row) > max_bytes]
+    assert [row.row for row in rejected] == too_large
+    sent = [row for batch in batches for row in batch.block.rows()]
+    assert sent == [row for row in rows if row not in too_large]
+    assert load.superseded == len(everything) - len(rows)
+    assert (size.rows, size.requests >= len(batches)) == (len(rows), True)
+    assert size.n_bytes >= sum(map(len, sent))
+    for batch in batches:
+        assert batch.block.count <= max_rows
+        assert OVERHEAD + len(batch.block.body) <= max_bytes
+        for epoch, count in batch.epochs:
+            epoch.delivered += count
+    assert all(epoch.is_settled for epoch in epochs)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=8),
+    max_rows=st.integers(1, 6),
+    max_bytes=st.integers(30, 200),
+)
+def test_a_load_without_keys_comes_back_as_it_was_staged(
+    sizes: list[int], max_rows: int, max_bytes: int
+) -> None:
+    """All rows in order, each counted in the epoch it was read in."""
+    load = StagedLoad(DiskBudget(tempfile.gettempdir(), 10**9), ())
+    epochs = []
+    rows: list[bytes] = []
+    for count in sizes:
+        new = [b'{"n":%d}' % (len(rows) + i) for i in range(count)]
+        epochs.append(Epoch(accepted=count))
+        load.stage(RowBlock(b",".join(new), count, range(count)), epochs[-1])
+        rows += new
+    batches, rejected, size = replay(load, max_rows, max_bytes)
+    assert [row for batch in batches for row in batch.block.rows()] == rows
+    assert rejected == []
+    assert (size.rows, size.n_bytes, load.superseded) == (len(rows), sum(map(len, rows)), 0)
+    assert size.requests >= len(batches)
+    for batch in batches:
+        for position, row in enumerate(batch.block.rows()):
+            epoch = batch.epoch_of(position)
+            assert epoch is epochs[_run_of(sizes, rows.index(row))]
+        for epoch, count in batch.epochs:
+            epoch.delivered += count
+    assert all(epoch.is_settled for epoch in epochs)
+
+
+def _run_of(sizes: list[int], number: int) -> int:
+    for run, size in enumerate(sizes):
+        number -= size
+        if number < 0:
+            return run
+    raise AssertionError(number)
+
+
+@pytest.mark.parametrize(
+    ("rows", "max_rows", "max_bytes", "requests"),
+    [
+        (0, 10, 1000, 0),
+        (1, 10, 1000, 1),
+        (10, 10, 1000, 1),
+        (11, 10, 1000, 3),
+        (10, 10, 80, 3),
+        (10, 10, 81, 1),
+    ],
+)
+def test_a_load_that_fits_is_one_request(
+    tmp_path: Path, rows: int, max_rows: int, max_bytes: int, requests: int
+) -> None:
+    """One request when rows and bytes fit, commas included; else a number never too low."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ())
+    if rows:
+        load.stage(RowBlock(b",".join([b'{"n":1}'] * rows), rows, range(rows)), Epoch())
+    assert load.seal(max_rows, max_bytes) == Load(rows, 7 * rows, requests)
+    load.close()
+
+
+def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
+    """Dropped rows are found by their number across the pieces a spool is read in."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("id",))
+    count = spool._READ_ROWS + 10
+    keys = [b"%d" % i for i in range(count - 1)] + [b"5"]
+    rows = [b'{"n":%d,"id":%b}' % (i, key) for i, key in enumerate(keys)]
+    epoch = Epoch(accepted=count)
+    load.stage(RowBlock(b",".join(rows), count, range(count), keys), epoch)
+    batches, _, _ = replay(load, 1000, 10**6)
+    assert [row for batch in batches for row in batch.block.rows()] == rows[:5] + rows[6:]
+    assert epoch.delivered == 1

@@ -1,0 +1,148 @@
+"""What becomes of rejected rows: counted, reported, and an error where the policy says so."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import RejectedRow, StreamKey
+from destination_bulk_tables.rejects import Rejects
+
+STREAM = StreamKey("crm", "deals")
+NOW = 1_760_000_000.25
+ROW = b'{"id":12345678901234567890123,"name":"Jane"}'
+
+
+def reject(
+    code: str = "bad_key", stage: Literal["shape", "vendor"] = "shape", row: bytes = ROW
+) -> RejectedRow:
+    return RejectedRow(STREAM, stage, code, f"why {code}", row)
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def test_no_rejected_row_is_no_event() -> None:
+    """An empty list counts nothing, also under policy fail."""
+    rejects = Rejects("fail", 0, None, NOW)
+    rejects.add([])
+    assert rejects.total == 0
+    rejects.close()
+
+
+def test_policy_fail_ends_the_sync_and_reports_first(tmp_path: Path) -> None:
+    """The row is in the report when the error is raised; the message has no value of the row."""
+    path = tmp_path / "report.jsonl"
+    rejects = Rejects("fail", 1000, str(path), NOW)
+    with pytest.raises(ConfigError) as caught:
+        rejects.add([reject()])
+    rejects.close()
+    assert len(lines_of(path)) == 1
+    assert caught.value.stream == STREAM
+    message = caught.value.message
+    assert all(word in message for word in ["bad_key", "crm.deals", str(path), "policy", "'skip'"])
+    assert "Jane" not in message
+
+
+def test_a_vendors_reason_stays_out_of_the_message() -> None:
+    """A vendor's text may quote the row; ours is safe to show."""
+    for stage, is_shown in (("shape", True), ("vendor", False)):
+        with pytest.raises(ConfigError) as caught:
+            Rejects("fail", 0, None, NOW).add([reject(stage=stage)])  # type: ignore[arg-type]
+        assert ("why bad_key" in caught.value.message) is is_shown
+        assert "report_path" in caught.value.message
+
+
+def test_policy_skip_goes_on_to_the_limit_and_no_further() -> None:
+    """`max_rejected` rows pass, one more is a config error that names the setting."""
+    rejects = Rejects("skip", 3, None, NOW)
+    rejects.add([reject(), reject()])
+    rejects.add([reject()])
+    assert rejects.total == 3
+    with pytest.raises(ConfigError, match=r"4 rows .*max_rejected allows \(3\)"):
+        rejects.add([reject()])
+
+
+def test_a_report_line_names_stream_stage_code_reason_and_row(tmp_path: Path) -> None:
+    """One JSON object a line; the row stands in it byte for byte."""
+    path = tmp_path / "new" / "report.jsonl"
+    rejects = Rejects("skip", 10, str(path), NOW)
+    rejects.add([reject(), reject("refused", "vendor", b"\xff{not json")])
+    rejects.add([reject("nan", row=b'{"a":NaN}')])
+    rejects.close()
+    first, second, third = lines_of(path)
+    assert ROW in first
+    assert json.loads(first) == {
+        "stream": "deals",
+        "namespace": "crm",
+        "stage": "shape",
+        "code": "bad_key",
+        "reason": "why bad_key",
+        "row": {"id": 12345678901234567890123, "name": "Jane"},
+    }
+    assert json.loads(second)["row"] == "\ufffd{not json"
+    assert json.loads(second)["stage"] == "vendor"
+    assert json.loads(third)["row"] == '{"a":NaN}'
+
+
+def test_a_folder_gets_one_file_per_sync(tmp_path: Path) -> None:
+    """The name tells when; a folder need not exist when its path ends with a slash."""
+    for folder in (str(tmp_path), f"{tmp_path}/new/"):
+        for now in (NOW, NOW + 1):
+            rejects = Rejects("skip", 10, folder, now)
+            rejects.add([reject()])
+            rejects.close()
+        names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+        assert names == [
+            "rejected-20251009T085320.250000Z.jsonl",
+            "rejected-20251009T085321.250000Z.jsonl",
+        ]
+
+
+def test_an_empty_report_is_removed_and_an_older_one_kept(tmp_path: Path) -> None:
+    """A sync without rejected rows leaves no file; a file that is there is appended to."""
+    path = tmp_path / "report.jsonl"
+    Rejects("skip", 10, str(path), NOW).close()
+    assert not path.exists()
+    for expected in (1, 2):
+        rejects = Rejects("skip", 10, str(path), NOW)
+        rejects.add([reject()])
+        rejects.close()
+        assert len(lines_of(path)) == expected
+    Rejects("skip", 10, str(path), NOW).close()
+    assert len(lines_of(path)) == 2
+
+
+def test_each_line_is_on_disk_when_add_returns(tmp_path: Path) -> None:
+    """A state after the row may leave at once, so the report does not wait in a buffer."""
+    path = tmp_path / "report.jsonl"
+    rejects = Rejects("skip", 10, str(path), NOW)
+    rejects.add([reject()])
+    assert len(lines_of(path)) == 1
+    rejects.close()
+    rejects.close()
+
+
+def test_a_report_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:
+    """It is found out before the first row, and names the setting."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
+        Rejects("skip", 10, str(tmp_path / "file" / "report.jsonl"), NOW)
+
+
+def test_each_kind_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names stream, stage and code; never the row or the reason."""
+    rejects = Rejects("skip", 10, None, NOW)
+    with caplog.at_level(logging.DEBUG):
+        rejects.add([reject(), reject(), reject("refused", "vendor")])
+        rejects.add([reject()])
+    assert [record.getMessage() for record in caplog.records] == [
+        "row_rejected stream=crm.deals stage=shape code=bad_key",
+        "row_rejected stream=crm.deals stage=vendor code=refused",
+    ]
