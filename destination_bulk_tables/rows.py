@@ -155,22 +155,22 @@ class RowCodec:
         self._late: list[tuple[str, Convert]] = []
         self._replace: list[tuple[bytes, bytes]] = []
         for attribute, column in zip(sent, self._columns, strict=False):
-            if column.is_timestamp and self._rules.timestamps != "as_is":
-                convert = values.TIMESTAMPS[self._rules.timestamps]
-                # versions are compared by the cursor as it came, so it is converted after that
-                is_late = attribute == self._cursor and attribute not in self._keys
-                (self._late if is_late else self._converts).append((attribute, convert))
-            elif column.may_be_boolean and self._rules.booleans != "json":
-                if attribute in self._keys or not _can_name([column.name]):
-                    self._converts.append((attribute, values.BOOLEANS[self._rules.booleans]))
+            # versions are compared by the cursor as it came, so it is converted after that
+            is_late = attribute == self._cursor and attribute not in self._keys
+            converts = self._late if is_late else self._converts
+            if column.may_be_decimal and self._rules.decimals == "string":
+                converts.append((attribute, values.number_text))
+            if column.may_be_boolean and self._rules.booleans != "json":
+                if attribute in self._keys or not _stands_out(column.name):
+                    converts.append((attribute, values.BOOLEANS[self._rules.booleans]))
                 else:  # in the encoded text its name and value stand out
                     label = _encode(column.name)
                     self._replace += [
                         (b"%b:%b" % (label, old), b"%b:%b" % (label, new))
                         for old, new in values.BOOLEAN_TEXTS[self._rules.booleans]
                     ]
-            elif column.may_be_decimal and self._rules.decimals == "string":
-                self._converts.append((attribute, values.number_text))
+            if column.is_timestamp and self._rules.timestamps != "as_is":
+                converts.append((attribute, values.TIMESTAMPS[self._rules.timestamps]))
 
     def _plan_reading(self, attributes: dict[str, str]) -> None:
         null = Raw(_NULL)
@@ -201,11 +201,12 @@ class RowCodec:
         names = [column.name for column in self._columns]
         self._names = names
         self._encoded_names = frozenset(name.encode() for name in names)
+        self._cuts_nulls = self._rules.nulls == "omit" and all(map(_stands_out, names))
         self._values_of: Callable[[Any], Any] | None = None
         self._out: Any = None
         if not sent:
             return
-        if not _can_name(names):
+        if not all(map(_stands_out, names)):
             self._out = self._named
         elif read > len(sent) or names != self._sources:
             fields = [(a, Raw, msgspec.field(name=n)) for a, n in zip(sent, names, strict=True)]
@@ -360,7 +361,7 @@ class RowCodec:
         body = _encode(rows)[1:-1]
         for old, new in self._replace:
             body = body.replace(old, new)
-        if self._rules.nulls == "omit" and b'":null' in body:
+        if self._cuts_nulls and b'":null' in body:
             body = values.without_nulls(body, self._encoded_names)
         return body
 
@@ -391,3 +392,8 @@ def _list_of(row: Any) -> Any:
 def _can_name(names: Sequence[str]) -> bool:
     """Whether msgspec takes all of these as names of struct fields on the wire."""
     return not any(char in '\\"' or char < " " for name in names for char in name)
+
+
+def _stands_out(name: str) -> bool:
+    """Whether the name in quotes cannot be what stands between two strings of a row."""
+    return _can_name([name]) and not name.startswith((":", ",", "}"))

@@ -1,0 +1,560 @@
+"""The row codec against a plain reference that parses every record and keeps number tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject, RejectedRow, RowBlock, StreamKey
+from destination_bulk_tables.provider import RowRules
+from destination_bulk_tables.rows import RowCodec, columns_of
+from destination_bulk_tables.values import moment
+
+STREAM = StreamKey("crm", "deals")
+DELETED = "_ab_cdc_deleted_at"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A JSON number by its text: equal only when every byte is."""
+
+    token: str
+
+
+def loads(text: bytes | str) -> Any:
+    return json.loads(
+        text, parse_float=Number, parse_int=Number, object_pairs_hook=_without_repeats
+    )
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def dumps(value: Any, *, ascii_only: bool, spaces: bool = False) -> str:
+    """JSON text of a value with numbers verbatim."""
+    comma, colon = (" , ", " : ") if spaces else (",", ":")
+
+    def text(value: Any) -> str:
+        if isinstance(value, Number):
+            return value.token
+        if isinstance(value, dict):
+            pairs = [f"{text(name)}{colon}{text(member)}" for name, member in value.items()]
+            return "{" + comma.join(pairs) + "}"
+        if isinstance(value, list):
+            return "[" + comma.join([text(member) for member in value]) + "]"
+        return json.dumps(value, ensure_ascii=ascii_only)
+
+    return text(value)
+
+
+# --- what is drawn
+
+TYPES: dict[str, JsonObject] = {
+    "string": {"type": ["null", "string"]},
+    "integer": {"type": "integer"},
+    "number": {"type": ["null", "number"]},
+    "boolean": {"type": "boolean"},
+    "timestamp": {"type": ["null", "string"], "format": "date-time"},
+    "airbyte timestamp": {"type": "string", "airbyte_type": "timestamp_with_timezone"},
+    "date": {"type": "string", "format": "date"},
+    "object": {"type": "object"},
+    "union": {"oneOf": [{"type": "boolean"}, {"type": "integer"}, {"type": "string"}]},
+    "nested union": {"anyOf": [{"oneOf": [{"type": "null"}]}, {"type": ["boolean", "number"]}]},
+    "anything": {},
+}
+TIMESTAMP_TYPES = {"timestamp", "airbyte timestamp"}
+BOOLEAN_TYPES = {"boolean", "union", "nested union", "anything"}
+DECIMAL_TYPES = {"integer", "number", "union", "nested union", "anything"}
+# the date, the ISO text and the milliseconds of each
+TIMESTAMPS = {
+    "2024-02-29T23:30:00-01:00": ("2024-03-01", "2024-03-01T00:30:00.000Z", "1709253000000"),
+    "2024-02-29T23:30:00.123456789Z": ("2024-02-29", "2024-02-29T23:30:00.123Z", "1709249400123"),
+    "2024-02-29 23:30:00": ("2024-02-29", "2024-02-29T23:30:00.000Z", "1709249400000"),
+    "1969-12-31T23:59:59.9+00:00": ("1969-12-31", "1969-12-31T23:59:59.900Z", "-100"),
+}
+NAMES = [
+    *["id", "name", "a", "b", DELETED, "f0", "h0", "self", "é", "日本", "a b", "null", ""],
+    *[
+        "k,",
+        "k{",
+        ":",
+        ",",
+        "},{",
+        ":null",
+        ":null,x",
+        'qu"ote',
+        "back\\slash",
+        "tab\t",
+        "\x7f",
+        "\u2028",
+    ],
+]
+names = st.sampled_from(NAMES)
+number_tokens = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+).map(Number)
+texts = st.sampled_from(
+    [
+        *TIMESTAMPS,
+        "",
+        ",",
+        "x,",
+        "{",
+        "x{",
+        ":null,",
+        ":null}",
+        ":true,",
+        ":false}",
+        ',"a":null',
+        "null",
+        '"',
+        "[",
+        "\n",
+    ]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+scalars = st.none() | st.booleans() | number_tokens | texts
+values = scalars | st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+mostly_scalar = st.one_of(scalars, scalars, scalars, values)
+records = st.dictionaries(names, mostly_scalar, max_size=8)
+
+
+@dataclass
+class Case:
+    """A stream, the vendor's rules, and a run of its records."""
+
+    properties: dict[str, str]
+    mapping: list[tuple[str, str]] | None
+    rules: RowRules
+    nested: Literal["json_string", "reject"]
+    keys: list[str] = field(default_factory=list)
+    cursor: str | None = None
+    tombstones: Literal["delete", "reject"] | None = None
+    data: list[Any] = field(default_factory=list)
+    ascii_only: bool = False
+    spaces: bool = False
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(f, f) for f in self.properties] if self.mapping is None else self.mapping
+
+    def raws(self) -> list[Raw]:
+        return [
+            Raw(dumps(value, ascii_only=self.ascii_only, spaces=self.spaces).encode())
+            for value in self.data
+        ]
+
+    def codec(self) -> RowCodec:
+        schema: JsonObject = {
+            "properties": {name: TYPES[kind] for name, kind in self.properties.items()}
+        }
+        return RowCodec(
+            STREAM,
+            columns_of(schema, self.mapping, "Stream"),
+            self.rules,
+            nested=self.nested,
+            key_fields=self.keys,
+            cursor_field=self.cursor,
+            tombstones=self.tombstones,
+        )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    fields = draw(st.lists(names, unique=True, max_size=6))
+    properties = {name: draw(st.sampled_from(sorted(TYPES))) for name in fields}
+    mapping = None
+    is_mapped: bool = draw(st.booleans())
+    if fields and is_mapped:
+        sources = draw(st.lists(st.sampled_from(fields), unique=True, min_size=1, max_size=5))
+        targets = draw(st.lists(names, unique=True, min_size=len(sources), max_size=len(sources)))
+        mapping = list(zip(sources, targets, strict=True))
+    rules = RowRules(
+        nulls=draw(st.sampled_from(["send", "omit"])),
+        timestamps=draw(st.sampled_from(["as_is", "date", "iso", "epoch_ms"])),
+        booleans=draw(st.sampled_from(["json", "string", "number"])),
+        decimals=draw(st.sampled_from(["number", "string"])),
+        required_column=draw(st.none() | names),
+    )
+    sendable = fields if mapping is None else [source for source, _ in mapping]
+    keys: list[str] = []
+    if sendable:
+        keys = draw(st.lists(st.sampled_from(sendable), unique=True, max_size=2))
+    exact = st.fixed_dictionaries(dict.fromkeys(fields, scalars))
+    odd: st.SearchStrategy[Any] = st.sampled_from([None, Number("5"), "{", "[{}", [], [{}], "text"])
+    data = draw(st.lists(st.one_of(exact, records, exact, records, odd), min_size=1, max_size=6))
+    return Case(
+        properties=properties,
+        mapping=mapping,
+        rules=rules,
+        nested=draw(st.sampled_from(["json_string", "reject"])),
+        keys=keys,
+        cursor=draw(st.none() | names.filter(bool)),
+        tombstones=draw(st.sampled_from([None, "delete", "reject"])) if keys else None,
+        data=data,
+        ascii_only=draw(st.booleans()),
+        spaces=draw(st.booleans()),
+    )
+
+
+# --- the reference
+
+
+def convert(value: Any, kind: str, rules: RowRules) -> Any:
+    """What the vendor gets for a value that is not nested."""
+    if value is True or value is False:
+        if kind not in BOOLEAN_TYPES or rules.booleans == "json":
+            return value
+        return json.dumps(value) if rules.booleans == "string" else Number(str(int(value)))
+    if isinstance(value, Number):
+        stringify = rules.decimals == "string" and kind in DECIMAL_TYPES
+        return value.token if stringify else value
+    if isinstance(value, str) and kind in TIMESTAMP_TYPES and value in TIMESTAMPS:
+        date, iso, epoch_ms = TIMESTAMPS[value]
+        return {"as_is": value, "date": date, "iso": iso, "epoch_ms": Number(epoch_ms)}[
+            rules.timestamps
+        ]
+    return value
+
+
+@dataclass
+class Expected:
+    """Rows, keys, cursors, tombstones and rejects that a case must give."""
+
+    rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    keys: list[list[Any]] = field(default_factory=list)
+    cursors: list[Any] = field(default_factory=list)
+    tombstones: list[tuple[int, list[Any], Any]] = field(default_factory=list)
+    rejected: set[tuple[int, str]] = field(default_factory=set)
+
+
+def expect(case: Case) -> Expected:
+    out = Expected()
+    for index, record in enumerate(case.data):
+        reject = _add(case, index, record, out)
+        if reject:
+            out.rejected.add((index, reject))
+    return out
+
+
+def _add(case: Case, index: int, record: Any, out: Expected) -> str | None:  # noqa: C901 - one step after the other
+    if not isinstance(record, dict):
+        return "bad_data"
+    row: dict[str, Any] = {}
+    sent: dict[str, Any] = {}
+    came = dict(record)
+    for source, name in case.pairs:
+        value = record.get(source)
+        if isinstance(value, dict | list):
+            if case.nested == "reject":
+                return "nested_value"
+            value = came[source] = dumps(value, ascii_only=case.ascii_only)
+        sent[source] = row[name] = convert(value, case.properties[source], case.rules)
+    key = [sent.get(name, record.get(name)) for name in case.keys]
+    required = case.rules.required_column
+    is_keyed = bool(key) or required is not None
+    if not key and required is not None:
+        key = [row.get(required)]
+    if is_keyed and any(part in (None, "") for part in key):
+        return "bad_key"
+    cursor = None
+    if case.cursor is not None:
+        cursor = came.get(case.cursor)
+        if case.cursor in case.keys or (not case.keys and _is_required(case, case.cursor)):
+            cursor = sent.get(case.cursor, cursor)
+    if case.tombstones and record.get(DELETED) is not None:
+        if case.tombstones == "reject":
+            return "cdc_delete"
+        out.tombstones.append((index, key, cursor))
+        return None
+    if case.rules.nulls == "omit":
+        row = {name: value for name, value in row.items() if value is not None}
+    out.rows.append((index, row))
+    out.keys.append(key)
+    out.cursors.append(cursor)
+    return None
+
+
+def _is_required(case: Case, source: str) -> bool:
+    return (source, case.rules.required_column) in case.pairs
+
+
+def assert_as_expected(case: Case, block: RowBlock, rejected: Sequence[RejectedRow]) -> None:
+    expected = expect(case)
+    rows = block.rows()
+    assert block.body == b",".join(rows) or case.spaces
+    assert loads(b"[%b]" % block.body) == [row for _, row in expected.rows]
+    assert block.count == len(rows) == len(expected.rows)
+    assert list(block.indexes) == [index for index, _ in expected.rows]
+    if case.keys or case.rules.required_column is not None:
+        assert block.keys is not None
+        assert [loads(b"[%b]" % key) for key in block.keys] == expected.keys
+    else:
+        assert block.keys is None
+    if case.cursor is None:
+        assert block.cursors is None
+    else:
+        assert block.cursors is not None
+        assert [loads(cursor) for cursor in block.cursors] == expected.cursors
+    stones = [
+        (t.index, loads(b"[%b]" % t.key), None if t.cursor is None else loads(t.cursor))
+        for t in block.tombstones
+    ]
+    assert stones == expected.tombstones
+    assert {(row.index, row.code) for row in rejected} == expected.rejected
+    assert {(row.stream, row.stage) for row in rejected} <= {(STREAM, "shape")}
+    assert len(rejected) + len(block) == len(case.data)
+
+
+OMIT = RowRules(nulls="omit")
+LOOKALIKES = [
+    ({"k,": "string", "b": "string"}, {"k,": ":null,x", "b": None}),
+    ({"k{": "string", "b": "string"}, {"k{": ":null,x", "b": None}),
+    ({"a": "string", ":null,x": "string", "b": "string"}, {"a": "x,", ":null,x": "y", "b": None}),
+    ({'q"': "string", "k,": "string", "b": "string"}, {'q"': "", "k,": ":null,x", "b": None}),
+]
+
+
+@pytest.mark.parametrize(("properties", "record"), LOOKALIKES)
+def test_text_that_looks_like_an_omitted_null_stays(
+    properties: dict[str, str], record: dict[str, Any]
+) -> None:
+    """Nulls are cut out of the encoded text, and nothing else is."""
+    rows = encode([dumps(record, ascii_only=False)], properties, OMIT)
+    assert [loads(row) for row in rows] == [{k: v for k, v in record.items() if v is not None}]
+
+
+@pytest.mark.parametrize("booleans", ["string", "number"])
+def test_text_that_looks_like_a_boolean_stays(booleans: Literal["string", "number"]) -> None:
+    """Booleans are converted in the encoded text, and nothing that looks like one is."""
+    records = ['{":":true,"k":":true,x","s":"\\"k\\":true"}', '{"k":":","s":":false"}']
+    properties = {":": "boolean", "k": "anything", "s": "anything"}
+    rows = encode(records, properties, RowRules(nulls="omit", booleans=booleans))
+    true = "true" if booleans == "string" else Number("1")
+    assert [loads(row) for row in rows] == [{**loads(records[0]), ":": true}, loads(records[1])]
+
+
+@given(case=cases())
+def test_any_run_is_encoded_as_the_reference_says(case: Case) -> None:
+    """Columns, values, keys, cursors, tombstones and rejects; no run leaves a trace in the next."""
+    codec, raws = case.codec(), case.raws()
+    for _ in range(2):
+        block, rejected = codec.encode(raws)
+        assert_as_expected(case, block, rejected)
+        assert [row.row for row in rejected] == [bytes(raws[row.index]) for row in rejected]
+
+
+@given(case=cases())
+def test_rows_that_the_reader_decoded_come_out_the_same(case: Case) -> None:
+    """Decoding a record together with its line changes nothing about its row."""
+    case.data = [record for record in case.data if isinstance(record, dict)]
+    codec = case.codec()
+    if codec.row_type is not None:
+        rows = [msgspec.json.decode(raw, type=codec.row_type) for raw in case.raws()]
+        block, rejected = codec.encode_rows(rows)
+        assert_as_expected(case, block, rejected)
+        assert all(isinstance(loads(row.row), dict) for row in rejected)
+
+
+# --- named examples
+
+
+def encode(
+    records: Sequence[str],
+    properties: dict[str, str],
+    rules: RowRules | None = None,
+    mapping: list[tuple[str, str]] | None = None,
+) -> list[str]:
+    """The encoded rows of records that are all good."""
+    case = Case(properties, mapping, rules or RowRules(), "json_string")
+    block, rejected = case.codec().encode([Raw(record.encode()) for record in records])
+    assert rejected == []
+    return [row.decode() for row in block.rows()]
+
+
+@pytest.mark.parametrize("nulls", ["send", "omit"])
+def test_numbers_keep_all_their_digits(nulls: Literal["send", "omit"]) -> None:
+    """Integers and decimals of any size and spelling leave byte for byte, beside other work."""
+    tokens = ["-0", "1E400", "0.10", "123456789012345678901234567890", "-1.0e-7"]
+    rows = encode(
+        [f'{{"n":{token},"t":true,"x":[]}}' for token in tokens],
+        {"n": "number", "t": "boolean"},
+        RowRules(nulls=nulls, booleans="string"),
+    )
+    assert rows == [f'{{"n":{token},"t":"true"}}' for token in tokens]
+
+
+def test_nulls_are_sent_or_omitted() -> None:
+    """An absent field is a null, and a vendor that wants no nulls gets neither."""
+    records = ['{"a":null,"b":1}', '{"b":2}', '{"a":3}', "{}"]
+    properties = {"a": "integer", "b": "integer"}
+    assert encode(records, properties, RowRules(nulls="send")) == [
+        '{"a":null,"b":1}',
+        '{"a":null,"b":2}',
+        '{"a":3,"b":null}',
+        '{"a":null,"b":null}',
+    ]
+    assert encode(records, properties, RowRules(nulls="omit")) == [
+        '{"b":1}',
+        '{"b":2}',
+        '{"a":3}',
+        "{}",
+    ]
+
+
+def test_nested_values_are_found_beside_data_that_is_no_object() -> None:
+    """A count of braces that happens to fit does not let a nested value through."""
+    case = Case({"a": "object"}, None, RowRules(), "json_string")
+    block, rejected = case.codec().encode([Raw(b'{"a":{"b": 1}}'), Raw(b"5")])
+    assert loads(block.body) == {"a": '{"b":1}'}
+    assert [(row.index, row.code) for row in rejected] == [(1, "bad_data")]
+
+
+@pytest.mark.parametrize("depth", [10, 900, 1100, 5000, 200_000])
+def test_deep_nesting_ends_in_a_row_or_a_rejected_row(depth: int) -> None:
+    """Whatever the depth, nothing is raised and the records beside it are encoded."""
+    case = Case({"a": "object"}, None, RowRules(), "json_string")
+    deep = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+    block, rejected = case.codec().encode([Raw(b'{"a":1}'), Raw(deep), Raw(b'{"a":2}')])
+    assert len(block) + len(rejected) == 3
+    assert {row.index for row in rejected} <= {1}
+    assert {b'{"a":1}', b'{"a":2}'} <= set(block.rows())
+
+
+def test_reasons_hold_no_value_of_the_row() -> None:
+    """A reason may name a field, never what stands in it."""
+    case = Case({"id": "string", "a": "object"}, None, RowRules(), "reject", keys=["id"])
+    records = [b'{"id":"","a":"secret"}', b'{"id":"secret","a":["secret"]}', b'"secret"']
+    _, rejected = case.codec().encode([Raw(record) for record in records])
+    assert sorted(row.code for row in rejected) == ["bad_data", "bad_key", "nested_value"]
+    assert not any("secret" in row.reason for row in rejected)
+
+
+# --- columns
+
+
+def test_columns_follow_the_schema_without_a_mapping() -> None:
+    """All declared fields, under their own names, in the schema's order."""
+    schema: JsonObject = {"properties": {"b": TYPES["string"], "a": TYPES["timestamp"]}}
+    columns = columns_of(schema, None, "Stream deals")
+    assert [(c.field, c.name, c.is_text, c.is_timestamp) for c in columns] == [
+        ("b", "b", True, False),
+        ("a", "a", False, True),
+    ]
+
+
+@pytest.mark.parametrize("schema", [{}, {"properties": None}, {"properties": {}}])
+def test_without_declared_fields_a_mapping_is_taken_at_its_word(schema: JsonObject) -> None:
+    """A schema that says nothing cannot refute a mapping, and alone gives no columns."""
+    assert columns_of(schema, None, "Stream") == []
+    assert [c.name for c in columns_of(schema, [("Id", "id")], "Stream")] == ["id"]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ([("nope", "x")], ["Stream deals", "'nope'", "a, b"]),
+        ([("a", "x"), ("b", "x")], ["Stream deals", "two fields", "'x'"]),
+        ([("a", "x"), ("a", "y")], ["Stream deals", "'a'", "twice"]),
+    ],
+    ids=["a field the stream has not", "one column for two fields", "one field for two columns"],
+)
+def test_a_mapping_that_cannot_hold_is_a_config_error(
+    mapping: list[tuple[str, str]], words: list[str]
+) -> None:
+    """The message names the stream, what is wrong, and the setting."""
+    schema: JsonObject = {"properties": {"b": {}, "a": {}}}
+    with pytest.raises(ConfigError) as caught:
+        columns_of(schema, mapping, "Stream deals")
+    assert all(word in caught.value.message for word in [*words, "tables[].columns"])
+
+
+# --- timestamps
+
+offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timedelta(minutes=minutes))
+Spell = Callable[[datetime], str]
+SPELLINGS: list[Spell] = [
+    lambda t: t.isoformat(),
+    lambda t: t.isoformat(" "),
+    lambda t: t.isoformat(timespec="microseconds").replace("+", " +"),
+    lambda t: re.sub(r":(\d\d)$", r"\1", t.isoformat()),
+    lambda t: t.isoformat().replace("+00:00", "Z"),
+    lambda t: t.isoformat().replace("+00:00", "z").replace("T", "t"),
+    lambda t: t.isoformat().replace("+00:00", " UTC"),
+    lambda t: t.isoformat().replace(".", ","),
+]
+
+
+@given(
+    when=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),  # noqa: DTZ001 - zone is drawn
+    offset=offsets,
+    spell=st.sampled_from(SPELLINGS),
+)
+@example(when=datetime(2024, 1, 1), offset=timedelta(0), spell=SPELLINGS[0])  # noqa: DTZ001
+def test_every_spelling_of_a_timestamp_is_converted(
+    when: datetime, offset: timedelta, spell: Spell
+) -> None:
+    """Dates are those of UTC, ISO text has milliseconds and Z, epochs count milliseconds."""
+    local = when.replace(tzinfo=timezone(offset))
+    utc = local.astimezone(UTC)
+    record = json.dumps({"t": spell(local)})
+    milliseconds = (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    iso = utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+    expected = {
+        "as_is": record.replace(" ", "", 1),
+        "date": f'{{"t":"{utc.date().isoformat()}"}}',
+        "iso": f'{{"t":"{iso.isoformat(timespec="milliseconds")[:-6]}Z"}}',
+        "epoch_ms": f'{{"t":{milliseconds}}}',
+    }
+    for timestamps in ("date", "iso", "epoch_ms"):
+        rules = RowRules(timestamps=timestamps)
+        assert encode([record], {"t": "timestamp"}, rules) == [expected[timestamps]]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "2024-13-01T00:00:00+01:00",
+        "0000-01-01",
+        "yesterday",
+        "2024-1-1",
+        "0001-01-01T00:00:00+02:00",
+        "2024-01-01T00:00:00+24:00",
+        "2024-01-01T00:00:00X",
+        "٢٠٢٤-01-01",
+    ],
+)
+def test_what_is_no_timestamp_is_sent_as_it_is(token: str) -> None:
+    """A vendor decides about a value that cannot be read as a moment."""
+    assert moment(json.dumps(token, ensure_ascii=False).encode()) is None
+    record = json.dumps({"t": token}, ensure_ascii=False, separators=(",", ":"))
+    for timestamps in ("date", "iso", "epoch_ms"):
+        assert encode([record], {"t": "timestamp"}, RowRules(timestamps=timestamps)) == [record]
+
+
+def test_a_date_is_the_moment_of_its_midnight() -> None:
+    """Parts that are absent count as zero, in UTC."""
+    assert moment(b'"2024-03-01"') == datetime(2024, 3, 1, tzinfo=UTC)
+    assert moment(b'"2024-03-01T10:30"') == datetime(2024, 3, 1, 10, 30, tzinfo=UTC)
+    assert moment(b'"2024-03-01T10:30:00+05"') == datetime(2024, 3, 1, 5, 30, tzinfo=UTC)
+
+
+def test_a_plain_date_column_is_not_converted() -> None:
+    """`timestamp_format` is about date-time columns only."""
+    rows = encode(['{"d":"2024-03-01T00:00:00Z"}'], {"d": "date"}, RowRules(timestamps="date"))
+    assert rows == ['{"d":"2024-03-01T00:00:00Z"}']
