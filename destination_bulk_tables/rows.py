@@ -265,7 +265,9 @@ class RowCodec:
         for attribute, convert in self._converts:
             _apply(attribute, convert, rows)
         body = self._body(rows)
-        if body.count(b"{") + body.count(b"[") != len(rows) + braces:
+        if (braces or body.find(b"[") >= 0 or body.count(b"{") != len(rows)) and (
+            body.count(b"{") + body.count(b"[") != len(rows) + braces
+        ):
             # a scalar column may hold a nested value, or just a text with a brace in it
             rows, indexes, _ = self._flatten(self._scalars, rows, indexes, rejected, text_of)
             body = self._body(rows)
