@@ -341,9 +341,6 @@ class Provider(Protocol):
     def refusals_store_nothing(self, table: Table) -> bool:
         """Whether a refused request is known to have stored none of its rows."""
 
-    def learn_atomic(self, table: Table) -> None:
-        """A refused block stored nothing although its first rows were good."""
-
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
         """Read back which positions of the block are in the table; None when it cannot be told."""
 
@@ -379,9 +376,6 @@ class Base:
 
     def refusals_store_nothing(self, table: Table) -> bool:
         return True
-
-    def learn_atomic(self, table: Table) -> None:
-        pass
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
         yield from ()

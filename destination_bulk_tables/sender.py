@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -53,6 +54,7 @@ MAX_AMBIGUOUS = 5
 SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
 SETTLE_SLOW_S = 10.0
 _GATEWAY_TIMEOUT = 504
+_OF_ONE_ROW = re.compile(r"""\"[^\"]*\"|'[^']*'|\d+""")
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Delivery:
 class _Part:
     block: RowBlock
     fate: Exception | None = None
-    proves_atomic: bool = False
+    proves: str | None = None  # this kind of refusal stores nothing, if this part is delivered
     ambiguous: int = 0
 
 
@@ -100,6 +102,7 @@ class Sender:
         self._narrows = narrows
         self._jitter = jitter
         self._limiters: dict[str, WindowLimiter] = {}
+        self._atomic: set[tuple[str, str]] = set()  # kinds of refusals seen to store nothing
 
     # --- one batch
 
@@ -131,8 +134,8 @@ class Sender:
                     fate = error
                 else:
                     self._account(part, report, result)
-                    if part.proves_atomic and report.delivered == len(part.block):
-                        self._provider.learn_atomic(table)
+                    if part.proves is not None and report.delivered == len(part.block):
+                        self._atomic.add((table.name, part.proves))
                     context = _add_stored(context, report.delivered)
                     continue
             if isinstance(fate, Refused) and not examined:
@@ -161,9 +164,14 @@ class Sender:
             case Ambiguous():
                 return self._provider.traits.reads_back
             case Refused():
-                return fate.partial or not self._provider.refusals_store_nothing(table)
+                return fate.partial or not self._stores_nothing(table, fate)
             case _:
                 return False
+
+    def _stores_nothing(self, table: Table, fate: Refused) -> bool:
+        """Whether this kind of refusal is known to store no row; another kind may store some."""
+        known = (table.name, _kind(fate)) in self._atomic
+        return known or self._provider.refusals_store_nothing(table)
 
     def _read_back(
         self, table: Table, part: _Part, fate: Exception, context: Context, tally: Tally
@@ -187,7 +195,7 @@ class Sender:
     def _unread(self, table: Table, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: decide as configured."""
         if isinstance(fate, TooLarge) or (isinstance(fate, Refused) and not fate.partial):
-            if isinstance(fate, Refused) and not self._provider.refusals_store_nothing(table):
+            if isinstance(fate, Refused) and not self._stores_nothing(table, fate):
                 log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
             return set()
         if isinstance(fate, Refused):
@@ -248,11 +256,11 @@ class Sender:
             raise ConfigError(message, stream=result.batch.table.stream)
         elif block.count > 1:
             left, right = block.halves()
-            verified = isinstance(fate, Refused) and not stored
+            proves = _kind(fate) if isinstance(fate, Refused) and not stored else None
             # the rows of a half may have been written before as well
             parts += [
                 _Part(right, ambiguous=part.ambiguous),
-                _Part(left, ambiguous=part.ambiguous, proves_atomic=verified),
+                _Part(left, ambiguous=part.ambiguous, proves=proves),
             ]
         elif isinstance(fate, Refused):
             self._reject(block, 0, fate.code, fate.reason, result)
@@ -444,6 +452,11 @@ def _reject_faults(block: RowBlock, faults: Sequence[RowFault], result: BatchRes
 
 def _add_stored(context: Context, rows: int) -> Context:
     return context if context.stored is None else replace(context, stored=context.stored + rows)
+
+
+def _kind(fate: Refused) -> str:
+    """A refusal's text without what differs from row to row."""
+    return f"{fate.code} {_OF_ONE_ROW.sub('', fate.reason[:200])}"
 
 
 def _name(fate: Exception) -> str:

@@ -268,7 +268,6 @@ class Kore(Base):
         self._prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
         self._token = _token_maker(authentication)
         self._replace_strategy = replace_strategy
-        self._atomic: set[str] = set()  # tables known to store nothing of a refused insert
         self.rules = rules
         self.traits = Traits(reads_back=True, on_unknown=on_unknown)
 
@@ -423,10 +422,7 @@ class Kore(Base):
         return table.mode == "dedup" and not table.replace
 
     def refusals_store_nothing(self, table: Table) -> bool:
-        return self.repeats_safely(table) or table.name in self._atomic
-
-    def learn_atomic(self, table: Table) -> None:
-        self._atomic.add(table.name)
+        return self.repeats_safely(table)
 
     def examine(self, table: Table) -> Flow[bool | None]:
         try:
@@ -458,10 +454,7 @@ class Kore(Base):
             operator,
         )
         response = yield HttpRequest("DELETE", self._path(table), body=body)
-        try:
-            return response.decode(_Deleted).nDeleted
-        except Ambiguous:
-            return 0
+        return _deleted(response)
 
     # --- reading back
 
@@ -555,7 +548,15 @@ class Kore(Base):
         ):
             remaining = len(group)
             while remaining > 0:
-                deleted = yield from self._delete(table.name, group, b"or")
+                try:
+                    deleted = yield from self._delete(table.name, group, b"or")
+                except Refused as refused:
+                    message = (
+                        f"Kore.ai refuses to delete the old rows of table {table.name} "
+                        f"({refused.code}), so it holds the old and the new ones. Give the app the "
+                        "right to Read and Delete in the table's App Assignments."
+                    )
+                    raise ConfigError(message, stream=table.stream) from None
                 if not deleted:
                     break
                 remaining -= deleted
@@ -563,9 +564,16 @@ class Kore(Base):
             yield from self._require_total(table, delivered)
 
     def _require_total(self, table: Table, expected: int) -> Flow[None]:
-        total = yield from self._total(table.name)
-        if total is None:
-            total = len((yield from self._list_ids(table)))
+        try:
+            total = yield from self._total(table.name)
+            if total is None:
+                total = len((yield from self._list_ids(table)))
+        except Refused as refused:
+            message = (
+                f"Table {table.name} could not be counted while it was being replaced "
+                f"({refused.code}). {refused.reason} The next attempt replaces all it finds."
+            )
+            raise TransientError(message, stream=table.stream) from None
         if total != expected:
             message = (
                 f"Table {table.name} holds {total} rows where {expected} were expected while it "
@@ -604,7 +612,7 @@ class Kore(Base):
             before, total = total, (yield from self._total(table.name))
             if total is None:
                 total = len((yield from self._list_ids(table)))
-            deleted = response.decode(_Deleted).nDeleted
+            deleted = _deleted(response)
             if total and not deleted and (before is None or total >= before):
                 message = (
                     f"Kore.ai does not delete the rows of table {table.name}, so it cannot be "
@@ -662,6 +670,14 @@ def _token_maker(authentication: JsonObject) -> Any:
         )
         raise ConfigError(message) from error
     return fresh
+
+
+def _deleted(response: HttpResponse) -> int:
+    """Rows a delete counts; 0 where its answer cannot be read: the table's total tells then."""
+    try:
+        return response.decode(_Deleted).nDeleted
+    except Ambiguous:
+        return 0
 
 
 def _message(response: HttpResponse) -> str:

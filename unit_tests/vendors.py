@@ -1,0 +1,307 @@
+"""Both vendors in memory, as far as their pages go; what the pages leave open is a switch.
+
+Written from the vendors' documentation and not from the connector's code, so that a misreading
+does not hide itself.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import jwt
+
+from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from unit_tests.fakes import FakeClock
+
+Row = dict[str, Any]
+SECRET = "a client secret that is long enough"
+API_KEY = "a-personal-key"
+_OPERANDS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+def answer_of(code: int, value: Any) -> HttpResponse:
+    """A JSON response."""
+    return HttpResponse(code, {"content-type": "application/json"}, json.dumps(value).encode())
+
+
+def _error(code: int, text: str) -> HttpResponse:
+    return answer_of(code, {"errors": [{"msg": text, "code": code}]})
+
+
+class KoreVendor:
+    """Kore.ai's data tables. `bulk`: what an insert with a bad row does."""
+
+    def __init__(
+        self,
+        *,
+        reads: bool = True,
+        bulk: Literal["atomic", "ordered_partial", "skip_bad"] = "atomic",
+        totals: bool = True,
+        order: Random | None = None,
+        is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
+    ) -> None:
+        self.tables: dict[str, list[Row]] = {"deals": []}
+        self.reads = reads
+        self.bulk = bulk
+        self.totals = totals
+        self.order = order
+        self.is_bad = is_bad
+        self.tokens: set[str] = set()
+        self._next = 0
+
+    def rows(self, table: str = "deals") -> list[Row]:
+        """What a reader of the table sees, without the vendor's own columns."""
+        return [
+            {name: value for name, value in row.items() if name != "sys_Id"}
+            for row in self.tables[table]
+        ]
+
+    def put(self, rows: list[Row], table: str = "deals") -> None:
+        """Store rows as somebody else."""
+        for row in rows:
+            self._next += 1
+            self.tables[table].append({**row, "sys_Id": f"sys-{self._next}"})
+
+    def authorize(self, token: str) -> HttpResponse | None:
+        """401 for a token that is not signed by the app, or was used before."""
+        claims = jwt.decode(
+            token, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False}
+        )
+        if claims["jti"] in self.tokens:
+            return _error(401, "error verifying the jwt: possibly a replay")
+        self.tokens.add(claims["jti"])
+        return None
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Serve one request."""
+        parts = urlsplit(request.path)
+        assert parts.path.startswith("/api/public/tables/")
+        name, _, verb = parts.path.removeprefix("/api/public/tables/").partition("/")
+        table = self.tables.get(unquote(name))
+        if table is None:
+            return _error(400, "no such table")
+        body = json.loads(request.body or b"{}")
+        match request.method, verb:
+            case "POST", "bulk":
+                return self._insert(table, body["data"])
+            case "POST", "query":
+                return self._query(table, body["query"], parse_qs(parts.query))
+            case "DELETE", "":
+                doomed = [row for row in table if _matches(row, body["query"])]
+                table[:] = [row for row in table if row not in doomed]
+                return answer_of(200, {"nDeleted": len(doomed)})
+            case _:
+                return _error(405, "Method Not Allowed")
+
+    def _insert(self, table: list[Row], rows: list[Row]) -> HttpResponse:
+        bad = [self.is_bad(row) for row in rows]
+        if any(bad) and self.bulk != "skip_bad":
+            if self.bulk == "ordered_partial":
+                self._store(table, rows[: bad.index(True)])
+            return _error(400, "a value does not fit its column")
+        stored = self._store(
+            table, [row for row, is_bad in zip(rows, bad, strict=True) if not is_bad]
+        )
+        return answer_of(200, {"records": stored})
+
+    def _store(self, table: list[Row], rows: list[Row]) -> list[Row]:
+        stored = []
+        for row in rows:
+            assert "sys_Id" not in row
+            self._next += 1
+            stored.append({**row, "sys_Id": f"sys-{self._next}"})
+        table += stored
+        return stored
+
+    def _query(self, table: list[Row], query: Row, options: dict[str, list[str]]) -> HttpResponse:
+        if not self.reads:
+            return _error(401, "Invalid SDK credentials")
+        found = [row for row in table if _matches(row, query)]
+        if self.order is not None:
+            self.order.shuffle(found)
+        limit = min(100, int(options.get("sys_limit", ["10"])[0]))
+        offset = int(options.get("sys_offset", ["0"])[0])
+        page = found[offset : offset + limit]
+        answer: Row = {"queryResult": page, "metaInfo": []}
+        if self.totals:
+            answer |= {"total": len(found), "hasMore": offset + limit < len(found)}
+        return answer_of(200, answer)
+
+
+def _matches(row: Row, query: Row) -> bool:
+    results = [
+        expression["field"] in row
+        and type(row[expression["field"]]) is type(expression["value"])
+        and _OPERANDS[expression["operand"]](row[expression["field"]], expression["value"])
+        for expression in query["expressions"]
+    ]
+    return any(results) if query.get("operator") == "or" else all(results)
+
+
+@dataclass
+class Run:
+    """One background import, which one or several ids show."""
+
+    id: str
+    table: str
+    replace: bool
+    created_at: float
+    launch_at: float
+    finish_at: float
+    requests: list[list[Row]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    is_finished: bool = False
+    stored: int | None = 0
+    error: Row | None = None
+
+
+class QobraVendor:
+    """Qobra's data tables on a clock.
+
+    `shares_id`: the requests of a debounced load get one import id. `counts`: whether each of
+    several ids shows the whole load's count or its own request's. `window`: where a debounce
+    starts. `rejects`: what one bad row spoils.
+    """
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        *,
+        shares_id: bool = True,
+        counts: Literal["whole", "part"] = "whole",
+        window: Literal["first", "last"] = "first",
+        rejects: Literal["row", "table"] = "row",
+        delay_s: float = 1.0,
+        jitter: Random | None = None,
+        unknown_for_s: float = 0.0,
+        foreign: Row | None = None,
+        is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
+    ) -> None:
+        self.clock = clock
+        self.tables: dict[str, dict[str, Row]] = {"deals": {}}
+        self.runs: list[Run] = []
+        self.shares_id, self.counts, self.window, self.rejects = shares_id, counts, window, rejects
+        self.delay_s, self.jitter, self.unknown_for_s = delay_s, jitter, unknown_for_s
+        self.foreign = foreign
+        self.is_bad = is_bad
+
+    def rows(self, table: str = "deals") -> list[Row]:
+        """What a reader of the table sees."""
+        self.work()
+        return list(self.tables[table].values())
+
+    def put(self, rows: list[Row], table: str = "deals") -> None:
+        """Store rows as somebody else."""
+        self.tables[table].update({row["id"]: row for row in rows})
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Serve one request."""
+        self.work()
+        parts = urlsplit(request.path)
+        options = parse_qs(parts.query)
+        match request.method, *parts.path.strip("/").split("/"):
+            case "POST", "v1", "tables", name, "records", "bulk":
+                if name not in self.tables:
+                    return answer_of(404, {"message": "Not found"})
+                rows = json.loads(request.body or b"{}")["items"]
+                return self._ingest(name, rows, options)
+            case "GET", "v1", "imports", found:
+                return self._show(found)
+            case "GET", "v2", "data-structures":
+                return answer_of(200, {"data": []})
+            case _:
+                return answer_of(404, {"message": "Not found"})
+
+    def _ingest(self, name: str, rows: list[Row], options: dict[str, list[str]]) -> HttpResponse:
+        now = self.clock.monotonic()
+        replace = options.get("all") == ["true"]
+        debounce = int(options.get("debounce", ["0"])[0])
+        run = next(
+            (r for r in self.runs if r.table == name and debounce and r.launch_at > now), None
+        )
+        delay = self.delay_s * (self.jitter.random() if self.jitter else 1.0)
+        if run is None:
+            run = Run(
+                f"run{len(self.runs)}", name, replace, now, now + debounce, now + debounce + delay
+            )
+            self.runs.append(run)
+        elif self.window == "last":
+            run.launch_at, run.finish_at = now + debounce, now + debounce + delay
+        run.requests.append(rows)
+        shown = run.id if self.shares_id else f"{run.id}-{len(run.requests)}"
+        run.ids.append(shown)
+        return answer_of(200, {"import_id": shown, "objects_imported": len(rows)})
+
+    def work(self) -> None:
+        """Finish the imports whose time has come, in order of that time."""
+        now = self.clock.monotonic()
+        for run in sorted(self.runs, key=lambda r: r.finish_at):
+            if not run.is_finished and run.finish_at <= now:
+                self._finish(run)
+
+    def _finish(self, run: Run) -> None:
+        run.is_finished = True
+        table = self.tables[run.table]
+        rows = [row for request in run.requests for row in request]
+        bad = [(i, row) for i, row in enumerate(rows, 1) if self.is_bad(row)]
+        if bad:
+            run.error = {
+                "title": "ParsingError",
+                "description": "Can't parse a value",
+                "parsing_error_details": [
+                    {"line_number": i, "row": row, "details": f"Can't parse {row}"}
+                    for i, row in bad
+                ],
+            }
+        if bad and self.rejects == "table":
+            run.stored = None
+            return
+        if run.replace:
+            table.clear()
+        good = [row for row in rows if not self.is_bad(row)]
+        table.update({row["id"]: row for row in good})
+        run.stored = len(good)
+
+    def _show(self, found: str) -> HttpResponse:
+        now = self.clock.monotonic()
+        run = next((r for r in self.runs if found in r.ids), None)
+        if run is None or now < run.created_at + self.unknown_for_s:
+            return answer_of(404, {"message": "Not found"})
+        stored = run.stored if run.is_finished else None
+        if stored is not None and self.counts == "part" and not self.shares_id:
+            stored = sum(not self.is_bad(row) for row in run.requests[run.ids.index(found)])
+        state = (
+            "finished" if run.is_finished else "started" if run.launch_at <= now else "scheduled"
+        )
+        own = {
+            "type": "api",
+            "status": state,
+            "data_table_key": run.table,
+            "number_of_records": stored,
+            "error": run.error if run.is_finished else None,
+        }
+        details = [own] if self.foreign is None else [self.foreign, own]
+        shown = {
+            "id": found,
+            "status": state,
+            "created_at": self._time(run.created_at),
+            "launched_at": self._time(run.launch_at) if run.launch_at <= now else None,
+            "data_tables_details": details,
+        }
+        return answer_of(200, {"data_import": shown})
+
+    def _time(self, elapsed: float) -> str:
+        moment = datetime.fromtimestamp(self.clock.now() - self.clock.elapsed + elapsed, UTC)
+        return moment.isoformat().replace("+00:00", "Z")
