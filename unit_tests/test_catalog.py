@@ -1,0 +1,252 @@
+"""What each stream of a catalog asks for, as tables of cases."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from destination_bulk_tables import config as configuration
+from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.config import Config
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.providers import PROVIDERS
+
+TruncateMode = Literal["sync_mode", "always", "never"]
+SCHEMA: JsonObject = {
+    "properties": {
+        "id": {"type": "string"},
+        "part": {"type": "integer"},
+        "at": {"type": "string", "format": "date-time"},
+    }
+}
+
+
+def config_of(**settings: JsonValue) -> Config:
+    raw: JsonObject = {"provider": {"provider_type": "qobra", "api_key": "k"}, **settings}
+    return configuration.parse(raw, PROVIDERS, is_cloud=False)
+
+
+def configured(**members: JsonValue) -> JsonObject:
+    """One configured stream; what describes the stream goes into its `stream`."""
+    stream: JsonObject = {"name": "deals", "json_schema": SCHEMA}
+    for member in ("name", "namespace", "json_schema", "source_defined_primary_key"):
+        if member in members:
+            stream[member] = members.pop(member)
+    return {"stream": stream, "destination_sync_mode": "append", **members}
+
+
+def plan(*streams: JsonValue, **settings: JsonValue) -> dict[StreamKey, StreamPlan]:
+    return plan_streams({"streams": list(streams)}, config_of(**settings))
+
+
+def plan_one(stream: JsonObject, **settings: JsonValue) -> StreamPlan:
+    (only,) = plan(stream, **settings).values()
+    return only
+
+
+# --- modes
+
+A, D = "append", "append_dedup"
+W, WD = "overwrite", "overwrite_dedup"
+ERROR = None
+# sync mode; generation, minimum and sync id; then whether the table is replaced under the
+# truncate modes sync_mode, always and never
+MODES = [
+    (A, (None, None, None), False, True, False),
+    (A, (0, 0, 1), False, True, False),
+    (A, (5, 0, 9), False, True, False),
+    (A, (5, 5, 9), True, True, ERROR),
+    (A, (1, 1, 2), True, True, ERROR),
+    (A, (1, 1, None), True, True, ERROR),
+    (A, (2, 2, 1), True, True, ERROR),
+    (A, (1, 1, 1), False, True, False),
+    (A, (5, 4, 9), ERROR, ERROR, ERROR),
+    (A, (None, 4, 9), ERROR, ERROR, ERROR),
+    (D, (None, None, None), False, True, False),
+    (D, (5, 0, 9), False, True, False),
+    (D, (5, 5, 9), True, True, ERROR),
+    (D, (1, 1, 1), False, True, False),
+    (D, (5, 4, 9), ERROR, ERROR, ERROR),
+    (W, (None, None, None), True, True, ERROR),
+    (W, (1, 1, 1), True, True, ERROR),
+    (W, (5, 5, 9), True, True, ERROR),
+    (W, (5, 0, 9), True, True, ERROR),
+    (WD, (None, None, None), True, True, ERROR),
+    (WD, (1, 1, 1), True, True, ERROR),
+]
+CASES = [
+    pytest.param(mode, ids, truncate, expected, id=f"{mode} {ids} {truncate}")
+    for mode, ids, *row in MODES
+    for truncate, expected in zip(("sync_mode", "always", "never"), row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("mode", "ids", "truncate", "replaces"), CASES)
+def test_when_a_table_is_replaced(
+    mode: str, ids: tuple[int | None, ...], truncate: TruncateMode, *, replaces: bool | None
+) -> None:
+    """By the sync mode, by a truncating refresh, by the setting; 1/1/1 appends; `never` locks."""
+    generation, minimum, sync = ids
+    stream = configured(
+        destination_sync_mode=mode,
+        primary_key=[["id"]],
+        generation_id=generation,
+        minimum_generation_id=minimum,
+        sync_id=sync,
+    )
+    if replaces is None:
+        with pytest.raises(ConfigError) as caught:
+            plan_one(stream, truncate_mode=truncate)
+        assert caught.value.stream == StreamKey(None, "deals")
+        assert ("truncate_mode" in caught.value.message) is ("minimum" not in caught.value.message)
+        return
+    table = plan_one(stream, truncate_mode=truncate).table
+    assert table.replace is replaces
+    assert table.mode == ("dedup" if mode in {D, WD} else "append")
+
+
+@pytest.mark.parametrize("mode", ["update", "soft_delete", None, "APPEND"])
+def test_an_unknown_sync_mode_is_a_config_error(mode: str | None) -> None:
+    """The message names the stream and what may be chosen."""
+    with pytest.raises(ConfigError, match=r"deals.*append, overwrite or append \+ deduped"):
+        plan_one(configured(destination_sync_mode=mode))
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ({}, False),
+        ({"generation_id": None, "sync_id": None}, False),
+        ({"generation_id": 0}, True),
+        ({"sync_id": 1}, True),
+    ],
+)
+def test_whether_a_status_will_come(ids: JsonObject, *, expected: bool) -> None:
+    """A platform that sends ids says COMPLETE at the end; without ids none is waited for."""
+    assert plan_one(configured(**ids)).expects_status is expected
+
+
+# --- streams and tables
+
+
+@pytest.mark.parametrize(
+    ("catalog", "words"),
+    [
+        (None, "no streams"),
+        ([], "no streams"),
+        ({}, "no streams"),
+        ({"streams": []}, "no streams"),
+        ({"streams": ["x"]}, "without a name"),
+        ({"streams": [{"stream": {}}]}, "without a name"),
+        ({"streams": [{"stream": {"name": 5}}]}, "without a name"),
+    ],
+)
+def test_a_catalog_without_streams_is_a_config_error(catalog: JsonValue, words: str) -> None:
+    """An empty or unreadable catalog is said to be that."""
+    with pytest.raises(ConfigError, match=words):
+        plan_streams(catalog, config_of())
+
+
+@pytest.mark.parametrize("second", [{}, {"namespace": None}, {"namespace": ""}])
+@pytest.mark.parametrize("first", [{}, {"namespace": None}, {"namespace": ""}])
+def test_a_stream_may_be_listed_once(first: JsonObject, second: JsonObject) -> None:
+    """An absent, null and empty namespace are the same."""
+    with pytest.raises(ConfigError, match="deals is in the catalog twice"):
+        plan(configured(**first), configured(**second))
+
+
+def test_two_streams_may_not_share_a_table() -> None:
+    """By their names alone, or because `tables` sends both there."""
+    streams = [configured(namespace="a"), configured(namespace="b")]
+    with pytest.raises(ConfigError, match=r"a\.deals and b\.deals both go to table 'deals'"):
+        plan(*streams)
+    entry: JsonValue = [{"stream": "deals", "namespace": "b", "table": "other"}]
+    plans = plan(*streams, tables=entry)
+    assert [p.table.name for p in plans.values()] == ["deals", "other"]
+    with pytest.raises(ConfigError, match="'tables'"):
+        plan(configured(name="x"), configured(), tables=[{"stream": "x", "table": "deals"}])
+
+
+def test_the_specific_entry_wins() -> None:
+    """An entry with the stream's namespace is taken before a general one, in either order."""
+    general: JsonObject = {"stream": "deals", "table": "general"}
+    specific: JsonObject = {"stream": "deals", "namespace": "crm", "table": "specific"}
+    for tables in ([general, specific], [specific, general]):
+        entries: list[JsonValue] = list(tables)
+        plans = plan(configured(namespace="crm"), configured(namespace="x"), tables=entries)
+        assert [p.table.name for p in plans.values()] == ["specific", "general"]
+
+
+def test_columns_are_renamed_and_selected() -> None:
+    """The table's columns, its key and its text columns have the vendor's names."""
+    columns: JsonValue = [
+        {"field": "id", "column": "Key"},
+        {"field": "at", "column": "When"},
+    ]
+    stream = configured(
+        destination_sync_mode=D, primary_key=[["id"]], cursor_field=["part"], sync_id=1
+    )
+    one = plan_one(stream, tables=[{"stream": "deals", "columns": columns}])
+    assert one.table.columns == ("Key", "When")
+    assert one.table.key_columns == ("Key",)
+    assert one.table.text_columns == ("Key",)
+    assert (one.key_fields, one.cursor_field) == (("id",), "part")
+
+
+# --- keys and cursors
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({}, "needs a primary key"),
+        ({"primary_key": []}, "needs a primary key"),
+        ({"primary_key": "id"}, "needs a primary key"),
+        ({"primary_key": [["id", "deep"]]}, "nested"),
+        ({"primary_key": [[]]}, "nested"),
+        ({"primary_key": [["gone"]]}, "primary key field 'gone' is not in the stream's schema"),
+        ({"primary_key": [["id"]], "cursor_field": ["gone"]}, "cursor field 'gone' is not in"),
+        ({"primary_key": [["id"]], "json_schema": {}}, "'id' is not in the stream's schema"),
+        ({"primary_key": [["part"]]}, "'part' is not sent"),
+    ],
+)
+def test_keys_and_cursors_that_cannot_be(members: JsonObject, words: str) -> None:
+    """Each message names the stream and the field."""
+    columns: JsonValue = [{"field": "id", "column": "id"}]
+    tables: JsonValue = [{"stream": "deals", "columns": columns}] if "part" in words else []
+    with pytest.raises(ConfigError, match=words) as caught:
+        plan_one(configured(destination_sync_mode=D, **members), tables=tables)
+    assert caught.value.stream == StreamKey(None, "deals")
+    assert "deals" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("members", "keys"),
+    [
+        ({"primary_key": [["id"], ["part"]]}, ("id", "part")),
+        ({"primary_key": ["id"]}, ("id",)),
+        ({"primary_key": [["id"], ["id"]]}, ("id",)),
+        ({"source_defined_primary_key": [["part"]]}, ("part",)),
+        ({"primary_key": [], "source_defined_primary_key": [["part"]]}, ("part",)),
+        ({"primary_key": [["id"]], "source_defined_primary_key": [["part"]]}, ("id",)),
+    ],
+)
+def test_where_the_key_comes_from(members: JsonObject, keys: tuple[str, ...]) -> None:
+    """The configured key first, else the one the source defines."""
+    one = plan_one(configured(destination_sync_mode=D, **members))
+    assert one.key_fields == one.table.key_columns == keys
+
+
+@pytest.mark.parametrize("cursor", [None, [], ["a", "b"], "at"])
+def test_without_one_cursor_field_arrival_decides(cursor: JsonValue) -> None:
+    """A cursor that is absent or nested is no error."""
+    stream = configured(destination_sync_mode=D, primary_key=[["id"]], cursor_field=cursor)
+    assert plan_one(stream).cursor_field is None
+
+
+def test_an_appended_stream_has_no_key() -> None:
+    """A key and a cursor that are configured mean nothing to append, also when they are wrong."""
+    one = plan_one(configured(primary_key=[["gone"]], cursor_field=["gone"]))
+    assert (one.key_fields, one.cursor_field, one.table.key_columns) == ((), None, ())
