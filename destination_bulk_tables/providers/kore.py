@@ -482,18 +482,44 @@ class Kore(Base):
         if None in filters or len(set(filters)) < len(filters):
             return None
         known = cast("list[bytes]", filters)
+        telling = _telling_column(block, table)
         if not others:
             # an insert that stops at its first bad row has stored the rows before it
             head, tail = range(new), range(new, block.count)
             if (yield from self._all(table, known, _sample(head), is_in=True)) and (
                 yield from self._all(table, known, _sample(tail), is_in=False)
             ):
-                return set(head)
-        found: set[int] = set()
-        for position, query in enumerate(known):
-            if (yield from self._holds(table, query)):
-                found.add(position)
+                fewer = head if len(head) <= len(tail) else tail
+                held = yield from self._held(table, known, telling, fewer)
+                if held == (set(head) if fewer is head else set()):
+                    return set(head)
+        found = yield from self._held(table, known, telling, range(block.count))
         return found if len(found) <= new <= len(found) + others else None
+
+    def _held(
+        self,
+        table: Table,
+        filters: Sequence[bytes],
+        telling: tuple[str, Sequence[bytes]] | None,
+        positions: range,
+    ) -> Flow[set[int]]:
+        """Which rows the table holds: asked for by the page where one column tells them apart."""
+        found: set[int] = set()
+        for start in range(0, len(positions), _PAGE):
+            group = positions[start : start + _PAGE]
+            if telling is not None:
+                column, tokens = telling
+                either = b",".join([_expression(column, tokens[i]) for i in group])
+                query = b'{"expressions":[%b],"operator":"or"}' % either
+                answer = yield from self._query(table.name, query, limit=_PAGE)
+                if answer.total == len(answer.queryResult):
+                    held = {msgspec.json.decode(row).get(column) for row in answer.queryResult}
+                    found |= {i for i in group if msgspec.json.decode(tokens[i]) in held}
+                    continue
+            for position in group:
+                if (yield from self._holds(table, filters[position])):
+                    found.add(position)
+        return found
 
     def _all(
         self, table: Table, filters: Sequence[bytes], positions: Sequence[int], *, is_in: bool
@@ -701,14 +727,31 @@ def _expression(column: str, token: bytes) -> bytes:
     return b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
 
 
+def _probes(row: bytes, table: Table) -> dict[str, bytes]:
+    """The columns a filter can find this row by: short texts and numbers."""
+    members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    tokens = {column: bytes(raw) for column, raw in members.items()}
+    return {
+        column: token
+        for column, token in tokens.items()
+        if (column in table.text_columns or token[0] in b"-0123456789")
+        and len(token) <= _MAX_PROBE_TOKEN
+    }
+
+
+def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[bytes]] | None:
+    """A column with another value in each row of the block, and these values."""
+    probes = [_probes(row, table) for row in block.rows()]
+    for column in probes[0]:
+        tokens = [probe[column] for probe in probes if column in probe]
+        if len(tokens) == len(set(tokens)) == len(probes):
+            return column, tokens
+    return None
+
+
 def _filter_of(row: bytes, table: Table) -> bytes | None:
     """A filter that finds this row by its text and number columns; None when it has none."""
-    expressions = []
-    for column, raw in msgspec.json.decode(row, type=dict[str, msgspec.Raw]).items():
-        token = bytes(raw)
-        is_number = token[0] in b"-0123456789"
-        if (column in table.text_columns or is_number) and len(token) <= _MAX_PROBE_TOKEN:
-            expressions.append(_expression(column, token))
+    expressions = [_expression(column, token) for column, token in _probes(row, table).items()]
     if not expressions:
         return None
     return b'{"expressions":[%b],"operator":"and"}' % b",".join(expressions[:_PROBE_COLUMNS])

@@ -1,0 +1,640 @@
+"""custom_http against real servers: the real command over pipes, read back by the server's own API.
+
+The configurations are those of docs/custom_http.md, so what the docs say is what runs. Datasette,
+PocketBase and nginx are never skipped; the others carry the mark slow_servers. How many rows a
+server gets depends on its speed and is printed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration_tests.connector import (
+    Connector,
+    Outcome,
+    catalog,
+    complete,
+    configured,
+    record,
+    state,
+)
+from integration_tests.servers import (
+    BulkServer,
+    ClickHouse,
+    Column,
+    Datasette,
+    Eve,
+    Nginx,
+    PocketBase,
+    PouchDB,
+    Rqlite,
+    SupabaseLite,
+)
+from integration_tests.servers.base import TableRow
+from integration_tests.servers.nginx import Fault
+
+pytestmark = pytest.mark.timeout(600)  # the first run installs
+
+DOCS = Path(__file__).parents[1] / "docs/custom_http.md"
+STREAM = "orders"
+COLUMNS = (
+    Column("id"),
+    Column("name", required=True),
+    Column("email"),
+    Column("amount", "number"),
+    Column("quantity", "number"),
+    Column("is_paid", "boolean"),
+    Column("ordered_at"),
+    Column("note"),
+)
+TYPES = {"text": "string", "number": "number", "boolean": "boolean"}
+SCHEMA = {column.name: {"type": ["null", TYPES[column.kind]]} for column in COLUMNS}
+NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
+names = (f"c{number}" for number in itertools.count())
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Return the configurations of the docs by their headings."""
+    sections = DOCS.read_text().split("\n### ")[1:]
+    found = [(text.partition("\n")[0], text.split("```")[1]) for text in sections]
+    return {heading: json.loads(text.removeprefix("json")) for heading, text in found}
+
+
+def bearer(server: BulkServer) -> dict[str, str]:
+    return {"auth_type": "bearer", "token": server.credentials["token"]}
+
+
+def basic(server: BulkServer) -> dict[str, str]:
+    return {"auth_type": "basic", **server.credentials}
+
+
+def header(name: str, credential: str) -> Callable[[BulkServer], dict[str, str]]:
+    return lambda server: {
+        "auth_type": "header",
+        "header_name": name,
+        "secret": server.credentials[credential],
+    }
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, its configuration in the docs, and what the tests must know about the two."""
+
+    kind: type[BulkServer]
+    preset: str
+    authenticate: Callable[[BulkServer], dict[str, str]]
+    rows: int
+    why_fewer: str = ""
+    modes: tuple[str, ...] = ("append", "append_dedup", "overwrite")
+    key: str = "id"  # what the vendor calls the key column
+    nulls: bool = True  # null is kept
+    more: Mapping[str, Any] = field(default_factory=dict)
+    is_slow: bool = True
+
+
+TARGETS = (
+    Target(
+        Datasette,
+        "Datasette",
+        bearer,
+        100_000,
+        more={"max_rows_per_request": 1000, "max_megabytes_per_request": 1},
+        is_slow=False,
+    ),
+    Target(
+        PocketBase,
+        "PocketBase",
+        header("Authorization", "token"),
+        5_000,
+        "it stores about 2,000 rows a second",
+        nulls=False,
+        more={"max_rows_per_request": 1000},
+        is_slow=False,
+    ),
+    Target(
+        PouchDB,
+        "CouchDB / pouchdb-server",
+        basic,
+        20_000,
+        "reading it back takes most of the time",
+        modes=("append", "overwrite"),
+        key="_id",
+    ),
+    Target(Rqlite, "rqlite", basic, 100_000, more={"max_rows_per_request": 2000}),
+    Target(
+        ClickHouse,
+        "ClickHouse",
+        header("X-ClickHouse-Key", "password"),
+        100_000,
+        modes=("append", "overwrite"),
+    ),
+    Target(
+        Eve,
+        "Python-Eve",
+        bearer,
+        3_000,
+        "it stores about 600 rows a second",
+        modes=("append", "overwrite"),
+    ),
+    Target(
+        SupabaseLite,
+        "PostgREST / Supabase",
+        header("apikey", "token"),
+        1_200,
+        "its SQLite driver takes 12 rows of 8 columns in a request",
+        more={"max_rows_per_request": 12},
+    ),
+)
+ABOUT: dict[str, Callable[[Target], bool]] = {
+    # Eve keeps its rows in memory: a killed one has lost them, whatever the connector does
+    "test_a_server_killed_in_between_loses_nothing": lambda target: target.kind.facts.survives_kill,
+    "test_more_rows_than_the_server_takes_are_split": lambda target: bool(
+        target.kind.facts.max_rows
+    ),
+    "test_a_body_over_the_servers_limit_is_split": lambda target: bool(target.kind.facts.max_bytes),
+    "test_a_stream_without_complete_leaves_the_table_as_it_was": lambda target: (
+        "overwrite" in target.modes
+    ),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with `lab` once for each server it is about."""
+    if "lab" not in metafunc.fixturenames:
+        return
+    about = ABOUT.get(metafunc.function.__name__)
+    chosen = [
+        pytest.param(
+            target, id=target.kind.name, marks=pytest.mark.slow_servers if target.is_slow else ()
+        )
+        for target in TARGETS
+        if about is None or about(target)
+    ]
+    metafunc.parametrize("lab", chosen, indirect=True)
+
+
+class Lab:
+    """A running server with its configuration."""
+
+    def __init__(self, target: Target, server: BulkServer) -> None:
+        self.target = target
+        self.server = server
+
+    def table(self) -> str:
+        """Create an empty table."""
+        name = next(names)
+        self.server.create_table(name, COLUMNS, "id")
+        return name
+
+    def config(self, table: str, **more: Any) -> dict[str, Any]:
+        """Return the docs' configuration, with this server's address and credential."""
+        provider = presets()[self.target.preset] | dict(self.target.more)
+        provider |= {
+            "base_url": self.server.base_url,
+            "authentication": self.target.authenticate(self.server),
+        }
+        entry: dict[str, Any] = {"stream": STREAM, "table": table}
+        if self.target.key != "id":
+            entry["columns"] = [
+                {
+                    "field": column.name,
+                    "column": self.target.key if column.name == "id" else column.name,
+                }
+                for column in COLUMNS
+            ]
+        return {"provider": provider | more.pop("provider", {}), "tables": [entry], **more}
+
+    def holds(self, table: str, rows: Sequence[TableRow]) -> None:
+        """Compare the table with rows by count and by a checksum over all values."""
+        assert self.server.count(table) == len(rows)
+        found = self.server.rows(table)
+        assert len(found) == len(rows)
+        assert self.checksum(found) == self.checksum(rows)
+
+    def checksum(self, rows: Sequence[TableRow]) -> str:
+        """Hash all values of rows in any order, with what this server makes of null and boolean."""
+        texts = [json.dumps([self._same(row.get(c.name), c) for c in COLUMNS]) for row in rows]
+        return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()
+
+    def _same(self, value: Any, column: Column) -> Any:
+        if value is None:
+            return (
+                None
+                if self.target.nulls
+                else {"text": "", "number": 0.0, "boolean": False}[column.kind]
+            )
+        if column.kind == "number":
+            return float(value)
+        return bool(value) if column.kind == "boolean" else value
+
+
+class Pool:
+    """Servers started once and shared by the tests of one run."""
+
+    def __init__(self) -> None:
+        self.running: dict[type[BulkServer], BulkServer] = {}
+
+    def get(self, kind: type[BulkServer]) -> BulkServer:
+        """Return the running server of this kind, or skip the test with the reason."""
+        if kind not in self.running:
+            server = kind()
+            start(server)
+            self.running[kind] = server
+        return self.running[kind]
+
+
+def start(server: BulkServer | Nginx) -> None:
+    """Install and start a server; only a slow one may be missing."""
+    server.install()
+    if server.unavailable is not None:
+        if server.name in NEVER_SKIPPED:
+            pytest.fail(f"{server.name} must be installable: {server.unavailable}")
+        pytest.skip(f"{server.name} cannot be installed: {server.unavailable}")
+    server.start()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    for server in pool.running.values():
+        server.stop()
+
+
+@pytest.fixture
+def lab(pool: Pool, request: pytest.FixtureRequest) -> Lab:
+    return Lab(request.param, pool.get(request.param.kind))
+
+
+@pytest.fixture
+def datasette(pool: Pool) -> Lab:
+    return Lab(TARGETS[0], pool.get(Datasette))
+
+
+def some_rows(number: int, start: int = 0, name: str = "Zoë \u2603") -> list[TableRow]:
+    return [
+        {
+            "id": f"r{index:06}",
+            "name": f"{name} {index * 7919 % 10_007}",
+            "email": f"user{index}@example.com",
+            "amount": index * 7919 % 1_000_003 / 100,
+            "quantity": index % 97,
+            "is_paid": index % 3 == 0,
+            "ordered_at": f"2026-{index % 12 + 1:02}-{index % 28 + 1:02}T10:00:{index % 60:02}Z",
+            "note": None if index % 5 == 0 else f'"{index}" \\ said\n{{table}}',
+        }
+        for index in range(start, start + number)
+    ]
+
+
+def messages(rows: Sequence[TableRow], cursor: object = "end", every: int = 10_000) -> list[bytes]:
+    """Return records with a state after each `every` rows and at the end."""
+    lines = []
+    for number, row in enumerate(rows, 1):
+        lines.append(record(STREAM, row))
+        if number % every == 0 and number < len(rows):
+            lines.append(state(STREAM, number))
+    return [*lines, state(STREAM, cursor)]
+
+
+def plan(mode: str) -> dict[str, Any]:
+    return catalog(configured(STREAM, SCHEMA, mode, primary_key=[["id"]]))
+
+
+def sync(connector: Connector, config: object, mode: str, rows: Sequence[TableRow]) -> Outcome:
+    lines = [*messages(rows), complete(STREAM)]
+    return connector.write(config, plan(mode), lines)
+
+
+def requests_of(outcome: Outcome) -> int:
+    (found,) = re.findall(r"sync_summary .*requests=(\d+)", outcome.text)
+    return int(found)
+
+
+def measure(
+    lab: Lab, mode: str, connector: Connector, config: object, rows: Sequence[TableRow]
+) -> Outcome:
+    """Run a sync that must succeed, and print what it took."""
+    began = time.monotonic()
+    outcome = sync(connector, config, mode, rows).delivered()
+    seconds = time.monotonic() - began
+    assert outcome.states[-1]["stream"]["stream_state"] == {"cursor": "end"}
+    print(
+        f"\n{lab.server.name:14} {mode:13} rows={len(rows):6} seconds={seconds:6.1f} "
+        f"requests={requests_of(outcome)}"
+        + (f" ({lab.target.why_fewer})" if lab.target.why_fewer else "")
+    )
+    return outcome
+
+
+def test_rows_arrive_in_every_mode(lab: Lab, connector: Connector) -> None:
+    """Appended, upserted and replaced rows read back equal to the source's."""
+    table = lab.table()
+    config = lab.config(table)
+    assert connector.check(config).check == ("SUCCEEDED", "")
+    rows = some_rows(lab.target.rows)
+    measure(lab, "append", connector, config, rows)
+    lab.holds(table, rows)
+    if "append_dedup" in lab.target.modes:
+        half = lab.target.rows // 2
+        changed = some_rows(lab.target.rows, start=half, name="changed")
+        measure(lab, "append_dedup", connector, config, changed)
+        rows = rows[:half] + changed
+        lab.holds(table, rows)
+    else:
+        refused = sync(connector, config, "append_dedup", rows[:1])
+        assert refused.error[0] == "config_error"
+        assert "provider.upsert" in refused.error[1]
+    fresh = some_rows(lab.target.rows // 2, start=7, name="fresh")
+    measure(lab, "overwrite", connector, config, fresh)
+    lab.holds(table, fresh)
+
+
+def test_one_bad_row_of_a_thousand_is_reported(lab: Lab, connector: Connector) -> None:
+    """Under skip 999 rows are in and the bad one is in the report, with the server's reason."""
+    table = lab.table()
+    rows = some_rows(1000, start=1)
+    bad_row = dict(lab.server.facts.bad_row)
+    if "id" in bad_row:
+        bad_row["id"] = rows[0]["id"]  # the same key twice in one batch
+    bad = {**rows[617], **bad_row}
+    report = connector.folder / "report.jsonl"
+    rejected = {"policy": "skip", "max_rejected": 1, "report_path": str(report)}
+    config = lab.config(table, rejected_records=rejected)
+    sent = [*rows[:617], bad, *rows[618:]]
+    outcome = sync(connector, config, "append", sent).delivered()
+    (line,) = report.read_text().splitlines()
+    found = json.loads(line)
+    assert found["row"][lab.target.key] == bad["id"]
+    assert (found["stage"], found["reason"] != "") == ("vendor", True)
+    lab.holds(table, rows[:617] + rows[618:])
+    assert str(bad["email"]) not in outcome.text
+    print(f"\n{lab.server.name:14} bad row: requests={requests_of(outcome)} code={found['code']}")
+
+
+def test_a_refused_batch_ends_the_sync_without_showing_rows(lab: Lab, connector: Connector) -> None:
+    """Under fail a bad row is a config_error without its values, and no state is acknowledged."""
+    table = lab.table()
+    rows = some_rows(10, start=1)
+    bad_row = dict(lab.server.facts.bad_row)
+    if "id" in bad_row:
+        bad_row["id"] = rows[0]["id"]
+    sent = [*rows[:5], {**rows[5], **bad_row}, *rows[6:]]
+    outcome = sync(connector, lab.config(table), "append", sent)
+    assert outcome.error[0] == "config_error"
+    assert outcome.states == []
+    for value in ("example.com", "not a number", "Zo"):
+        assert value not in outcome.text
+
+
+def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) -> None:
+    """A wrong secret fails the check and the sync, is not printed, and nothing is stored."""
+    table = lab.table()
+    config = lab.config(table)
+    for name in ("token", "secret", "password"):
+        if name in config["provider"]["authentication"]:
+            config["provider"]["authentication"][name] = "wrong-Zz9zZz9z"
+    status, message = connector.check(config).check
+    assert (status, "authentication" in message) == ("FAILED", True)
+    outcome = sync(connector, config, "append", some_rows(2))
+    assert outcome.error[0] == "config_error"
+    assert "authentication" in outcome.error[1]
+    assert "Zz9z" not in outcome.text
+    assert outcome.states == []
+    assert lab.server.count(table) == 0
+
+
+def test_no_credential_at_all_is_a_config_error(lab: Lab, connector: Connector) -> None:
+    """A server that answers 201 to a request without a credential does not pass for a success."""
+    table = lab.table()
+    config = lab.config(table, provider={"authentication": {"auth_type": "none"}})
+    config["provider"].pop("extra_headers", None)
+    status, _ = connector.check(config).check
+    assert status == "FAILED"
+    config["provider"].pop("table_count_path", None)  # so that the first request is the insert
+    config["provider"].pop("table_count_value", None)
+    outcome = sync(connector, config, "append", some_rows(2))
+    assert outcome.error[0] == "config_error"
+    assert outcome.states == []
+    assert lab.server.count(table) == 0
+
+
+def test_an_unknown_table_is_a_config_error(lab: Lab, connector: Connector) -> None:
+    """A table that is not there ends the sync with its name, also under skip."""
+    config = lab.config("no_such_table", rejected_records={"policy": "skip"})
+    outcome = sync(connector, config, "append", some_rows(2))
+    assert outcome.error[0] == "config_error"
+    assert "table" in outcome.error[1]
+    assert outcome.states == []
+
+
+def test_a_server_killed_in_between_loses_nothing(lab: Lab, connector: Connector) -> None:
+    """Killed while rows are under way and restarted, a server ends up with each row."""
+    table = lab.table()
+    rows = some_rows(12_000 if lab.target.rows > 10_000 else 1_200)
+    third = len(rows) // 3
+    running = connector.writing(lab.config(table), plan("append"))
+    try:
+        running.send(*messages(rows[:third], cursor="first"))
+        # the first state leaves when its rows are in, and a batch that is not full waits for these
+        running.send(*messages(rows[third : 2 * third], cursor="second"))
+        running.wait_for_state()
+        lab.server.kill()
+        running.send(*messages(rows[2 * third :]))
+        running.wait_for(lambda line: b"attempt_failed" in line)
+    finally:
+        lab.server.restart()
+    running.send(complete(STREAM))
+    outcome = running.finish(240).delivered()
+    found = lab.server.rows(table)
+    unique = list({str(row["id"]): row for row in found}.values())
+    assert lab.checksum(unique) == lab.checksum(rows)
+    assert len(found) == len(rows) or lab.server.facts.repeat_doubles
+    how = re.findall(r"(rows_read_back .*|ambiguous_write_repeated .*)", outcome.text)
+    print(f"\n{lab.server.name:14} killed: rows={len(rows)} doubled={len(found) - len(rows)} {how}")
+
+
+def test_more_rows_than_the_server_takes_are_split(lab: Lab, connector: Connector) -> None:
+    """A request with too many rows is refused by the server and goes out in parts."""
+    table = lab.table()
+    max_rows = 4 * (lab.server.facts.max_rows or 0)
+    if lab.target.more.get("max_rows_per_request") == 12:
+        max_rows = 48  # eight columns make 12 rows of its 100 values
+    rows = some_rows(max_rows)
+    config = lab.config(
+        table, provider={"max_rows_per_request": max_rows, "max_megabytes_per_request": 10}
+    )
+    outcome = sync(connector, config, "append", rows).delivered()
+    lab.holds(table, rows)
+    assert requests_of(outcome) > 4
+
+
+def test_a_body_over_the_servers_limit_is_split(lab: Lab, connector: Connector) -> None:
+    """A body larger than the server takes is answered with 413 and goes out in parts."""
+    table = lab.table()
+    rows = [{**row, "note": "x" * 5000} for row in some_rows(400)]
+    config = lab.config(table, provider={"max_megabytes_per_request": 10})
+    outcome = sync(connector, config, "append", rows).delivered()
+    lab.holds(table, rows)
+    assert requests_of(outcome) > 2
+
+
+def test_a_stream_without_complete_leaves_the_table_as_it_was(
+    lab: Lab, connector: Connector
+) -> None:
+    """The requests that empty a table go out only after the source has completed the stream."""
+    table = lab.table()
+    old = some_rows(3)
+    sync(connector, lab.config(table), "append", old).delivered()
+    streams = plan("overwrite")
+    streams["streams"][0] |= {"generation_id": 2, "minimum_generation_id": 2, "sync_id": 9}
+    outcome = connector.write(lab.config(table), streams, messages(some_rows(5, start=10)))
+    assert outcome.error[0] == "transient_error"
+    assert outcome.states == []
+    lab.holds(table, old)
+
+
+# --- one server's own traps
+
+
+def test_a_row_without_a_member_is_sent_with_null(datasette: Lab, connector: Connector) -> None:
+    """Rows leave with the same members: Datasette would null what only some of them lack."""
+    table = datasette.table()
+    rows = some_rows(2, start=1)
+    sync(connector, datasette.config(table), "append", rows).delivered()
+    partial = [{**rows[0]}, {**rows[1]}]
+    del partial[0]["note"], partial[1]["email"]
+    sync(connector, datasette.config(table), "append_dedup", partial).delivered()
+    datasette.holds(table, [{**rows[0], "note": None}, {**rows[1], "email": None}])
+
+
+def test_datasettes_default_limit_is_met_by_the_defaults(connector: Connector) -> None:
+    """The docs' configuration as it stands fits a Datasette as it stands: no request is refused."""
+    server = Datasette(max_rows=100, max_bytes=2 << 20)
+    start(server)
+    try:
+        lab = Lab(TARGETS[0], server)
+        table = lab.table()
+        config = lab.config(table)
+        del (
+            config["provider"]["max_rows_per_request"],
+            config["provider"]["max_megabytes_per_request"],
+        )
+        outcome = sync(connector, config, "append", some_rows(1000)).delivered()
+        assert requests_of(outcome) == 11  # ten inserts and the count before the first
+        lab.holds(table, some_rows(1000))
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow_servers
+def test_data_clickhouse_can_never_store_is_not_retried(pool: Pool, connector: Connector) -> None:
+    """Its 500 for a bad value is met once and not repeated."""
+    lab = Lab(next(t for t in TARGETS if t.kind is ClickHouse), pool.get(ClickHouse))
+    table = lab.table()
+    bad = {**some_rows(1)[0], "amount": "not a number"}
+    outcome = sync(connector, lab.config(table), "append", [bad])
+    assert outcome.error[0] == "config_error"
+    assert "attempt_failed" not in outcome.text
+
+
+# --- nginx in front of Datasette
+
+
+@pytest.fixture(scope="module")
+def nginx(pool: Pool) -> Iterator[Nginx]:
+    nginx = Nginx(pool.get(Datasette))
+    start(nginx)
+    yield nginx
+    nginx.stop()
+
+
+@pytest.mark.parametrize("fault", ["down", "busy", "drop", "lost", "late"])
+def test_a_proxys_fault_loses_and_doubles_nothing(
+    datasette: Lab, nginx: Nginx, connector: Connector, fault: Fault
+) -> None:
+    """502, 429, no answer, stored without an answer, 504 but stored: each row is in once."""
+    table = datasette.table()
+    rows = some_rows(3000)
+    config = datasette.config(table, provider={"base_url": nginx.url(fault, times=2)})
+    began = time.monotonic()
+    outcome = sync(connector, config, "append", rows).delivered()
+    seconds = time.monotonic() - began
+    datasette.holds(table, rows)
+    if fault == "busy":
+        assert seconds > 2  # Retry-After: 1, twice
+        assert "HTTP 429" in outcome.text
+    else:
+        assert "rows_read_back" in outcome.text
+    print(
+        f"\nnginx {fault:5} rows={len(rows)} requests={requests_of(outcome)} seconds={seconds:.1f}"
+    )
+
+
+def test_an_upsert_through_a_proxys_fault_needs_no_count(
+    datasette: Lab, nginx: Nginx, connector: Connector
+) -> None:
+    """An upsert that got a 504 although it was stored is simply sent again."""
+    table = datasette.table()
+    rows = some_rows(1000)
+    config = datasette.config(table, provider={"base_url": nginx.url("late")})
+    del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
+    sync(connector, config, "append_dedup", rows).delivered()
+    datasette.holds(table, rows)
+
+
+def test_an_insert_without_an_answer_ends_the_sync_where_nothing_can_tell(
+    datasette: Lab, nginx: Nginx, connector: Connector
+) -> None:
+    """Without a count path and with on_ambiguous_write fail the rows are not sent twice."""
+    table = datasette.table()
+    config = datasette.config(table, provider={"base_url": nginx.url("lost")})
+    del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
+    outcome = sync(connector, config, "append", some_rows(100))
+    assert outcome.error[0] == "transient_error"
+    assert "on_ambiguous_write" in outcome.error[1]
+    assert outcome.states == []
+    datasette.holds(table, some_rows(100))
+
+
+def test_an_overwrite_through_faults_ends_complete(
+    datasette: Lab, nginx: Nginx, connector: Connector
+) -> None:
+    """The emptying and the first insert meet a 504 although they were done; all rows are in."""
+    table = datasette.table()
+    sync(connector, datasette.config(table), "append", some_rows(10)).delivered()
+    rows = some_rows(2500, start=100)
+    config = datasette.config(table, provider={"base_url": nginx.url("late", times=2)})
+    sync(connector, config, "overwrite", rows).delivered()
+    datasette.holds(table, rows)
+
+
+def test_nginxs_html_413_splits(datasette: Lab, nginx: Nginx, connector: Connector) -> None:
+    """A 413 with an HTML page and a closed connection splits the batch."""
+    table = datasette.table()
+    rows = some_rows(1000)
+    config = datasette.config(table, provider={"base_url": f"{nginx.base_url}/small"})
+    outcome = sync(connector, config, "append", rows).delivered()
+    datasette.holds(table, rows)
+    assert requests_of(outcome) > 4
+
+
+def test_nginxs_rate_limit_is_kept(datasette: Lab, nginx: Nginx, connector: Connector) -> None:
+    """Answers of 429 with Retry-After slow the sync down and cost no row."""
+    table = datasette.table()
+    rows = some_rows(800)
+    provider = {"base_url": f"{nginx.base_url}/rate", "max_rows_per_request": 100}
+    outcome = sync(connector, datasette.config(table, provider=provider), "append", rows)
+    outcome.delivered()
+    datasette.holds(table, rows)
+    assert "HTTP 429" in outcome.text

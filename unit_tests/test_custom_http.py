@@ -1,0 +1,878 @@
+"""custom_http against written answers: what is sent, what each kind of answer means, what a form may not say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jwt
+import pytest
+
+from destination_bulk_tables.config import parse
+from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.model import RowBlock, StreamKey, Table
+from destination_bulk_tables.provider import (
+    Accept,
+    Ambiguous,
+    Context,
+    Disposition,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Load,
+    Refused,
+    Renew,
+    ReplacePlan,
+    Retry,
+    Stop,
+    Throw,
+    TooLarge,
+    WriteReport,
+)
+from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers.custom_http import CustomHttp
+
+T = TypeVar("T")
+DOCS = Path(__file__).parents[1] / "docs/custom_http.md"
+LEAST: dict[str, Any] = {
+    "provider_type": "custom_http",
+    "base_url": "https://api.example.com",
+    "authentication": {"auth_type": "bearer", "token": "s3cret-token"},
+    "write_path": "/t/{table}/rows",
+    "body": {"body_type": "object"},
+    "check_path": "/me",
+}
+COUNT = {"table_count_path": "/t/{table}/count", "table_count_value": "n"}
+ROWS = (b'{"id":1,"n":"a"}', b'{"id":2,"n":"b"}', b'{"id":3,"n":"c"}')
+STREAM = StreamKey(None, "deals")
+
+
+def made(**form: Any) -> CustomHttp:
+    """A provider from a config that holds little more than it must."""
+    provider = parse({"provider": LEAST | form}, PROVIDERS, is_cloud=False).provider
+    assert isinstance(provider, CustomHttp)
+    return provider
+
+
+def table(name: str = "deals", **more: Any) -> Table:
+    columns = {"columns": ("id", "n"), "mode": "append"}
+    return Table(name=name, stream=STREAM, **(columns | more))
+
+
+def dedup(**more: Any) -> Table:
+    return table(mode="dedup", key_columns=("id",), **more)
+
+
+def block(*rows: bytes) -> RowBlock:
+    rows = rows or ROWS
+    return RowBlock(b",".join(rows), len(rows), range(len(rows)))
+
+
+def answer(status: int = 200, body: Any = b"", **headers: str) -> HttpResponse:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpResponse(status, names, text)
+
+
+def run(
+    provider: CustomHttp,
+    flow: Flow[T],
+    *answers: HttpResponse,
+    sent: list[HttpRequest] | None = None,
+) -> T:
+    """Drive a flow with these answers, each judged by the provider as the sender would have it."""
+    sent = [] if sent is None else sent
+    left = list(answers)
+    try:
+        request = next(flow)
+        while True:
+            sent.append(request)
+            response = left.pop(0)
+            found = provider.classify(request, response)
+            if isinstance(found, Accept):
+                request = flow.send(response)
+            elif isinstance(found, Throw):
+                request = flow.throw(found.error)
+            elif isinstance(found, Stop | Renew):
+                raise found.error
+            else:
+                raise AssertionError(found)
+    except StopIteration as end:
+        assert not left
+        return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
+
+
+def write(provider: CustomHttp, response: HttpResponse, **context: Any) -> WriteReport:
+    return run(provider, provider.write(table(), block(), Context(**context)), response)
+
+
+def sent_by(provider: CustomHttp, where: Table | None = None, **context: Any) -> HttpRequest:
+    """The request of a write."""
+    return next(provider.write(where or table(), block(), Context(**context)))
+
+
+def judged(provider: CustomHttp, response: HttpResponse) -> Disposition:
+    return provider.classify(sent_by(provider), response)
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ({}, b'{"rows":[%b]}'),
+        ({"body": {"body_type": "object", "rows_path": "a.b"}}, b'{"a":{"b":[%b]}}'),
+        (
+            {"body": {"body_type": "object", "extra_body": '{"t": "{table}", "x": true}'}},
+            b'{"t":"deals","x":true,"rows":[%b]}',
+        ),
+        ({"body": {"body_type": "array"}}, b"[%b]"),
+    ],
+    ids=["rows under a member", "deeper", "beside other members", "bare array"],
+)
+def test_rows_stand_where_the_body_says(form: dict[str, Any], body: bytes) -> None:
+    """The body is the rows as they were encoded, inside what the form says."""
+    provider = made(**form)
+    request = sent_by(provider)
+    assert request.body == body % b",".join(ROWS)
+    assert provider.body_size(table()) + len(b",".join(ROWS)) == len(request.body)
+
+
+def test_json_lines_hold_a_row_each() -> None:
+    """Rows of a lines body are separated by line ends, also where a text holds a comma."""
+    provider = made(body={"body_type": "lines"})
+    row = b'{"id":1,"n":"},{"}'
+    request = next(provider.write(table(), block(row, row), Context()))
+    assert request.body == row + b"\n" + row + b"\n"
+    assert request.content_type == "application/x-ndjson"
+
+
+@pytest.mark.parametrize(
+    ("template", "first"),
+    [
+        ('{"fields": "{row}"}', b'{"fields":%b}'),
+        (
+            '["insert into {table}({columns}) values({parameters})", "{row}"]',
+            b'["insert into deals(id,n) values(:id,:n)",%b]',
+        ),
+    ],
+)
+def test_a_row_template_wraps_each_row(template: str, first: bytes) -> None:
+    """What stands around the row is the template with its names filled in."""
+    request = sent_by(made(row_template=template))
+    expected = b",".join(first.replace(b"%b", row) for row in ROWS)
+    assert request.body == b'{"rows":[%b]}' % expected
+
+
+def test_a_row_template_can_hold_the_rows_key() -> None:
+    """`{row_key}` is an object of the key columns, each with the token it has in the row."""
+    form = {
+        "upsert": {
+            "upsert_type": "request",
+            "row_template": '{"require":"{row_key}","fields":"{row}"}',
+        }
+    }
+    request = sent_by(made(**form), dedup())
+    assert request.body is not None
+    assert request.body.startswith(b'{"rows":[{"require":{"id":1},"fields":{"id":1,"n":"a"}},')
+
+
+def test_a_body_that_its_row_template_makes_too_large_is_split_before_it_is_sent() -> None:
+    """The batcher does not know of the template, so the write itself keeps the limit."""
+    provider = made(
+        row_template='{"x": "%s", "r": "{row}"}' % ("y" * 5000), max_megabytes_per_request=0.01
+    )
+    with pytest.raises(TooLarge):
+        next(provider.write(table(), block(), Context()))
+
+
+def test_a_tables_name_is_encoded_as_a_path_segment() -> None:
+    """Nothing in a name can leave its segment."""
+    provider = made()
+    assert sent_by(provider, table("a/b ?#é%2e")).path == "/t/a%2Fb%20%3F%23%C3%A9%252e/rows"
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_a_name_that_means_another_path_is_refused(name: str) -> None:
+    """Dot segments would be resolved away by the client or the server."""
+    with pytest.raises(ConfigError, match="write_path cannot hold"):
+        made().validate(table(name))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"write_path": "/?query=insert into {table} format JSONEachRow"},
+        {"row_template": '["insert into {table} values(1)", "{row}"]'},
+        {
+            "replace": {
+                "replace_type": "empty_first",
+                "requests": [{"method": "POST", "path": "/", "body": "truncate table {table}"}],
+            }
+        },
+    ],
+    ids=["in a query", "inside a JSON text", "in plain text"],
+)
+def test_a_name_inside_other_text_must_be_plain(form: dict[str, Any]) -> None:
+    """A source's stream name cannot become SQL; the error comes before any request."""
+    provider = made(**form)
+    provider.validate(table("deals-2.b"))
+    with pytest.raises(ConfigError, match="must be made of letters"):
+        provider.validate(table("deals; drop table users", replace="replace" in form))
+
+
+def test_a_column_that_is_no_plain_name_cannot_go_into_a_statement() -> None:
+    """`{columns}` names the column and the remedy."""
+    provider = made(row_template='["insert into {table}({columns})", "{row}"]')
+    with pytest.raises(
+        ConfigError, match=r"'a b' of table deals is not a plain name.*tables\[\]\.columns"
+    ):
+        provider.validate(table(columns=("id", "a b")))
+
+
+def test_upsert_has_its_own_request() -> None:
+    """Path, method, headers and members of upsert replace those of insert; a dedup table uses it."""
+    upsert = {
+        "upsert_type": "request",
+        "path": "/t/{table}/upsert?on={key_columns}",
+        "method": "PATCH",
+        "headers": "Prefer: merge",
+        "extra_body": '{"keyColumn": "{key_column}"}',
+    }
+    request = sent_by(made(upsert=upsert), dedup())
+    assert (request.method, request.path) == ("PATCH", "/t/deals/upsert?on=id")
+    assert request.headers == {"Prefer": "merge"}
+    assert (request.body or b"").startswith(b'{"keyColumn":"id","rows":[')
+    assert request.repeat == "safe"
+    insert = sent_by(made(upsert=upsert))
+    assert (insert.method, insert.path, insert.repeat) == ("POST", "/t/deals/rows", "unsafe")
+
+
+def test_a_key_column_needs_a_key_of_one_column() -> None:
+    """Two key columns cannot fill `{key_column}`."""
+    provider = made(
+        upsert={"upsert_type": "request", "extra_body": '{"k": "{key_column}"}'},
+    )
+    with pytest.raises(ConfigError, match="exactly one primary key column"):
+        provider.validate(table(mode="dedup", key_columns=("id", "n")))
+
+
+def test_modes_need_what_the_form_leaves_out() -> None:
+    """Append + deduped needs upsert, overwrite needs replace, and the error names the setting."""
+    with pytest.raises(ConfigError, match=r"provider\.upsert"):
+        made().validate(dedup())
+    with pytest.raises(ConfigError, match=r"provider\.replace"):
+        made().validate(table(replace=True))
+    made().validate(table())
+
+
+# --- authentication
+
+
+@pytest.mark.parametrize(
+    ("form", "headers"),
+    [
+        ({"auth_type": "none"}, {}),
+        ({"auth_type": "bearer", "token": " t "}, {"Authorization": "Bearer t"}),
+        ({"auth_type": "header", "header_name": "X-Key", "secret": "k"}, {"X-Key": "k"}),
+        (
+            {
+                "auth_type": "header",
+                "header_name": "A",
+                "secret": "k",
+                "value_template": "Token {secret}",
+            },
+            {"A": "Token k"},
+        ),
+        (
+            {"auth_type": "basic", "username": "ü", "password": "p:q"},
+            {"Authorization": "Basic " + base64.b64encode("ü:p:q".encode()).decode()},
+        ),
+        (
+            {"auth_type": "basic", "username": "u"},
+            {"Authorization": "Basic " + base64.b64encode(b"u:").decode()},
+        ),
+    ],
+    ids=["none", "bearer", "header", "header with a template", "basic", "basic without a password"],
+)
+def test_each_request_shows_the_credential(form: dict[str, Any], headers: dict[str, str]) -> None:
+    """The header is what the form says, beside the extra ones."""
+    provider = made(authentication=form, extra_headers="X-Tenant: acme\n\n X-Two:  2 ")
+    assert provider.headers(0) == {"X-Tenant": "acme", "X-Two": "2", **headers}
+
+
+def test_a_token_is_signed_for_each_request() -> None:
+    """The claims are those of the form with times and a fresh jti; the header is the form's."""
+    secret = "a secret that is long enough for HS256"
+    form = {
+        "auth_type": "jwt",
+        "signing_secret": secret,
+        "claims": '{"iss": "airbyte"}',
+        "lifetime_seconds": 60,
+        "key_id": "k1",
+        "header_name": "X-Auth",
+        "value_template": "{token}",
+    }
+    provider = made(authentication=form)
+    first, second = (provider.headers(1000)["X-Auth"] for _ in range(2))
+    claims = jwt.decode(
+        first, secret, ["HS256"], options={"verify_exp": False, "verify_iat": False}
+    )
+    assert (claims["iss"], claims["exp"]) == ("airbyte", 1060)
+    assert jwt.get_unverified_header(first)["kid"] == "k1"
+    assert claims["jti"] not in jwt.decode(second, options={"verify_signature": False})["jti"]
+
+
+# --- what a form may not say
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"write_path": "/t/rows"}, "provider.write_path lacks {table}"),
+        ({"write_path": "t/{table}"}, "provider.write_path must start with /"),
+        ({"write_path": "/t/{tabel}"}, "write_path holds {tabel}, which is unknown there"),
+        (
+            {"write_path": "/{table}/{key_column}"},
+            "write_path holds {key_column}, which is unknown",
+        ),
+        ({"check_path": "/{table}"}, "check_path holds {table}"),
+        ({"row_template": '{"fields": "{rwo}"}'}, "row_template holds {rwo}"),
+        ({"row_template": '{"fields": 1}'}, 'row_template needs "{row}" exactly once'),
+        ({"row_template": '{"a": "x {row}"}'}, 'row_template needs "{row}" exactly once'),
+        (
+            {"row_template": '{"a": "{row}", "b": "{row}"}'},
+            'row_template needs "{row}" exactly once',
+        ),
+        ({"row_template": "{row}"}, "row_template is not valid JSON"),
+        (
+            {"body": {"body_type": "object", "extra_body": "[1]"}},
+            "body.extra_body must be a JSON object",
+        ),
+        ({"success_statuses": "2xx"}, "success_statuses must be statuses and ranges"),
+        ({"extra_headers": "no colon s3cret"}, "extra_headers line 1 must look like Name: value"),
+        ({"extra_headers": "X: s3cr\u00e9t"}, "extra_headers holds characters"),
+        (
+            {"authentication": {"auth_type": "bearer", "token": "s3cr\net"}},
+            "authentication.token holds characters",
+        ),
+        (
+            {
+                "authentication": {
+                    "auth_type": "header",
+                    "header_name": "A",
+                    "secret": "s3cret",
+                    "value_template": "Token",
+                }
+            },
+            "authentication.value_template lacks {secret}",
+        ),
+        (
+            {
+                "authentication": {
+                    "auth_type": "jwt",
+                    "signing_secret": "s3cret",
+                    "algorithm": "RS256",
+                }
+            },
+            "authentication.signing_secret cannot sign with RS256",
+        ),
+        ({"table_count_path": "/n/{table}"}, "table_count_value is missing"),
+        ({"table_count_value": "n"}, "table_count_path is missing"),
+        (COUNT | {"table_count_path": "/n"}, "table_count_path lacks {table}"),
+        ({"results_path": "items"}, "results_path needs result_error_member"),
+        ({"upsert": {"upsert_type": "request"}}, "upsert says nothing that differs"),
+        (
+            {
+                "body": {"body_type": "array"},
+                "upsert": {"upsert_type": "request", "extra_body": "{}x"},
+            },
+            "upsert.extra_body needs a body that is an object",
+        ),
+        (
+            {
+                "replace": {
+                    "replace_type": "empty_first",
+                    "requests": [{"method": "DELETE", "path": "/all"}],
+                }
+            },
+            "replace.requests[0] lacks {table}",
+        ),
+        ({"base_url": "http://api.example.com"}, "must start with https://"),
+    ],
+)
+def test_a_wrong_form_is_an_error_that_names_the_field(form: dict[str, Any], message: str) -> None:
+    """The error says what the field lacks, and shows no secret."""
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        made(**form)
+    assert "s3cr" not in caught.value.message
+
+
+def test_a_member_cannot_be_filled_twice() -> None:
+    """The rows may not go where extra_body says something else; found before any request."""
+    provider = made(body={"body_type": "object", "extra_body": '{"t": "{table}", "rows": 1}'})
+    with pytest.raises(ConfigError, match=r"body\.rows_path names a member that extra_body fills"):
+        provider.validate(table())
+
+
+# --- what an answer means
+
+
+def test_a_status_alone_is_the_proof_where_the_form_promises_nothing() -> None:
+    """Any body will do, also none."""
+    assert write(made(), answer(201)) == WriteReport(delivered=3)
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ({"count_path": "inserted"}, {"inserted": 2}),
+        ({"count_path": "inserted"}, {"inserted": True}),
+        ({"count_path": "inserted"}, {}),
+        ({"count_path": "records"}, {"records": [1, 2]}),
+        ({"count_path": "."}, {"id": 1}),  # an array that became one row
+        ({"results_path": ".", "result_error_member": "error"}, [{}, {}]),
+        ({"results_path": "items", "result_error_member": "error"}, {"item": []}),
+        ({"results_path": ".", "result_error_member": "error"}, b"<html>"),
+        ({"count_path": "inserted"}, b""),
+    ],
+    ids=[
+        "fewer",
+        "a boolean",
+        "nothing",
+        "a shorter list",
+        "an object",
+        "fewer results",
+        "no results",
+        "html",
+        "empty",
+    ],
+)
+def test_an_answer_without_what_it_promises_proves_nothing(form: dict[str, Any], body: Any) -> None:
+    """A success that does not account for each row is ambiguous."""
+    with pytest.raises(Ambiguous):
+        write(made(**form), answer(200, body))
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ({"count_path": "inserted"}, {"inserted": 3}),
+        ({"count_path": "records"}, {"records": [1, 2, 3]}),
+        ({"results_path": ".", "result_error_member": "error"}, [{"ok": True}] * 3),
+        ({"results_path": "r", "result_status_member": "s"}, {"r": [{"s": 201}] * 3}),
+        ({"errors_path": "errors"}, {"errors": []}),
+        ({"errors_path": "errors"}, {}),
+    ],
+)
+def test_an_answer_that_accounts_for_each_row_is_a_success(form: dict[str, Any], body: Any) -> None:
+    """A count, a list, or results without errors."""
+    assert write(made(**form), answer(200, body)) == WriteReport(delivered=3)
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        (
+            {"results_path": ".", "result_error_member": "error", "error_message_member": "why"},
+            [{"ok": 1}, {"error": "conflict", "why": "bad n"}, {"ok": 1}],
+        ),
+        (
+            {"results_path": "r", "result_status_member": "s", "error_message_member": "why"},
+            {"r": [{"s": 201}, {"s": 409, "why": "bad n"}, {"s": 201}]},
+        ),
+        (
+            {"errors_path": "errors", "error_index_member": "at", "error_message_member": "why"},
+            {"errors": [{"at": 1, "why": "bad n"}]},
+        ),
+        ({"errors_path": "errors"}, {"errors": {"1": "bad n"}}),
+        ({"errors_path": "errors", "count_path": "n"}, {"errors": {"1": "bad n"}, "n": 2}),
+    ],
+    ids=["error member", "status member", "index member", "by row number", "with a count"],
+)
+def test_failed_rows_of_a_success_are_reported(form: dict[str, Any], body: Any) -> None:
+    """The others are delivered, and the report has the API's reason."""
+    report = write(made(**form), answer(200, body))
+    (fault,) = report.faults
+    assert (report.delivered, fault.position, fault.reason) == (2, 1, "bad n")
+
+
+def test_failed_rows_of_an_api_that_stores_all_or_nothing_refuse_the_request() -> None:
+    """One error in a success means that nothing is in: the rest goes out again without that row."""
+    form = {
+        "results_path": "results",
+        "result_error_member": "error",
+        "refusals_store_nothing": True,
+    }
+    with pytest.raises(Refused) as caught:
+        write(made(**form), answer(200, {"results": [{}, {"error": "NOT NULL"}]}))
+    assert [fault.position for fault in caught.value.faults] == [1]
+    assert not caught.value.partial
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "body", "positions"),
+    [
+        (
+            {"results_path": "_items", "result_error_member": "_issues"},
+            422,
+            {"_items": [{"_issues": {"n": "x"}}, {}, {"_issues": {"n": "y"}}]},
+            [0, 2],
+        ),
+        ({"errors_path": "data.requests"}, 400, {"data": {"requests": {"1": {"code": "x"}}}}, [1]),
+        ({"errors_path": "errors"}, 400, {"errors": ["no row named"]}, []),
+        ({"errors_path": "errors"}, 400, {"errors": {"7": "not a row of ours"}}, []),
+        ({}, 400, b"plain", []),
+    ],
+)
+def test_a_refusal_names_rows_as_far_as_it_does(
+    form: dict[str, Any], status: int, body: Any, positions: list[int]
+) -> None:
+    """Rows named by the answer are known; without them the batch is taken apart."""
+    with pytest.raises(Refused) as caught:
+        write(made(**form), answer(status, body))
+    assert [fault.position for fault in caught.value.faults] == positions
+
+
+def test_errors_that_name_no_row_make_a_success_partial() -> None:
+    """Some rows are in and nobody knows which, unless rows can be sent again."""
+    body = {"errors": ["a row is bad"]}
+    with pytest.raises(Refused) as caught:
+        write(made(errors_path="errors"), answer(200, body))
+    assert caught.value.partial
+    with pytest.raises(Refused) as caught:
+        write(made(errors_path="errors", repeat_is_safe=True), answer(200, body))
+    assert not caught.value.partial
+
+
+def test_a_bare_result_of_one_row_is_its_own_result() -> None:
+    """An API that answers an array of one with the bare item is read all the same."""
+    provider = made(results_path="_items", result_error_member="_issues")
+    for body, faults in (({"_status": "OK"}, 0), ({"_issues": {"n": "bad"}}, 1)):
+        flow = provider.write(table(), block(ROWS[0]), Context())
+        assert len(run(provider, flow, answer(201, body)).faults) == faults
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b"", Accept),
+        (400, b"", Throw),
+        (409, b"", Throw),
+        (413, b"<html>", Throw),
+        (422, b"", Throw),
+        (429, b"<html>", Retry),
+        (401, b"", Renew),
+        (403, b"", Stop),
+        (404, b"", Stop),
+        (301, b"", Stop),
+        (500, b"Code: 27, e.displayText()", Throw),
+        (500, b"Code: 164, read only", Stop),
+        (500, b"Code: 999", Retry),
+        (400, b'{"status": 403, "why": "superusers only"}', Stop),
+        (418, b"slow down, rate limit exceeded", Retry),
+        (500, b"exceeds max bound parameters", Throw),
+        (503, b"", Retry),
+        (501, b"", Stop),
+    ],
+)
+def test_statuses_and_texts_decide(status: int, body: bytes, expected: type) -> None:
+    """A text goes before a status: a 500 can be final, a 400 a matter of rights."""
+    provider = made(
+        refused_texts=["Code: 27,"],
+        stop_texts=["Code: 164,", '"why":"superusers only"'],
+        rate_limit_texts=["rate limit exceeded"],
+        too_large_texts=["max bound parameters"],
+    )
+    assert isinstance(judged(provider, answer(status, body)), expected)
+
+
+def test_the_lists_of_statuses_are_the_users() -> None:
+    """What is success, bad rows or worth another try can be said; what is none of them stops."""
+    provider = made(success_statuses="202", refused_statuses="499", retry_statuses="500-502")
+    kinds = [type(judged(provider, answer(status))) for status in (202, 499, 501, 200, 503, 409)]
+    assert kinds == [Accept, Throw, Retry, Stop, Stop, Stop]
+
+
+def test_a_5xx_may_have_been_applied() -> None:
+    """A gateway's answer proves nothing about an insert; a 503 or 429 says that it was not taken."""
+    applied = {status: judged(made(), answer(status)) for status in (500, 502, 503, 504, 429, 408)}
+    told = {status: found.applied for status, found in applied.items() if isinstance(found, Retry)}
+    assert told == {500: "maybe", 502: "maybe", 503: "no", 504: "maybe", 429: "no", 408: "no"}
+
+
+def test_texts_in_a_success_count_only_in_the_errors_of_rows() -> None:
+    """A stored row that quotes a stop text ends nothing; the error of a row does."""
+    form = {"results_path": ".", "result_error_member": "error", "stop_texts": ["unauthorized"]}
+    quoted = [{"id": 1, "note": "unauthorized"}] * 3
+    assert isinstance(judged(made(**form), answer(201, quoted)), Accept)
+    denied = [{"id": 1, "error": "unauthorized"}] * 3
+    assert isinstance(judged(made(**form), answer(201, denied)), Stop)
+
+
+def test_no_vendor_text_reaches_a_config_error() -> None:
+    """Answers may quote rows and credentials, so the messages are our own."""
+    provider = made(stop_texts=["denied"])
+    for status in (400, 401, 403, 404, 405, 500, 501):
+        found = judged(provider, answer(status, b"denied for row-value-42"))
+        assert isinstance(found, Stop | Renew)
+        assert "row-value-42" not in str(found.error)
+
+
+@pytest.mark.parametrize(
+    ("form", "headers", "after_s"),
+    [
+        ({}, {"retry_after": "7"}, None),  # the sender reads it
+        ({"rate_limit_wait_seconds": 30}, {"retry_after": "7"}, 30.0),
+        ({"rate_limit_wait_seconds": 30}, {"retry_after": "45"}, 45.0),
+        ({"reset_header": "X-Reset"}, {"x_reset": "12"}, 12.0),
+        (
+            {"reset_header": "X-Reset", "reset_header_format": "unix_time"},
+            {"x_reset": "784111790", "date": "Sun, 06 Nov 1994 08:49:37 GMT"},
+            13.0,
+        ),
+        ({"reset_header": "X-Reset"}, {}, None),
+    ],
+)
+def test_a_rate_limit_waits_for_the_longest(
+    form: dict[str, Any], headers: dict[str, str], after_s: float | None
+) -> None:
+    """Of the form's wait, Retry-After and the reset header."""
+    found = judged(made(**form), answer(429, **headers))
+    assert found == Retry(after_s=after_s, pause=True)
+
+
+def test_rate_limits_are_those_of_the_form_for_all_tables() -> None:
+    """Windows, rows, bytes and parallel requests become the limits."""
+    limits = made(
+        rate_limits=[{"requests": 5, "seconds": 1}, {"requests": 100, "seconds": 60}],
+        max_rows_per_request=10,
+        max_megabytes_per_request=0.5,
+        max_parallel_requests=3,
+    ).limits
+    assert limits.windows == ((5, 1.0), (100, 60.0))
+    assert (limits.max_rows, limits.max_bytes, limits.max_parallel) == (10, 500_000, 3)
+    assert limits.shared_windows
+
+
+# --- repeating
+
+
+def test_a_row_stored_before_is_delivered_when_it_is_sent_again() -> None:
+    """A conflict counts as stored only where an earlier attempt may have been applied."""
+    provider = made(
+        results_path=".", result_error_member="error", already_stored_texts=["conflict"]
+    )
+    body = [{"ok": 1}, {"error": "conflict"}, {"error": "bad value"}]
+    assert [f.position for f in write(provider, answer(201, body)).faults] == [1, 2]
+    again = write(provider, answer(201, body), repeated=True)
+    assert (again.delivered, [f.position for f in again.faults]) == (2, [2])
+
+
+def test_a_refused_row_stored_before_is_delivered_when_it_is_sent_again_alone() -> None:
+    """A batch refused for it is taken apart, and the single row is known to be in."""
+    provider = made(already_stored_texts=["UNIQUE"], refusals_store_nothing=True)
+    refusal = answer(400, b"UNIQUE constraint failed")
+    with pytest.raises(Refused):
+        write(provider, refusal, repeated=True)
+    single = provider.write(table(), block(ROWS[0]), Context(repeated=True))
+    assert run(provider, single, refusal) == WriteReport(delivered=1)
+    with pytest.raises(Refused):
+        run(provider, provider.write(table(), block(ROWS[0]), Context()), refusal)
+
+
+@pytest.mark.parametrize(
+    ("total", "stored"),
+    [(10, set()), (13, {0, 1, 2}), (11, None), (14, None), (9, None)],
+)
+def test_a_count_tells_all_or_nothing(total: int, stored: set[int] | None) -> None:
+    """Three rows on top of ten: all in, none in, or it cannot be told."""
+    provider = made(**COUNT)
+    flow = provider.stored_rows(table(), block(), Context(stored=10))
+    assert run(provider, flow, answer(200, {"n": total})) == stored
+
+
+def test_traits_follow_the_form() -> None:
+    """Reading back needs a count path; a repeated insert is safe where the form says so."""
+    plain, counting, keyed = made(), made(**COUNT), made(repeat_is_safe=True)
+    assert (plain.traits.reads_back, plain.traits.on_unknown) == (False, "fail")
+    assert counting.traits.reads_back
+    assert made(on_ambiguous_write="retry").traits.on_unknown == "retry"
+    assert [p.repeats_safely(table()) for p in (plain, keyed)] == [False, True]
+    assert sent_by(keyed).repeat == "safe"
+
+
+@pytest.mark.parametrize(
+    ("value", "response"),
+    [
+        ("n", answer(200, {"n": 7})),
+        ("0.n", answer(200, [{"n": 7}])),
+        (".", answer(200, b"7\n")),
+        ("a.0.b", answer(200, {"a": [{"b": "7"}]})),
+        ("header:Content-Range", answer(200, b"", **{"content-range": "0-0/7"})),
+    ],
+)
+def test_a_count_is_read_where_the_form_says(value: str, response: HttpResponse) -> None:
+    """A member, a list position, the answer itself, or a header."""
+    provider = made(**COUNT | {"table_count_value": value})
+    assert run(provider, provider.prepare(table()), response) == 7
+
+
+def test_a_count_that_is_not_there_is_a_wrong_setting() -> None:
+    """The sync does not begin with a count that cannot be read."""
+    provider = made(**COUNT)
+    with pytest.raises(ConfigError, match="table_count_value"):
+        run(provider, provider.prepare(table()), answer(200, {"m": 7}))
+
+
+# --- checking
+
+
+def test_check_reads_once_and_writes_nothing() -> None:
+    """One GET; its statuses and text decide."""
+    provider = made(check_statuses="200", check_text='"admin": true')
+    sent: list[HttpRequest] = []
+    run(provider, provider.check(["deals"]), answer(200, b'{"admin": true}'), sent=sent)
+    assert [(r.method, r.path, r.body) for r in sent] == [("GET", "/me", None)]
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (answer(200, b'{"actor": null}'), "check_text"),
+        (answer(401), "authentication"),
+        (answer(404), "check_path"),
+        (answer(400), "check_path"),
+    ],
+)
+def test_a_failed_check_names_the_setting(response: HttpResponse, message: str) -> None:
+    """A wrong credential answered with 200 fails as well."""
+    provider = made(check_statuses="200", check_text='"actor": {')
+    with pytest.raises(ConfigError, match=message):
+        run(provider, provider.check([]), response)
+
+
+# --- replacing
+
+
+EMPTY = {
+    "replace_type": "empty_first",
+    "requests": [
+        {"method": "POST", "path": "/sql", "body": '{"sql": "delete from {table}"}'},
+        {"method": "DELETE", "path": "/t/{table}"},
+    ],
+}
+LOAD = Load(rows=3, n_bytes=100, requests=1)
+
+
+def test_a_table_is_emptied_by_the_requests_in_order() -> None:
+    """Then it is counted, and must be empty before the first row."""
+    provider = made(replace=EMPTY, **COUNT)
+    sent: list[HttpRequest] = []
+    flow = provider.replace_begin(table(), LOAD)
+    plan = run(provider, flow, answer(), answer(204), answer(200, {"n": 0}), sent=sent)
+    assert [(r.method, r.path, r.body) for r in sent[:2]] == [
+        ("POST", "/sql", b'{"sql":"delete from deals"}'),
+        ("DELETE", "/t/deals", None),
+    ]
+    assert plan.stored == 0
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (answer(400),),
+        (answer(200, b"no"), answer(200, b"no")),
+        (answer(403),),
+    ],
+    ids=["refused", "another answer", "no right"],
+)
+def test_a_table_that_is_not_emptied_gets_no_row(answers: tuple[HttpResponse, ...]) -> None:
+    """The expected answer is a status and, where the form says so, a text."""
+    provider = made(replace=EMPTY | {"success_text": "ok"})
+    with pytest.raises(ConfigError):
+        run(provider, provider.replace_begin(table(), LOAD), *answers[:1])
+
+
+def test_rows_left_after_emptying_stop_the_load() -> None:
+    """Nothing new is sent on top of old rows."""
+    provider = made(replace=EMPTY, **COUNT)
+    with pytest.raises(TransientError, match="holds 2 rows after it was emptied"):
+        run(
+            provider,
+            provider.replace_begin(table(), LOAD),
+            answer(),
+            answer(),
+            answer(200, {"n": 2}),
+        )
+
+
+def test_a_load_of_which_nothing_was_stored_is_found_by_the_count() -> None:
+    """An API that answered 201 and stored nothing does not pass for a replaced table."""
+    provider = made(replace=EMPTY, **COUNT)
+    with pytest.raises(TransientError, match="holds 0 rows after 3 were sent"):
+        run(provider, provider.replace_end(table(), ReplacePlan(), 3), answer(200, {"n": 0}))
+
+
+def flagged(provider: CustomHttp, plan: ReplacePlan, *, is_accepted: bool = True) -> str:
+    """The path of the next write of a load."""
+    flow = provider.write(table(), block(), Context(replace=plan))
+    path = next(flow).path
+    if is_accepted:
+        with pytest.raises(StopIteration):
+            flow.send(answer(200))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("requests", "paths"),
+    [
+        ("first", ["/t/deals/rows?all=true", "/t/deals/rows"]),
+        ("every", ["/t/deals/rows?all=true", "/t/deals/rows?all=true"]),
+    ],
+)
+def test_a_replacing_query_goes_on_the_requests_that_the_form_says(
+    requests: str, paths: list[str]
+) -> None:
+    """On the first until it was accepted, or on every one."""
+    provider = made(replace={"replace_type": "query", "query": "all=true", "requests": requests})
+    plan = run(provider, provider.replace_begin(table(), Load(9, 100, 3)))
+    assert plan.first_alone
+    assert flagged(provider, plan, is_accepted=False) == paths[0]
+    assert [flagged(provider, plan) for _ in range(2)] == paths
+
+
+def test_one_replacing_request_is_the_rule() -> None:
+    """A load of several is refused before anything is sent; one of no rows is a request too."""
+    provider = made(replace={"replace_type": "query", "query": "?all=true"})
+    with pytest.raises(ConfigError, match="takes up to 3 requests"):
+        run(provider, provider.replace_begin(table(), Load(9, 100, 3)))
+    assert run(provider, provider.replace_begin(table(), Load(0, 0, 0))).single
+
+
+def test_the_first_replacing_request_may_be_repeated() -> None:
+    """It replaces the content again; the ones after it would double rows."""
+    provider = made(replace={"replace_type": "query", "query": "a=1", "requests": "first"})
+    plan = ReplacePlan()
+    assert sent_by(provider, replace=plan).repeat == "safe"
+    plan.begun = True
+    assert sent_by(provider, replace=plan).repeat == "unsafe"
+
+
+# --- the docs
+
+
+def test_every_configuration_of_the_docs_is_valid() -> None:
+    """Each one parses, and can render a table it is meant for."""
+    sections = DOCS.read_text().split("\n### ")[1:]
+    assert len(sections) >= 12
+    for section in sections:
+        form = json.loads(section.split("```")[1].removeprefix("json"))
+        provider = parse({"provider": form}, PROVIDERS, is_cloud=False).provider
+        has_upsert = "upsert" in form
+        where = dedup(replace="replace" in form) if has_upsert else table(replace="replace" in form)
+        provider.validate(where)
