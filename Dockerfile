@@ -12,7 +12,7 @@ COPY integration_tests/image/requirements.py ./
 RUN python3 requirements.py > requirements.txt \
     && python3 -m venv --without-pip /opt/connector \
     && python3 -m pip --python /opt/connector/bin/python install --no-deps -r requirements.txt
-COPY LICENSE ./
+COPY README.md LICENSE ./
 COPY destination_bulk_tables ./destination_bulk_tables
 RUN python3 -m pip --python /opt/connector/bin/python install --no-deps .
 

@@ -59,7 +59,7 @@ def sink() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield f"http://localhost:{int(process.stdout.readline())}"
     finally:
         process.terminate()
         process.wait()

@@ -106,9 +106,8 @@ class Transport:
             session.headers["User-Agent"] = "airbyte-destination-bulk-tables"
             adapter = requests.adapters.HTTPAdapter(max_retries=0)
             session.mount("https://", adapter)
-            session.mount(
-                "http://", adapter
-            )  # ignore-https-check: the config allows it for loopback hosts only
+            # the config allows this for loopback hosts only
+            session.mount("http://", adapter)  # ignore-https-check
             self._local.session = session
         elif self._clock.monotonic() - self._local.used > IDLE_LIMIT_S:
             # a server closing an idle connection just as we send looks like an ambiguous write
