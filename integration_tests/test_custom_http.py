@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -444,17 +445,18 @@ def test_a_server_killed_in_between_loses_nothing(lab: Lab, connector: Connector
     rows = some_rows(12_000 if lab.target.rows > 10_000 else 1_200)
     third = len(rows) // 3
     running = connector.writing(lab.config(table), plan("append"))
+    running.send(*messages(rows[:third], cursor="first"), *messages(rows[third : 2 * third]))
+    running.wait_for_state()
+    lab.server.kill()
+    # a connector that cannot send does not read either, so this waits for the restart
+    rest = (*messages(rows[2 * third :]), complete(STREAM))
+    feeding = threading.Thread(target=running.send, args=rest)
+    feeding.start()
     try:
-        running.send(*messages(rows[:third], cursor="first"))
-        # the first state leaves when its rows are in, and a batch that is not full waits for these
-        running.send(*messages(rows[third : 2 * third], cursor="second"))
-        running.wait_for_state()
-        lab.server.kill()
-        running.send(*messages(rows[2 * third :]))
         running.wait_for(lambda line: b"attempt_failed" in line)
     finally:
         lab.server.restart()
-    running.send(complete(STREAM))
+    feeding.join(120)
     outcome = running.finish(240).delivered()
     found = lab.server.rows(table)
     unique = list({str(row["id"]): row for row in found}.values())

@@ -1,4 +1,4 @@
-"""custom_http against written answers: what is sent, what each kind of answer means, what a form may not say."""
+"""custom_http against written answers: what is sent, what an answer means, what a form may not say."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(
             elif isinstance(found, Stop | Renew):
                 raise found.error
             else:
-                raise AssertionError(found)
+                pytest.fail(f"not for a flow: {found}")
     except StopIteration as end:
         assert not left
         return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
@@ -235,7 +235,7 @@ def test_a_column_that_is_no_plain_name_cannot_go_into_a_statement() -> None:
 
 
 def test_upsert_has_its_own_request() -> None:
-    """Path, method, headers and members of upsert replace those of insert; a dedup table uses it."""
+    """Path, method, headers and members of upsert replace those of insert."""
     upsert = {
         "upsert_type": "request",
         "path": "/t/{table}/upsert?on={key_columns}",
@@ -599,7 +599,7 @@ def test_the_lists_of_statuses_are_the_users() -> None:
 
 
 def test_a_5xx_may_have_been_applied() -> None:
-    """A gateway's answer proves nothing about an insert; a 503 or 429 says that it was not taken."""
+    """A gateway's answer proves nothing about an insert; a 503 or 429 says it was not taken."""
     applied = {status: judged(made(), answer(status)) for status in (500, 502, 503, 504, 429, 408)}
     told = {status: found.applied for status, found in applied.items() if isinstance(found, Retry)}
     assert told == {500: "maybe", 502: "maybe", 503: "no", 504: "maybe", 429: "no", 408: "no"}

@@ -206,8 +206,8 @@ class CustomHttp(Base):
     def repeats_safely(self, table: Table) -> bool:
         return table.mode == "dedup" or self._repeats
 
-    def refusals_store_nothing(self, table: Table) -> bool:  # noqa: ARG002 - the same for all
-        return self._atomic
+    def refusals_store_nothing(self, table: Table) -> bool:
+        return self._atomic or self.repeats_safely(table)
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         prepared = self._write_of(table).prepare(table)
@@ -240,6 +240,7 @@ class CustomHttp(Base):
             faults = self._answers.faults_in_success(response, block.count, is_atomic=self._atomic)
         except Refused as refused:
             if not (is_repeated and self._answers.is_stored_before(refused.reason)):
+                refused.partial &= not self.repeats_safely(table)
                 raise
             if block.count == 1:
                 return WriteReport(delivered=1)
