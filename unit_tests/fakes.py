@@ -313,9 +313,10 @@ class ScriptedSource:
         if wants_input and self.script:
             message = self.script.popleft()
             if isinstance(message, float):
-                if message > timeout_s:
-                    self.script.appendleft(message - timeout_s)
-                self.clock.advance(min(message, timeout_s))
+                silence = min(message, max(timeout_s, 0.001))
+                if message > silence:
+                    self.script.appendleft(message - silence)
+                self.clock.advance(silence)
             else:
                 yield message
         elif wants_input and not self.ended:

@@ -1,0 +1,437 @@
+"""Qobra: its flows one answer at a time, and whole syncs under each reading of its page."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    TransientError,
+    UnaccountedRows,
+)
+from destination_bulk_tables.model import Receipt, RowBlock, Table
+from destination_bulk_tables.provider import (
+    Ambiguous,
+    Context,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Load,
+    ReplacePlan,
+    Unverified,
+    Verdict,
+)
+from destination_bulk_tables.providers.qobra import Qobra
+from unit_tests.fakes import FakeClock, positions_of, status
+from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync
+from unit_tests.vendors import QobraVendor, Row, answer_of
+
+TABLE = Table("sales deals", DEALS, "append")
+ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(10)]
+BLOCK = RowBlock(b'{"id":"a"},{"id":"b"}', 2, range(2))
+BAD_ROW = {"line_number": 1, "row": {"id": "a", "amount": "AAA"}, "details": "could not convert"}
+
+
+def play(flow: Flow[Any], *answers: HttpResponse | Exception) -> tuple[Any, list[HttpRequest]]:
+    """Drive a flow with these answers; return its result and its requests."""
+    requests = []
+    left = list(answers)
+    try:
+        request = next(flow)
+        while True:
+            requests.append(request)
+            answer = left.pop(0)
+            request = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+    except StopIteration as end:
+        return end.value, requests
+
+
+def shown(**more: Any) -> HttpResponse:
+    """A finished import of two rows into our table."""
+    own = {
+        "type": "api",
+        "status": "finished",
+        "data_table_key": TABLE.name,
+        "number_of_records": 2,
+        "error": None,
+        **more.pop("own", {}),
+    }
+    found = {"id": "i1", "status": "finished", "data_tables_details": [own], **more}
+    return answer_of(200, {"data_import": found})
+
+
+def pending(**more: Any) -> Unverified:
+    """Two accepted rows of one import."""
+    return Unverified(
+        **{"table": TABLE, "receipts": (Receipt("i1", 2),), "rows": 2, "age_s": 1.0, **more}
+    )
+
+
+# --- writing
+
+
+@pytest.mark.parametrize(
+    ("plan", "query"),
+    [
+        (None, ""),
+        (ReplacePlan(single=True), "?all=true"),
+        (ReplacePlan(window_s=900.0), "?all=true&debounce=900"),
+    ],
+)
+def test_a_write_is_one_request(plan: ReplacePlan | None, query: str) -> None:
+    """The table's name is encoded, the rows are wrapped in items, a replace carries its query."""
+    flow = qobra().write(TABLE, BLOCK, Context(replace=plan))
+    report, [request] = play(flow, answer_of(200, {"import_id": "i1", "objects_imported": 2}))
+    assert request.path == f"/v1/tables/sales%20deals/records/bulk{query}"
+    assert request.body == b'{"items":[{"id":"a"},{"id":"b"}]}'
+    assert request.repeat == "safe"
+    assert report.receipt == Receipt("i1", 2, 0)
+
+
+def test_another_count_than_sent_is_not_success() -> None:
+    """objects_imported says how many rows the request held."""
+    flow = qobra().write(TABLE, BLOCK, Context())
+    with pytest.raises(UnaccountedRows):
+        play(flow, answer_of(200, {"import_id": "i1", "objects_imported": 1}))
+
+
+def test_an_unreadable_answer_is_ambiguous() -> None:
+    """It names no import, so it proves nothing."""
+    with pytest.raises(Ambiguous):
+        play(qobra().write(TABLE, BLOCK, Context()), status(200, b"<html>"))
+
+
+@pytest.mark.parametrize(("resent", "repeated"), [(True, False), (False, True)])
+def test_rows_that_may_be_in_twice_are_marked(resent: bool, repeated: bool) -> None:  # noqa: FBT001
+    """The import may count them twice."""
+    answer = answer_of(200, {"import_id": "i1", "objects_imported": 2})
+    answer = HttpResponse(200, answer.headers, answer.body, resent=resent)
+    report, _ = play(qobra().write(TABLE, BLOCK, Context(repeated=repeated)), answer)
+    assert report.receipt.resent == 2
+
+
+def test_dedup_needs_the_id_column_as_its_key() -> None:
+    """Qobra updates rows by one column and no other."""
+    provider = Qobra.from_config({"api_key": "k", "id_field": "ref"})
+    provider.validate(Table("t", DEALS, "dedup", key_columns=("ref",)))
+    for key in [("id",), ("ref", "id"), ()]:
+        with pytest.raises(ConfigError, match="ref"):
+            provider.validate(Table("t", DEALS, "dedup", key_columns=key))
+    provider.validate(Table("t", DEALS, "append"))
+
+
+def test_the_check_reads_and_recognises_qobra() -> None:
+    """It asks for the data structures, and another server's page is not taken for Qobra."""
+    _, [request] = play(qobra().check([]), answer_of(200, {"data": []}))
+    assert (request.method, request.path) == ("GET", "/v2/data-structures")
+    for body in (b"<html>", b"[]", b"{}"):
+        with pytest.raises(ConfigError, match="base_url"):
+            play(qobra().check([]), status(200, body))
+
+
+# --- verifying
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (shown(), Verdict()),
+        (shown(status="started"), None),
+        (shown(status="scheduled"), None),
+        (status(200, b"<html>"), None),
+        (Ambiguous("cut"), None),
+    ],
+)
+def test_an_import_is_done_when_it_is_finished(answer: Any, verdict: Verdict | None) -> None:
+    """Anything else is asked again later."""
+    assert play(qobra().verify(pending()), answer)[0] == verdict
+
+
+def test_foreign_entries_do_not_count() -> None:
+    """Another table's error, or another kind of load of ours, says nothing about these rows."""
+    broken = {"title": "ParsingError", "description": "x", "parsing_error_details": []}
+    own = {"type": "api", "data_table_key": TABLE.name, "number_of_records": 2, "error": None}
+    foreign = [
+        {"type": "api", "data_table_key": "other", "number_of_records": None, "error": broken},
+        {**own, "type": "csv", "number_of_records": None, "error": broken},
+        {**own, "type": "integration", "number_of_records": 7},
+    ]
+    answer = shown(data_tables_details=[*foreign, own], has_error=True)
+    assert play(qobra().verify(pending()), answer)[0] == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("own", "error"),
+    [
+        ({"number_of_records": None}, UnaccountedRows),
+        ({"number_of_records": 1}, UnaccountedRows),
+        ({"number_of_records": 3}, UnaccountedRows),
+        ({"number_of_records": None, "error": {"title": "Boom"}}, ConfigError),
+        (
+            {
+                "number_of_records": None,
+                "error": {"title": "ParsingError", "parsing_error_details": [BAD_ROW]},
+            },
+            ConfigError,
+        ),
+        (
+            {
+                "number_of_records": 2,
+                "error": {"title": "ParsingError", "parsing_error_details": [BAD_ROW]},
+            },
+            UnaccountedRows,
+        ),
+        ({"data_table_key": "other"}, UnaccountedRows),
+    ],
+)
+def test_finished_is_not_delivered(own: Row, error: type[DestinationError]) -> None:
+    """Without the right count, or with an error that names no rows, nothing is settled."""
+    with pytest.raises(error) as caught:
+        play(qobra().verify(pending()), shown(own=own))
+    assert "AAA" not in caught.value.message
+
+
+def test_named_rows_are_rejected_when_the_rest_is_counted() -> None:
+    """A parse error of one row with a count of all others is one rejected row."""
+    own = {
+        "number_of_records": 1,
+        "error": {"title": "ParsingError", "parsing_error_details": [BAD_ROW]},
+    }
+    verdict, _ = play(qobra().verify(pending()), shown(own=own))
+    [fault] = verdict.faults
+    assert (fault.key, fault.code, json.loads(fault.row)) == ("a", "ParsingError", BAD_ROW["row"])
+
+
+@pytest.mark.parametrize(("counts", "fine"), [((2, 1), True), ((3, 3), True), ((2, 2), False)])
+def test_several_ids_show_their_part_or_the_whole(counts: tuple[int, int], fine: bool) -> None:  # noqa: FBT001
+    """Requests of one load may get an id each, which counts its own rows or all of them."""
+    receipts = (Receipt("i1", 2), Receipt("i2", 1))
+    answers = [shown(own={"number_of_records": n}) for n in counts]
+    flow = qobra().verify(pending(receipts=receipts, rows=3))
+    if fine:
+        assert play(flow, *answers)[0] == Verdict()
+    else:
+        with pytest.raises(UnaccountedRows):
+            play(flow, *answers)
+
+
+def test_repeated_rows_may_be_counted_twice() -> None:
+    """A request sent twice may be two entries of one import; more than that is not explained."""
+    receipts = (Receipt("i1", 2, resent=2),)
+    for count in (2, 3, 4):
+        flow = qobra().verify(pending(receipts=receipts))
+        assert play(flow, shown(own={"number_of_records": count}))[0] == Verdict()
+    with pytest.raises(UnaccountedRows):
+        play(qobra().verify(pending(receipts=receipts)), shown(own={"number_of_records": 5}))
+
+
+@pytest.mark.parametrize(
+    ("created", "launched", "pushed_s", "fine"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z", 100.0, True),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z", 100.0, False),
+        (None, None, 100.0, True),
+        ("soon", "later", 100.0, True),
+    ],
+)
+def test_a_launch_before_the_last_request_is_seen(
+    created: str | None,
+    launched: str | None,
+    pushed_s: float,
+    fine: bool,  # noqa: FBT001
+) -> None:
+    """The vendor's own times tell that a load was split, whatever the counts say."""
+    answer = shown(created_at=created, launched_at=launched)
+    plan = ReplacePlan(window_s=300.0)
+    flow = qobra().verify(pending(pushed_s=pushed_s, replace=plan))
+    if fine:
+        assert play(flow, answer)[0] == Verdict()
+    else:
+        with pytest.raises(TransientError, match="debounce_seconds"):
+            play(flow, answer)
+
+
+# --- replacing
+
+
+@pytest.mark.parametrize(
+    ("setting", "requests", "window"),
+    [(None, 2, 300.0), (None, 60, 600.0), (None, 5000, 3600.0), (900, 60, 900.0), (30, 60, 30.0)],
+)
+def test_the_window_is_sized_to_the_load(setting: int | None, requests: int, window: float) -> None:
+    """Computed with a floor and a ceiling, or as configured where that suffices."""
+    provider = qobra(**({} if setting is None else {"debounce_seconds": setting}))
+    plan, sent = play(provider.replace_begin(TABLE, Load(1, 1, requests)))
+    assert (plan.window_s, plan.first_alone, plan.single, sent) == (window, True, False, [])
+
+
+@pytest.mark.parametrize(("setting", "requests"), [(29, 60), (0, 2), (None, 7201)])
+def test_a_window_that_is_too_small_is_refused(setting: int | None, requests: int) -> None:
+    """Before the first request, naming the setting."""
+    provider = qobra(**({} if setting is None else {"debounce_seconds": setting}))
+    with pytest.raises(ConfigError, match="Nothing was sent"):
+        play(provider.replace_begin(TABLE, Load(1, 1, requests)))
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_one_request_needs_no_window(requests: int) -> None:
+    """all=true with debounce 0 replaces the table at once."""
+    plan, _ = play(qobra(debounce_seconds=0).replace_begin(TABLE, Load(1, 1, requests)))
+    assert (plan.window_s, plan.single) == (None, True)
+
+
+# --- whole syncs
+
+
+def run(mode: Any, rows: list[Row] = ROWS, **more: Any) -> Sync:
+    """A sync of these rows with a state after them."""
+    return sync("qobra", mode, [records(rows), state(1), complete()], **more).run()
+
+
+@pytest.mark.parametrize("shares_id", [True, False])
+@pytest.mark.parametrize("counts", ["part", "whole"])
+@pytest.mark.parametrize("window", ["first", "last"])
+def test_a_load_in_a_window_replaces_the_table(
+    shares_id: bool,  # noqa: FBT001
+    counts: Any,
+    window: Any,
+) -> None:
+    """Under each reading of ids, counts and the window; all requests carry the same query."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, shares_id=shares_id, counts=counts, window=window)
+    vendor.put([{"id": "old"}])
+    done = run("overwrite", clock=clock, vendor=vendor)
+    assert done.error is None
+    assert done.acknowledged == [1]
+    assert vendor.rows() == ROWS
+    assert {sent.request.path for sent in done.transport.writes} == {
+        "/v1/tables/deals/records/bulk?all=true&debounce=300"
+    }
+
+
+def test_no_rows_empty_the_table_in_one_request() -> None:
+    """Zero records and COMPLETE: {"items": []} with all=true."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock)
+    vendor.put([{"id": "old"}])
+    done = run("overwrite", [], clock=clock, vendor=vendor)
+    assert done.error is None
+    [write] = done.transport.writes
+    assert write.request.path.endswith("?all=true")
+    assert write.request.body == b'{"items":[]}'
+    assert vendor.rows() == []
+    assert done.acknowledged == [1]
+
+
+def test_a_small_window_is_refused_before_any_request() -> None:
+    """Nothing is sent, and the table keeps its rows."""
+    done = run("overwrite", settings={"debounce_seconds": 1}, max_rows=2)
+    assert isinstance(done.error, ConfigError)
+    assert done.transport.sent == []
+    assert done.acknowledged == []
+
+
+def test_sending_stops_when_the_window_is_over() -> None:
+    """A request that would come after the window is not sent, and nothing is acknowledged."""
+    done = sync(
+        "qobra",
+        "overwrite",
+        [records(ROWS), state(1), complete()],
+        settings={"debounce_seconds": 10},
+    )
+    done.on_request = lambda it: it.clock.advance(9.0)
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert "debounce" in done.error.message
+    assert len(done.transport.writes) == 1
+    assert done.acknowledged == []
+
+
+def test_an_early_launch_is_not_acknowledged() -> None:
+    """A vendor that starts the import before all requests came is found out by its times."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock)
+    done = sync(
+        "qobra", "overwrite", [records(ROWS), state(1), complete()], clock=clock, vendor=vendor
+    )
+
+    def hurry(it: Sync) -> None:
+        if len(it.transport.writes) == 2:
+            clock.advance(20.0)
+            vendor.runs[0].launch_at = vendor.runs[0].finish_at = 1.0
+
+    done.on_request = hurry
+    done.run()
+    assert isinstance(done.error, DestinationError)
+    assert done.acknowledged == []
+
+
+@pytest.mark.parametrize(("policy", "acknowledged"), [("skip", [1]), ("fail", [])])
+def test_bad_rows_of_an_import(policy: Any, acknowledged: list[int]) -> None:
+    """Policy skip rejects exactly the rows the import names; fail ends the sync."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, is_bad=lambda row: row["id"] in {"d2", "d7"})
+    done = run("append", clock=clock, vendor=vendor, policy=policy)
+    assert done.acknowledged == acknowledged
+    assert (done.error is None) is (policy == "skip")
+    if policy == "skip":
+        assert done.rejected_ids == ["d2", "d7"]
+        assert done.states[0]["destinationStats"] == {"recordCount": 8, "rejectedRecordCount": 2}
+
+
+def test_an_import_that_spoils_the_whole_table_fails() -> None:
+    """number_of_records null: nothing went in, so nothing is rejected or acknowledged."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, is_bad=lambda row: row["id"] == "d2", rejects="table")
+    done = run("append", clock=clock, vendor=vendor)
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == []
+
+
+@pytest.mark.parametrize(("unknown_for_s", "is_fine"), [(20.0, True), (1000.0, False)])
+def test_a_new_import_may_be_unknown_for_a_while(unknown_for_s: float, is_fine: bool) -> None:  # noqa: FBT001
+    """404 at first is patience, 404 for long is an error."""
+    clock = FakeClock()
+    done = run("append", clock=clock, vendor=QobraVendor(clock, unknown_for_s=unknown_for_s))
+    assert (done.error is None) is is_fine
+    assert is_fine or isinstance(done.error, UnaccountedRows)
+
+
+def test_an_import_that_never_finishes_ends_in_time() -> None:
+    """The import timeout bounds the wait, and the error names it."""
+    clock = FakeClock()
+    done = run(
+        "append",
+        clock=clock,
+        vendor=QobraVendor(clock, delay_s=1e9),
+        settings={"import_timeout_minutes": 5},
+    )
+    assert isinstance(done.error, TransientError)
+    assert "import_timeout_minutes" in done.error.message
+    assert 300 < clock.elapsed < 330
+    asked = [done.transport.sent[i - 1].at for i in positions_of(done.transport.sent, "/run0")]
+    gaps = [late - early for early, late in pairwise(asked)]
+    assert max(gaps) < 17
+    assert len(asked) < 40
+
+
+def test_a_key_waits_for_its_import() -> None:
+    """Imports finish in any order, so a batch with a key under way is held back."""
+    rows = [{"id": "a", "version": i} for i in range(6)]
+    clock = FakeClock()
+    vendor = QobraVendor(clock, delay_s=10.0)
+    script = [part for row in rows for part in (records([row]), 40.0)]
+    done = sync(
+        "qobra", "append_dedup", [*script, complete()], clock=clock, vendor=vendor, slots=2
+    ).run()
+    assert done.error is None
+    assert [
+        run.launch_at >= early.finish_at
+        for early, run in zip(vendor.runs, vendor.runs[1:], strict=False)
+    ]
+    assert vendor.rows()[0]["version"] == 5

@@ -1,0 +1,531 @@
+"""The one retry loop, and what becomes of a batch that is refused, cut off or stored in part."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.errors import ConfigError, Stopped, TransientError
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table
+from destination_bulk_tables.provider import (
+    Accept,
+    Context,
+    Disposition,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Renew,
+    Retry,
+    Stop,
+    Throw,
+    classify_by_status,
+)
+from destination_bulk_tables.sender import (
+    BACKOFF_BASE_S,
+    BACKOFF_CAP_S,
+    MAX_ATTEMPTS,
+    Delivery,
+    Sender,
+)
+from destination_bulk_tables.transport import TransportError
+from unit_tests.fakes import (
+    Answer,
+    FakeClock,
+    FakeTransport,
+    answer_status,
+    apply_then_status,
+    cut_after,
+    cut_before,
+    http_date,
+    refuse,
+    scripted,
+    status,
+)
+from unit_tests.syncs import DEALS, kore, qobra
+from unit_tests.vendors import KoreVendor, QobraVendor, Row
+
+TABLE = Table("deals", DEALS, "append", columns=("id", "amount"), text_columns=("id",))
+GET = HttpRequest("GET", "/v1/imports/x")
+POST = HttpRequest("POST", "/v1/tables/deals/records/bulk", body=b"{}")
+
+
+def asked(request: HttpRequest = GET) -> Flow[HttpResponse]:
+    """A flow of one request."""
+    return (yield request)
+
+
+class Rig:
+    """A sender on a fake clock and network."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        provider: Any = None,
+        *,
+        jitter: Callable[[], float] = lambda: 1.0,
+        narrows: bool = True,
+    ) -> None:
+        self.clock = FakeClock()
+        self.halt = threading.Event()
+        self.transport = FakeTransport(self.clock, answer)
+        self.provider = provider or qobra()
+        self.sender = Sender(
+            self.provider, self.transport, self.clock, self.halt, narrows=narrows, jitter=jitter
+        )
+
+    def ask(self, request: HttpRequest = GET) -> HttpResponse:
+        return self.sender.run(TABLE, asked(request))
+
+    def deliver(self, rows: list[Row], context: Context | None = None, **more: Any) -> BatchResult:
+        batch = batch_of(rows, **more)
+        return self.sender.deliver(Delivery(batch, context or Context()))
+
+
+def batch_of(rows: list[Row], table: Table = TABLE, epochs: Any = None) -> Batch:
+    """A batch of these rows, all of one epoch unless told."""
+    body = b",".join([json.dumps(row).encode() for row in rows])
+    block = RowBlock(body, len(rows), range(len(rows)))
+    batcher = Batcher(table, 10_000, 50_000_000, 10)
+    list(batcher.extend(block, Epoch(), 0.0, []))
+    batch = batcher.cut("end")
+    batch.epochs = epochs or batch.epochs
+    return batch
+
+
+def deals(count: int) -> list[Row]:
+    """Rows with a text and a number."""
+    return [{"id": f"d{i}", "amount": i} for i in range(count)]
+
+
+# --- dispositions
+
+
+DISPOSITIONS: list[tuple[int, type[Any], str]] = [
+    (200, Accept, ""),
+    (201, Accept, ""),
+    (299, Accept, ""),
+    (301, Stop, "ConfigError"),
+    (308, Stop, "ConfigError"),
+    (400, Throw, "Refused"),
+    (401, Renew, "ConfigError"),
+    (402, Stop, "InternalError"),
+    (403, Stop, "ConfigError"),
+    (404, Stop, "ConfigError"),
+    (405, Stop, "InternalError"),
+    (408, Retry, "no"),
+    (413, Throw, "TooLarge"),
+    (422, Throw, "Refused"),
+    (425, Retry, "no"),
+    (429, Retry, "no"),
+    (500, Retry, "maybe"),
+    (501, Stop, "InternalError"),
+    (502, Retry, "maybe"),
+    (503, Retry, "no"),
+    (504, Retry, "maybe"),
+    (505, Stop, "InternalError"),
+    (199, Stop, "InternalError"),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "detail"), DISPOSITIONS)
+def test_status_means(code: int, kind: type[Any], detail: str) -> None:
+    """A status decides alone what a response means, and no text of it reaches the message."""
+    hints = {401: "Check key.", 403: "Check rights.", 404: "Check name."}
+    found: Disposition = classify_by_status(status(code, b"secret row"), "Acme", hints)
+    assert type(found) is kind
+    match found:
+        case Retry():
+            assert found.applied == detail
+            assert found.pause is (code == 429)
+        case Stop(error) | Renew(error) | Throw(error):
+            assert type(error).__name__ == detail
+            assert "secret" not in str(error)
+            if code in hints:
+                assert hints[code] in str(error)
+        case Accept():
+            assert detail == ""
+
+
+# --- backoff and budgets
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_backoff_grows_to_a_cap_and_is_jittered_in_full(share: float) -> None:
+    """A wait is the jitter's share of base * 2^n, which stops growing at the cap."""
+    rig = Rig(scripted(*[status(503)] * 10, status(200)), jitter=lambda: share)
+    rig.ask()
+    expected = [share * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**n) for n in range(1, 11)]
+    assert rig.clock.waits == pytest.approx(expected)
+
+
+def test_attempts_are_bounded() -> None:
+    """A vendor that never recovers gets so many attempts and no more, even without any wait."""
+    rig = Rig(scripted(status(503)), jitter=lambda: 0.0)
+    with pytest.raises(TransientError, match=f"{MAX_ATTEMPTS} attempt"):
+        rig.ask()
+    assert len(rig.transport.sent) == MAX_ATTEMPTS
+
+
+def _hang(clock: FakeClock) -> Callable[[HttpRequest], HttpResponse]:
+    def answer(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+        clock.advance(120.0)
+        raise TransportError("maybe", "no answer in time", "timeout")
+
+    return answer
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_vendor_that_never_answers_ends_within_ten_minutes(share: float) -> None:
+    """Read timeouts and waits together stay below 600 seconds."""
+    rig = Rig(scripted(status(200)), jitter=lambda: share)
+    rig.transport.answer = _hang(rig.clock)
+    with pytest.raises(TransientError):
+        rig.ask()
+    assert 300 <= rig.clock.elapsed < 600
+    assert all(sent.timeout_s >= 1.0 for sent in rig.transport.sent)
+    assert rig.transport.sent[0].timeout_s == rig.provider.limits.read_timeout_s
+    assert rig.transport.sent[-1].timeout_s < rig.provider.limits.read_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("header", "waited"),
+    [("7", 7.0), ("7.5", 7.5), (http_date(20.01), 20.0), (http_date(-5), 1.0), ("soon", 1.0)],
+)
+def test_retry_after_in_seconds_or_as_a_date(header: str, waited: float) -> None:
+    """What the vendor asks for is waited where it is longer than the backoff; nonsense is not."""
+    rig = Rig(scripted(status(503, retry_after=header), status(200)))
+    rig.ask()
+    assert rig.clock.waits == [pytest.approx(waited, abs=0.02)]
+
+
+def test_a_retry_after_beyond_the_budget_fails_now() -> None:
+    """Nobody sleeps for an hour: the error names the time asked for."""
+    rig = Rig(scripted(status(429, retry_after="3600")))
+    with pytest.raises(TransientError, match="3600 s"):
+        rig.ask()
+    assert len(rig.transport.sent) == 1
+    assert rig.clock.waits == []
+
+
+def test_a_pause_holds_all_requests_of_the_table() -> None:
+    """A 429 makes a request of another thread to the same table wait as well."""
+    rig = Rig(scripted(status(429, retry_after="30"), status(200)))
+
+    def meanwhile(seconds: float, stop: threading.Event) -> bool:  # noqa: ARG001
+        rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
+        Sender.run(rig.sender, TABLE, asked())
+        return rig.clock.wait(0.0, stop)
+
+    rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile
+    rig.ask()
+    assert rig.transport.sent[1].at >= 30.0
+
+
+def test_every_attempt_pays_the_limiter() -> None:
+    """Retries count: no minute holds more than 600 attempts, and the 601st waits."""
+    answers = [status(503) if i % 2 else status(200) for i in range(700)]
+    rig = Rig(scripted(*answers, status(200)), kore(), jitter=lambda: 0.0)
+    for _ in range(360):
+        rig.ask(HttpRequest("POST", "/api/public/tables/deals/query"))
+    times = [sent.at for sent in rig.transport.sent]
+    assert len(times) > 601
+    assert all(late - early >= 60 for early, late in zip(times, times[600:], strict=False))
+
+
+def test_a_stop_ends_a_wait() -> None:
+    """A sync that was asked to stop does not wait for its next attempt."""
+    rig = Rig(scripted(status(503), status(200)))
+    rig.halt.set()
+    with pytest.raises(Stopped):
+        rig.ask()
+
+
+# --- credentials
+
+
+def test_401_renews_once_and_then_stops() -> None:
+    """A fresh token is tried once; the second 401 in a row is the user's to fix."""
+    rig = Rig(scripted(status(401), status(200)), kore())
+    assert rig.ask(POST).status == 200
+    rig = Rig(scripted(status(401)), kore())
+    with pytest.raises(ConfigError):
+        rig.ask(POST)
+    assert len(rig.transport.sent) == 2
+
+
+def test_each_attempt_carries_a_fresh_token() -> None:
+    """An app that enforces JTI takes a token once, so a retry needs another."""
+    rig = Rig(scripted(status(503), status(401), status(503), status(200)), kore())
+    rig.ask(POST)
+    tokens = [sent.headers["auth"] for sent in rig.transport.sent]
+    assert len(set(tokens)) == len(tokens) == 4
+
+
+# --- what an attempt may have done
+
+
+def test_an_unsafe_request_is_repeated_only_where_it_cannot_have_been_applied() -> None:
+    """A refused connection, 429 and 503 are repeated; a cut or a 500 is thrown into the flow."""
+    for fault, sent in [(refuse, 2), (answer_status(429), 2), (answer_status(503), 2)]:
+        rig = Rig(scripted(status(200)), kore())
+        rig.transport.faults = {1: fault}
+        rig.ask(HttpRequest("POST", "/x/bulk", repeat="unsafe"))
+        assert len(rig.transport.sent) == sent
+    for fault in (cut_before, cut_after, answer_status(500), answer_status(502)):
+        rig = Rig(scripted(status(200)), kore())
+        rig.transport.faults = {1: fault}
+        with pytest.raises(Exception, match=r"broke|HTTP 50"):
+            rig.ask(HttpRequest("POST", "/x/bulk", repeat="unsafe"))
+        assert len(rig.transport.sent) == 1
+
+
+def test_a_repeated_safe_request_says_so() -> None:
+    """The flow learns that an earlier attempt may have been applied as well, and only then."""
+    for fault, resent in [(cut_after, True), (answer_status(500), True), (refuse, False)]:
+        rig = Rig(scripted(status(200)))
+        rig.transport.faults = {1: fault}
+        assert rig.ask(POST).resent is resent
+
+
+def test_nothing_leaves_after_its_window() -> None:
+    """A request with a last moment is not sent after it, also when a retry would be."""
+    rig = Rig(scripted(status(503, retry_after="20"), status(200)))
+    with pytest.raises(TransientError, match="debounce"):
+        rig.ask(HttpRequest("POST", "/v1/x", not_after=10.0))
+    assert len(rig.transport.sent) == 1
+
+
+# --- refused batches
+
+
+def _bad(*ids: str) -> Callable[[Row], bool]:
+    return lambda row: row["id"] in ids
+
+
+@pytest.mark.parametrize("bulk", ["atomic", "ordered_partial", "skip_bad"])
+@pytest.mark.parametrize("count", [64, 1000])
+def test_bad_rows_are_found_and_the_rest_is_delivered(bulk: Any, count: int) -> None:
+    """Whatever an insert with a bad row stores: each good row is in once, each bad one rejected."""
+    bad = ["d3", f"d{count // 2}", f"d{count - 1}"]
+    vendor = KoreVendor(bulk=bulk, is_bad=_bad(*bad))
+    rig = Rig(vendor.answer, kore())
+    result = rig.deliver(deals(count), Context(stored=0))
+    assert result.error is None
+    assert [json.loads(row.row)["id"] for row in result.rejected] == bad
+    assert [row.index for row in result.rejected] == [3, count // 2, count - 1]
+    assert result.delivered == count - 3
+    assert sorted(row["amount"] for row in vendor.rows()) == [
+        i for i in range(count) if f"d{i}" not in bad
+    ]
+
+
+@pytest.mark.parametrize(("count", "allowed"), [(128, 2 * 7 + 6), (1024, 2 * 10 + 6)])
+def test_a_bad_row_costs_two_requests_for_each_halving(count: int, allowed: int) -> None:
+    """About 2 log2(n): a refusal is verified until it is proven to store nothing, then believed."""
+    vendor = KoreVendor(is_bad=_bad("d77"))
+    rig = Rig(vendor.answer, kore())
+    result = rig.deliver(deals(count), Context(stored=0))
+    assert result.delivered == count - 1
+    assert result.requests <= allowed
+
+
+def test_another_kind_of_refusal_is_verified_again() -> None:
+    """A vendor that checks columns first and unique values late stores rows only in the second."""
+    vendor = KoreVendor(is_bad=_bad("d2", "d14"), bulk="ordered_partial")
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: lambda *_: status(400, b"unknown column")}
+    result = rig.deliver(deals(16), Context(stored=0))
+    assert result.delivered == 14
+    assert len(vendor.rows()) == 14
+
+
+def test_too_large_is_halved() -> None:
+    """A 413 halves the batch until it fits; a row that is too large alone is rejected."""
+    vendor = KoreVendor()
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_large = b"d5" in (request.body or b"") or len(request.body or b"") > 150
+        return (
+            status(413) if is_large and b"data" in (request.body or b"") else vendor.answer(request)
+        )
+
+    rig = Rig(answer, kore())
+    result = rig.deliver(deals(16), Context(stored=0))
+    assert [(row.index, row.code) for row in result.rejected] == [(5, "too_large")]
+    assert result.delivered == 15 == len(vendor.rows())
+
+
+def test_rejected_rows_belong_to_their_epoch() -> None:
+    """A row's index leads to the epoch it was counted in."""
+    first, second = Epoch(accepted=4), Epoch(accepted=4)
+    rig = Rig(KoreVendor(is_bad=_bad("d1", "d6")).answer, kore())
+    batch = batch_of(deals(8), epochs=((first, 4), (second, 4)))
+    result = rig.sender.deliver(Delivery(batch, Context(stored=0)))
+    assert [batch.epoch_of(row.index) for row in result.rejected] == [first, second]
+
+
+def test_policy_fail_stops_at_the_first_refusal() -> None:
+    """Without narrowing a refused batch ends the sync, and the message holds no value of a row."""
+    rig = Rig(
+        lambda request: (
+            status(400, b'{"errors":[{"msg":"bad value d1"}]}')
+            if request.path.endswith("bulk")
+            else KoreVendor().answer(request)
+        ),
+        kore(),
+        narrows=False,
+    )
+    result = rig.deliver(deals(4), Context(stored=0))
+    assert isinstance(result.error, ConfigError)
+    assert "d1" not in result.error.message
+    assert "rejected_records.policy" in result.error.message
+    assert len(rig.transport.writes) == 1
+
+
+def test_a_refusal_of_the_table_itself_rejects_no_row() -> None:
+    """An unknown table answers 400 to everything: that is the user's to fix under any policy."""
+    rig = Rig(KoreVendor().answer, kore())
+    table = Table("nowhere", DEALS, "append")
+    result = rig.deliver(deals(4), table=table)
+    assert isinstance(result.error, ConfigError)
+    assert result.rejected == []
+
+
+# --- ambiguous writes
+
+
+@pytest.mark.parametrize(
+    ("fault", "writes"), [(cut_before, 2), (cut_after, 1), (apply_then_status(502), 1)]
+)
+def test_an_ambiguous_write_is_read_back(fault: Any, writes: int) -> None:
+    """Rows that are in are not sent again; rows that are not are."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: fault}
+    result = rig.deliver(deals(5), Context(stored=0))
+    assert result.error is None
+    assert result.delivered == 5 == len(vendor.rows())
+    assert len(rig.transport.writes) == writes
+
+
+@pytest.mark.parametrize("which", [[0, 1], [1, 4], [4]])
+def test_the_rows_that_are_in_are_told_from_the_rest(which: list[int]) -> None:
+    """A prefix or any subset that was stored is found, and only the rest is sent again."""
+    vendor = KoreVendor()
+
+    def some(request: HttpRequest, answer: Answer) -> HttpResponse:
+        vendor.put([deals(5)[i] for i in which])
+        return cut_before(request, answer)
+
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: some}
+    result = rig.deliver(deals(5), Context(stored=0))
+    assert result.delivered == 5
+    assert sorted(row["id"] for row in vendor.rows()) == [f"d{i}" for i in range(5)]
+
+
+@pytest.mark.parametrize("policy", ["verify_then_retry", "fail"])
+def test_what_cannot_be_read_back_is_decided_as_configured(policy: str) -> None:
+    """Without the right to read, the rows are sent again or the sync ends."""
+    vendor = KoreVendor(reads=False)
+    rig = Rig(vendor.answer, kore(on_ambiguous_write=policy))
+    rig.transport.faults = {1: cut_after}
+    result = rig.deliver(deals(3), Context())
+    if policy == "fail":
+        assert isinstance(result.error, TransientError)
+        assert len(vendor.rows()) == 3
+    else:
+        assert result.delivered == 3
+        assert len(vendor.rows()) == 6
+
+
+def test_somebody_else_writing_makes_it_unknown() -> None:
+    """More rows than were sent, or fewer than before, prove nothing."""
+    for before, after in [(0, 9), (5, 3)]:
+        vendor = KoreVendor()
+        vendor.put(deals(after))
+        rig = Rig(vendor.answer, kore(on_ambiguous_write="fail"))
+        rig.transport.faults = {1: cut_before}
+        result = rig.deliver(deals(2), Context(stored=before))
+        assert isinstance(result.error, TransientError)
+        assert len(rig.transport.writes) == 1
+
+
+def test_rows_of_other_batches_in_doubt_are_counted_apart() -> None:
+    """`others` rows may be in as well, so a total alone does not prove that these are."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "other", "amount": 1}, {"id": "another", "amount": 2}])
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: cut_before}
+    result = rig.deliver(deals(2), Context(stored=0, others=2))
+    assert result.delivered == 2
+    assert len(vendor.rows()) == 4
+
+
+def test_a_batch_that_is_not_alone_is_put_off() -> None:
+    """While other batches of the table are under way its total proves nothing."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: cut_after}
+    result = rig.deliver(deals(2), Context(stored=0, alone=False))
+    assert result.error is None
+    assert result.delivered == 0
+    [(block, _)] = result.doubt
+    assert block.count == 2
+    assert len(rig.transport.sent) == 1
+
+
+def test_writes_that_keep_ending_without_an_answer_end_the_sync() -> None:
+    """A few times are bad luck; then it is the vendor."""
+    vendor = KoreVendor()
+    rig = Rig(
+        lambda request: (
+            cut_before(request, vendor.answer)
+            if request.path.endswith("bulk")
+            else vendor.answer(request)
+        ),
+        kore(),
+    )
+    result = rig.deliver(deals(2), Context(stored=0))
+    assert isinstance(result.error, TransientError)
+    assert len(rig.transport.writes) == 6
+
+
+def test_a_timeout_waits_longer_before_reading_back() -> None:
+    """A request that timed out may still be under way at the vendor."""
+    waits = []
+    for fault in (apply_then_status(504), cut_after):
+        rig = Rig(KoreVendor().answer, kore())
+        rig.transport.faults = {1: fault}
+        rig.deliver(deals(2), Context(stored=0))
+        waits.append(rig.clock.waits)
+    assert waits == [[10.0], [1.0]]
+
+
+def test_a_vendor_that_dies_during_a_write_ends_it_within_ten_minutes() -> None:
+    """The write's timeout, the wait and the attempts to read back fit the budget together."""
+    rig = Rig(scripted(status(200)), kore())
+    rig.transport.answer = _hang(rig.clock)
+    result = rig.deliver(deals(2), Context(stored=0))
+    assert isinstance(result.error, TransientError)
+    assert rig.clock.elapsed < 600
+
+
+def test_an_unexpected_error_is_a_result() -> None:
+    """A sender thread never raises: the engine decides."""
+    rig = Rig(scripted(ZeroDivisionError()))
+    assert isinstance(rig.deliver(deals(1)).error, ZeroDivisionError)
+
+
+def test_a_receipt_counts_for_its_rows() -> None:
+    """Qobra's answer delivers nothing yet: it names the import that will."""
+    clock = FakeClock()
+    rig = Rig(QobraVendor(clock).answer)
+    result = rig.deliver(deals(3))
+    assert result.delivered == 0
+    assert [(receipt.rows, receipt.resent) for receipt in result.receipts] == [(3, 0)]
