@@ -1,0 +1,390 @@
+"""The engine in whole syncs: when a state leaves, what waits for what, and how a sync ends."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import pytest
+
+from destination_bulk_tables.errors import (
+    BadInput,
+    ConfigError,
+    InternalError,
+    Stopped,
+    TransientError,
+    UnaccountedRows,
+)
+from destination_bulk_tables.lanes import Job, Tracked
+from destination_bulk_tables.model import (
+    BadRecord,
+    Batch,
+    Epoch,
+    Receipt,
+    RowBlock,
+    StateMessage,
+    StatusMessage,
+    StreamKey,
+    Table,
+)
+from unit_tests.fakes import FakeClock, cut_after, cut_before
+from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
+from unit_tests.vendors import KoreVendor, QobraVendor, Row
+
+USERS = StreamKey(None, "users")
+ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(12)]
+
+
+def test_a_row_waits_no_longer_than_configured() -> None:
+    """A silent source still gets its rows sent and its state acknowledged."""
+    done = sync("kore", "append", [records(ROWS[:2]), state(1), 60.0, complete()], max_rows=100)
+    left: list[float] = []
+    done.on_state = lambda _, it: left.append(it.clock.elapsed)
+    done.run()
+    assert done.acknowledged == [1]
+    assert left[0] == pytest.approx(30.0, abs=1.1)
+
+
+def test_a_state_does_not_cut_a_batch() -> None:
+    """A source that sends a state every row still gets full batches."""
+    script = [part for i in range(8) for part in (records(ROWS[i : i + 1]), state(i))]
+    done = sync("kore", "append", [*script, complete()]).run()
+    assert [len(sent.request.body or b"") > 150 for sent in done.transport.writes] == [True, True]
+    assert done.acknowledged == list(range(8))
+
+
+def test_memory_is_bounded_over_all_open_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all open batches together grow too large, the largest leaves."""
+    monkeypatch.setattr("destination_bulk_tables.engine.MAX_OPEN_BYTES", 400)
+    vendor = KoreVendor()
+    vendor.tables["users"] = []
+    done = sync(
+        "kore",
+        "append",
+        [records(ROWS[:1], USERS), records(ROWS), state(1), complete(), complete(USERS)],
+        catalog=catalog_of("append", "deals", "users"),
+        vendor=vendor,
+        max_rows=100,
+    )
+    written: list[str] = []
+    done.on_request = lambda it: written.append(it.transport.sent[-1].request.path)
+    done.run()
+    inserts = [path for path in written if path.endswith("bulk")]
+    assert done.error is None
+    assert inserts[0] == "/api/public/tables/deals/bulk"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_requests_under_way_are_bounded(slots: int) -> None:
+    """No more than the configured number at a time, and reading stops while batches wait."""
+    under_way: list[int] = []
+    queued: list[int] = []
+    script = [records([row]) for row in ROWS * 5]
+    done = sync("kore", "append", [*script, complete()], slots=slots, seed=4, max_rows=1)
+
+    def look(_: int) -> None:
+        under_way.append(len(done.lanes[DEALS].in_flight))
+        queued.append(len(done.lanes[DEALS].queue))
+
+    done.on_read = look
+    done.run()
+    assert done.error is None
+    assert max(under_way) <= slots
+    assert max(queued) <= slots
+    assert slots == 1 or max(under_way) > 1
+
+
+def test_a_keyed_row_never_overtakes_its_key() -> None:
+    """With many requests under way, versions of a key still arrive in order."""
+    rows = [{"id": f"k{i % 3}", "version": i} for i in range(30)]
+    for seed in range(6):
+        done = sync(
+            "kore", "append_dedup", [records(rows), complete()], slots=4, seed=seed, max_rows=2
+        ).run()
+        assert done.error is None
+        assert {row["id"]: row["version"] for row in done.vendor.rows()} == {
+            "k0": 27,
+            "k1": 28,
+            "k2": 29,
+        }
+
+
+def test_several_batches_in_doubt_are_looked_at_one_by_one() -> None:
+    """All writes under way are cut; each is read back alone, counting the others."""
+    for seed in range(8):
+        done = sync(
+            "kore",
+            "append",
+            [records(ROWS), state(1), complete()],
+            slots=3,
+            seed=seed,
+            faults={2: cut_after, 3: cut_before, 4: cut_after},
+        ).run()
+        assert done.error is None
+        assert sorted(row["amount"] for row in done.vendor.rows()) == list(range(12))
+        assert done.acknowledged == [1]
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_a_stream_without_complete_fails_the_sync(mode: Any) -> None:
+    """Rows that are appended stay and are acknowledged; a table to replace is not touched."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "old"}])
+    done = sync("kore", mode, [records(ROWS), state(1)], vendor=vendor).run()
+    assert isinstance(done.error, TransientError)
+    assert "deals" in done.error.message
+    if mode == "append":
+        assert (done.acknowledged, len(vendor.rows())) == ([1], 13)
+    else:
+        assert (done.acknowledged, vendor.rows()) == ([], [{"id": "old"}])
+
+
+def test_incomplete_wins_over_complete() -> None:
+    """A source that says a stream is incomplete has not completed it."""
+    broken = StatusMessage(DEALS, "INCOMPLETE", is_qualified=True)
+    done = sync("kore", "overwrite", [records(ROWS), broken, complete()]).run()
+    assert isinstance(done.error, TransientError)
+    assert done.transport.sent == []
+
+
+def test_a_status_without_a_namespace_counts_for_the_stream_of_that_name() -> None:
+    """PyAirbyte leaves the namespace out."""
+    loose = StatusMessage(StreamKey(None, "deals"), "COMPLETE", is_qualified=False)
+    catalog: Any = catalog_of("append")
+    catalog["streams"][0]["stream"]["namespace"] = "crm"
+    key = StreamKey("crm", "deals")
+    done = sync("kore", "append", [records(ROWS, key), loose], catalog=catalog).run()
+    assert done.error is None
+    strict = StatusMessage(StreamKey(None, "deals"), "COMPLETE", is_qualified=True)
+    done = sync("kore", "append", [records(ROWS, key), strict], catalog=catalog).run()
+    assert isinstance(done.error, TransientError)
+
+
+def test_without_generation_ids_a_clean_end_counts_as_complete() -> None:
+    """A platform that sends no ids sends no statuses either."""
+    catalog: Any = catalog_of("overwrite")
+    for name in ("generation_id", "minimum_generation_id", "sync_id"):
+        del catalog["streams"][0][name]
+    done = sync("kore", "overwrite", [records(ROWS), state(1)], catalog=catalog).run()
+    assert (done.error, done.acknowledged) == (None, [1])
+
+
+def test_an_unknown_stream_ends_the_input() -> None:
+    """What came before it is still delivered and acknowledged."""
+    done = sync(
+        "kore",
+        "append",
+        [records(ROWS[:3]), state(1), records(ROWS, USERS), state(2), complete()],
+    ).run()
+    assert isinstance(done.error, BadInput)
+    assert done.acknowledged == [1]
+    assert len(done.vendor.rows()) == 3
+
+
+def test_a_state_that_cannot_leave_is_an_error() -> None:
+    """A clean end with a pending state is never silence."""
+    done = sync("kore", "append", [records(ROWS), state(1), complete()])
+    done.ledger.hold(DEALS)
+    done.run()
+    assert isinstance(done.error, InternalError)
+    assert done.acknowledged == []
+
+
+def test_a_stop_acknowledges_only_what_is_settled() -> None:
+    """SIGTERM: no new request, the ones under way settle, no state beyond them."""
+    errors = []
+    for at in range(1, 40):
+        done = sync(
+            "kore", "append", [records(ROWS[:6]), state(1), records(ROWS[6:]), state(2), complete()]
+        )
+
+        def stop(number: int, done: Sync = done, at: int = at) -> None:
+            if number == at:
+                done.stop.set()
+
+        done.on_read = stop
+        done.run()
+        errors.append(type(done.error))
+        assert done.halt.is_set() is (done.error is not None)
+        assert len(done.vendor.rows()) >= [0, 6, 12][len(done.acknowledged)]
+    assert set(errors) == {Stopped, type(None)}
+
+
+def test_the_first_failure_is_the_one_told() -> None:
+    """Later failures of other threads follow from the stop."""
+    done = sync(
+        "kore",
+        "append",
+        [records(ROWS), state(1), complete()],
+        vendor=KoreVendor(is_bad=lambda row: row["id"] in {"d1", "d9"}),
+        policy="fail",
+        slots=3,
+        seed=1,
+    ).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == []
+
+
+# --- rejected rows
+
+
+def test_bad_records_are_rejected_and_counted() -> None:
+    """A record that is not JSON is a rejected row of its epoch."""
+    bad = BadRecord(DEALS, "not_json", "it holds NaN", b'{"id":"nan"}')
+    done = sync("kore", "append", [records(ROWS[:3]), bad, state(1), complete()]).run()
+    assert done.states[0]["destinationStats"] == {"recordCount": 3, "rejectedRecordCount": 1}
+    assert done.counts == (4, 3, 1)
+
+
+@pytest.mark.parametrize("kind", ["append", "overwrite"])
+def test_too_many_rejected_rows_end_the_sync(kind: Any) -> None:
+    """Over the limit nothing more is acknowledged."""
+    vendor = KoreVendor(is_bad=lambda row: row["amount"] >= 6)
+    done = sync(
+        "kore",
+        kind,
+        [records(ROWS[:4]), state(1), records(ROWS[4:]), state(2), complete()],
+        vendor=vendor,
+        max_rejected=3,
+    ).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == ([1] if kind == "append" else [])
+
+
+def test_rows_too_large_for_a_replace_are_rejected() -> None:
+    """They are found while the load is read back, and counted in their epoch."""
+    rows = [*ROWS[:3], {"id": "large", "name": "x" * 500, "amount": 1, "version": 1}]
+    done = sync("kore", "overwrite", [records(rows), state(1), complete()], max_bytes=400).run()
+    assert done.error is None
+    assert done.rejected_ids == ["large"]
+    assert done.states[0]["destinationStats"] == {"recordCount": 3, "rejectedRecordCount": 1}
+    assert done.counts == (4, 3, 1)
+
+
+# --- counting
+
+
+def test_superseded_rows_count_as_delivered() -> None:
+    """Earlier versions of a key are delivered with the last one, in either way of writing."""
+    rows = [{"id": "a", "version": i} for i in range(5)]
+    vendors: tuple[Literal["kore", "qobra"], ...] = ("kore", "qobra")
+    modes: tuple[SyncMode, ...] = ("append_dedup", "overwrite")
+    for vendor in vendors:
+        for mode in modes:
+            if (vendor, mode) == ("kore", "overwrite"):
+                continue
+            done = sync(vendor, mode, [records(rows), state(1), complete()], max_rows=10).run()
+            assert done.error is None
+            assert done.counts == (5, 5, 0)
+            assert done.vendor.rows() == [{**rows[-1], "name": None, "amount": None}] or (
+                vendor == "kore" and done.vendor.rows() == [rows[-1]]
+            )
+
+
+def test_background_work_bounds_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor that imports slowly holds the source back."""
+    monkeypatch.setattr("destination_bulk_tables.engine.MAX_UNVERIFIED_ROWS", 8)
+    clock = FakeClock()
+    vendor = QobraVendor(clock, delay_s=50.0)
+    done = sync(
+        "qobra",
+        "append",
+        [*[records(ROWS[i : i + 4]) for i in (0, 4, 8)], complete()],
+        clock=clock,
+        vendor=vendor,
+    ).run()
+    assert done.error is None
+    times = [sent.at for sent in done.transport.writes]
+    assert [late - early > 40 for early, late in pairwise(times)] == [False, True]
+
+
+def test_polls_grow_apart() -> None:
+    """A long import is not asked for all the time."""
+    job = Job()
+    job.postpone(0.0)
+    first = job.next_poll
+    for _ in range(20):
+        job.postpone(0.0)
+    assert first < 1.0
+    assert job.next_poll == 15.0
+
+
+def test_one_import_of_several_requests_is_one_job() -> None:
+    """Receipts of one id add up, and each new one has it asked for soon again."""
+    job = Job()
+    batch = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end"))
+    job.add(Receipt("i", 2, 1), batch, 0.0)
+    for _ in range(9):
+        job.postpone(0.0)
+    job.add(Receipt("i", 3, 3), batch, 5.0)
+    job.add(Receipt("j", 1), batch, 5.0)
+    assert job.receipts == {"i": Receipt("i", 5, 4), "j": Receipt("j", 1, 0)}
+    assert job.rows == 6
+    assert job.next_poll < 6.0
+    assert job.revision == 3
+
+
+def test_blame_fills_epochs_in_order() -> None:
+    """Rows of which only the batch is known count against its epochs, and never twice."""
+    one, two = Epoch(), Epoch()
+    batch = Batch(
+        1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end", epochs=((one, 2), (two, 2))
+    )
+    tracked = Tracked(batch)
+    tracked.count_rejected(one)
+    tracked.count_rejected(None)
+    assert tracked.blame(2) == 0
+    assert tracked.rejected == {one: 2, two: 1}
+    assert tracked.blame(3) == 2
+
+
+def test_an_import_that_names_more_rows_than_it_got_is_not_believed() -> None:
+    """More bad rows than were sent: nothing is settled."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock)
+    done = sync(
+        "qobra",
+        "append",
+        [records(ROWS[:1]), state(1), complete()],
+        clock=clock,
+        vendor=vendor,
+        on_request=lambda _: _lie(vendor),
+    ).run()
+    assert isinstance(done.error, UnaccountedRows)
+    assert done.acknowledged == []
+
+
+def _lie(vendor: QobraVendor) -> None:
+    """Make each import name two bad rows and store none."""
+    for run in vendor.runs:
+        run.error = {
+            "title": "ParsingError",
+            "parsing_error_details": [{"row": {"id": name}, "details": "x"} for name in ("a", "b")],
+        }
+        run.stored = 0
+
+
+def test_global_states_wait_for_all_streams() -> None:
+    """A global state leaves when the rows of every stream before it are in."""
+    vendor = KoreVendor()
+    vendor.tables["users"] = []
+    everything = StateMessage(
+        b'{"type":"GLOBAL","global":{"stream_states":[]},"stream":{"stream_state":{"number":1}}}',
+        None,
+    )
+    done = sync(
+        "kore",
+        "append",
+        [records(ROWS[:2]), records(ROWS[:3], USERS), everything, complete(), complete(USERS)],
+        catalog=catalog_of("append", "deals", "users"),
+        vendor=vendor,
+        max_rows=100,
+    )
+    at_ack: list[int] = []
+    done.on_state = lambda *_: at_ack.append(len(vendor.rows("deals")) + len(vendor.rows("users")))
+    done.run()
+    assert at_ack == [5]
+    assert done.states[0]["destinationStats"] == {"recordCount": 5}

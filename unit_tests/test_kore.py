@@ -1,0 +1,439 @@
+"""Kore.ai: tokens, filters, reading back and replacing, one answer at a time and in whole syncs."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.model import RowBlock, Table, Tombstone
+from destination_bulk_tables.provider import (
+    Context,
+    HttpRequest,
+    Refused,
+    Renew,
+    Retry,
+    Stop,
+    Throw,
+)
+from destination_bulk_tables.providers.kore import Kore
+from unit_tests.fakes import status
+from unit_tests.syncs import DEALS, complete, kore, records, state, sync
+from unit_tests.test_qobra import play
+from unit_tests.vendors import SECRET, KoreVendor, Row, answer_of
+
+DEDUP = Table("deals", DEALS, "dedup", key_columns=("id",), text_columns=("id",))
+PAIR = Table("deals", DEALS, "dedup", key_columns=("a", "b"))
+APPEND = Table("my deals", DEALS, "append", text_columns=("id",))
+NOW = 1_700_000_000.0
+INSERT = HttpRequest("POST", "/api/public/tables/deals/bulk", body=b"{}", repeat="unsafe")
+QUERY = HttpRequest("POST", "/api/public/tables/deals/query?sys_limit=1&sys_offset=0")
+DELETE = HttpRequest("DELETE", "/api/public/tables/deals")
+ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(10)]
+
+
+def signed_by(**authentication: Any) -> Kore:
+    """A provider with this authentication."""
+    return Kore.from_config({"host": "https://h", "authentication": authentication})
+
+
+def block_of(*rows: Row, keys: list[bytes] | None = None, **more: Any) -> RowBlock:
+    """A block of these rows."""
+    body = b",".join([json.dumps(row).encode() for row in rows])
+    return RowBlock(body, len(rows), range(len(rows)), keys, **more)
+
+
+# --- tokens
+
+
+def test_claims() -> None:
+    """AppId names the app; the token is young, short-lived and never the same twice."""
+    provider = signed_by(auth_type="jwt_app", client_id=" cs-1 ", client_secret=SECRET)
+    seen = set()
+    for _ in range(3):
+        token = provider.headers(NOW)["auth"]
+        claims = jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_exp": False})
+        seen.add(claims.pop("jti"))
+        assert claims.pop("exp") - NOW <= 300
+        assert NOW - 60 <= claims.pop("iat") <= NOW
+        assert claims == {"sub": "airbyte", "appId": "cs-1"}
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS512"])
+@pytest.mark.parametrize("newline", ["\n", "\\n"])
+def test_pem_keys_sign(algorithm: str, newline: str) -> None:
+    """A private key in PEM form works, also where a form turned its line ends into backslash-n."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    provider = signed_by(
+        auth_type="jwt_app",
+        client_id="cs-1",
+        client_secret=pem.replace("\n", newline),
+        algorithm=algorithm,
+    )
+    token = provider.headers(NOW)["auth"]
+    options: Any = {"verify_exp": False}
+    claims = jwt.decode(token, key.public_key(), algorithms=[algorithm], options=options)
+    assert claims["appId"] == "cs-1"
+
+
+def test_a_secret_that_cannot_sign_is_a_config_error() -> None:
+    """It is found before the first request, and the secret is not in the message."""
+    with pytest.raises(ConfigError) as caught:
+        signed_by(auth_type="jwt_app", client_id="c", client_secret="not-a-pem", algorithm="RS256")
+    assert "not-a-pem" not in caught.value.message
+
+
+def test_static_tokens() -> None:
+    """A static token is used as it is until it expires, and one without an end for ever."""
+    lasting = jwt.encode({"appId": "c"}, SECRET)
+    assert signed_by(auth_type="static_jwt", jwt=f" {lasting}\n").headers(NOW) == {"auth": lasting}
+    provider = signed_by(auth_type="static_jwt", jwt=jwt.encode({"exp": NOW}, SECRET))
+    provider.headers(NOW - 1)
+    with pytest.raises(ConfigError, match="expired"):
+        provider.headers(NOW)
+    with pytest.raises(ConfigError, match="three parts"):
+        signed_by(auth_type="static_jwt", jwt="nonsense")
+
+
+# --- what an answer means
+
+
+@pytest.mark.parametrize("code", [400, 403, 429, 500])
+@pytest.mark.parametrize(
+    "text",
+    ["You've exceeded the per-minute rate limit.", "Rate limit for this API has been reached"],
+)
+def test_the_minute_limit_is_known_by_its_text(code: int, text: str) -> None:
+    """Whatever the status, it holds the table for a minute, or for as long as the vendor says."""
+    found = kore().classify(INSERT, status(code, text.encode()))
+    assert found == Retry(after_s=60.0, pause=True)
+    found = kore().classify(INSERT, status(code, text.encode(), retry_after="5"))
+    assert found == Retry(after_s=None, pause=True)
+
+
+@pytest.mark.parametrize("code", [400, 429])
+def test_the_hourly_limit_ends_the_sync(code: int) -> None:
+    """Nobody sleeps for an hour: the error is one that may pass."""
+    found = kore().classify(INSERT, status(code, b"You've exceeded the Hourly Rate Limit."))
+    assert isinstance(found, Stop)
+    assert isinstance(found.error, TransientError)
+
+
+def test_a_good_answer_that_mentions_a_rate_limit_is_good() -> None:
+    """A row may hold the words."""
+    assert type(kore().classify(INSERT, status(200, b"rate limit"))).__name__ == "Accept"
+
+
+def test_a_missing_right_names_it() -> None:
+    """401 and 403 are read alike; a delete needs Read and Delete."""
+    for request, right in [(INSERT, "Write"), (DELETE, "Read and Delete")]:
+        renew, stop = (kore().classify(request, status(code)) for code in (401, 403))
+        assert isinstance(renew, Renew)
+        assert isinstance(stop, Stop)
+        assert all(right in str(found.error) for found in (renew, stop))
+
+
+def test_a_refused_query_is_for_the_flow_to_judge() -> None:
+    """Without the right to read, a sync that only appends goes on."""
+    for code in (400, 403, 404):
+        found = kore().classify(QUERY, status(code))
+        assert isinstance(found, Throw)
+        assert isinstance(found.error, Refused)
+    assert isinstance(kore().classify(QUERY, status(401)), Renew)
+
+
+# --- the check
+
+
+def test_the_check_queries_each_table() -> None:
+    """One row each; it needs the right to read and changes nothing."""
+    page = answer_of(200, {"queryResult": [], "total": 0})
+    _, requests = play(kore().check(["a", "b c"]), page, page)
+    assert [r.path.partition("?")[0] for r in requests] == [
+        "/api/public/tables/a/query",
+        "/api/public/tables/b%20c/query",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tables", "answers", "words"),
+    [
+        (["a"], [Refused("http_401", ""), Refused("http_401", "")], "token"),
+        (["a"], [Refused("http_401", ""), Refused("http_400", "")], "right to Read"),
+        (["a"], [Refused("http_403", ""), Refused("http_404", "")], "right to Read"),
+        (["a"], [Refused("http_400", "")], "table's name"),
+        ([], [Refused("http_401", "")], "token"),
+    ],
+)
+def test_the_check_says_what_is_wrong(tables: list[str], answers: list[Any], words: str) -> None:
+    """A bad token, a missing right and an unknown table are told apart."""
+    with pytest.raises(ConfigError, match=words):
+        play(kore().check(tables), *answers)
+
+
+def test_the_check_without_tables_accepts_a_good_token() -> None:
+    """A table that cannot exist is refused with anything but 401."""
+    play(kore().check([]), Refused("http_400", ""))
+
+
+# --- columns
+
+
+@pytest.mark.parametrize("column", ["sys_Id", "_id", "Created_On", "Updated_By"])
+def test_system_columns_are_refused(column: str) -> None:
+    """Kore.ai fills them itself."""
+    with pytest.raises(ConfigError, match=column):
+        kore().validate(Table("t", DEALS, "append", columns=("id", column)))
+
+
+def test_reserved_words_and_many_columns_are_warned_of() -> None:
+    """The vendor's page advises against both; neither stops a sync."""
+    assert kore().warnings(Table("t", DEALS, "append", columns=("id", "name"))) == []
+    [warning] = kore().warnings(Table("t", DEALS, "append", columns=("id", "Date", "size")))
+    assert "Date,size" in warning
+    columns = tuple(f"c{i}" for i in range(21))
+    [warning] = kore().warnings(Table("t", DEALS, "append", columns=columns))
+    assert "21" in warning
+
+
+# --- writing
+
+
+def test_an_insert() -> None:
+    """The name is encoded, rows are wrapped in data, and it must not be repeated blindly."""
+    flow = kore().write(APPEND, block_of({"id": "a"}), Context())
+    report, [request] = play(flow, answer_of(200, {"records": [{"id": "a"}]}))
+    assert request.path == "/api/public/tables/my%20deals/bulk"
+    assert request.body == b'{"data":[{"id": "a"}]}'
+    assert request.repeat == "unsafe"
+    assert report.delivered == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"records":[]}', b'{"records":[1,2]}'])
+@pytest.mark.parametrize(("table", "partial"), [(APPEND, True), (DEDUP, False)])
+def test_an_answer_that_does_not_list_each_row(
+    body: bytes,
+    table: Table,
+    partial: bool,  # noqa: FBT001
+) -> None:
+    """It proves nothing; where rows are kept by key, the write can be repeated."""
+    block = block_of({"id": "a"}, keys=[b'"a"'])
+    deleted = [answer_of(200, {"nDeleted": 0})] if table is DEDUP else []
+    with pytest.raises(Refused) as caught:
+        play(kore().write(table, block, Context()), *deleted, status(200, body))
+    assert caught.value.partial is partial
+
+
+def test_keyed_rows_are_deleted_first() -> None:
+    """One column: one filter of a hundred keys joined by or."""
+    keys = [b'"k%d"' % i for i in range(150)]
+    block = block_of(*[{"id": f"k{i}"} for i in range(150)], keys=keys)
+    gone = answer_of(200, {"nDeleted": 0})
+    answer = answer_of(200, {"records": [{}] * 150})
+    _, requests = play(kore().write(DEDUP, block, Context()), gone, gone, answer)
+    assert [r.method for r in requests] == ["DELETE", "DELETE", "POST"]
+    queries = [json.loads(r.body or b"")["query"] for r in requests[:2]]
+    assert [len(query["expressions"]) for query in queries] == [100, 50]
+    assert {query["operator"] for query in queries} == {"or"}
+    assert queries[1]["expressions"][-1] == {"field": "id", "operand": "=", "value": "k149"}
+
+
+def test_a_composite_key_takes_a_request_each() -> None:
+    """A filter cannot nest, so each key is its columns joined by and."""
+    block = block_of({"a": 1, "b": "x"}, keys=[b'1,"x,y"'], tombstones=(Tombstone(1, b'2,"z"'),))
+    gone = answer_of(200, {"nDeleted": 1})
+    report, requests = play(
+        kore().write(PAIR, block, Context()), gone, gone, answer_of(200, {"records": [{}]})
+    )
+    queries = [json.loads(r.body or b"")["query"] for r in requests[:2]]
+    assert [query["operator"] for query in queries] == ["and", "and"]
+    assert [[e["value"] for e in query["expressions"]] for query in queries] == [
+        [1, "x,y"],
+        [2, "z"],
+    ]
+    assert report.delivered == 2
+
+
+def test_tombstones_alone_insert_nothing() -> None:
+    """Only deletes leave."""
+    block = RowBlock(b"", 0, [], keys=[], tombstones=(Tombstone(0, b'"a"'),))
+    report, requests = play(kore().write(DEDUP, block, Context()), answer_of(200, {"nDeleted": 1}))
+    assert [r.method for r in requests] == ["DELETE"]
+    assert report.delivered == 1
+
+
+# --- reading back
+
+
+def stored(block: RowBlock, *answers: Any, others: int = 0, before: int | None = 0) -> Any:
+    """Read a block back with these answers."""
+    context = Context(stored=before, others=others)
+    return play(kore().stored_rows(APPEND, block, context), *answers)
+
+
+def total(count: int | None) -> Any:
+    """A query's answer that counts."""
+    return answer_of(200, {"queryResult": [], **({} if count is None else {"total": count})})
+
+
+THREE = [{"id": "a", "amount": 1}, {"id": "b", "amount": 2}, {"id": "c", "amount": 3}]
+TWINS = [{"id": "a"}, {"id": "a"}]
+PROBELESS: list[Row] = [{"flag": "x"}, {"flag": "y"}]
+STRANGER = {"id": "stranger", "amount": 9}
+
+
+@pytest.mark.parametrize(
+    ("rows", "others", "answer", "found"),
+    [
+        (THREE, 0, total(0), set()),
+        (THREE, 0, total(3), {0, 1, 2}),
+        (THREE, 2, total(5), {0, 1, 2}),
+        (THREE, 0, total(-1), None),
+        (THREE, 0, total(4), None),
+        (THREE, 2, total(6), None),
+        (THREE, 0, total(None), None),
+        (THREE, 0, Refused("http_401", ""), None),
+        (THREE, 0, Refused("http_403", ""), None),
+        (TWINS, 0, total(1), None),
+        (PROBELESS, 0, total(1), None),
+    ],
+)
+def test_the_total_decides_where_it_can(
+    rows: list[Row], others: int, answer: Any, found: set[int] | None
+) -> None:
+    """One question; doubt is None and not a guess."""
+    assert stored(block_of(*rows), answer, others=others)[0] == found
+
+
+def test_without_a_first_count_nothing_can_be_told() -> None:
+    """The total alone says nothing."""
+    assert stored(block_of(*THREE), total(3), before=None)[0] is None
+
+
+def look(vendor: KoreVendor, rows: list[Row], others: int, before: int = 0) -> set[int] | None:
+    """Read rows back from a vendor."""
+    table = Table("deals", DEALS, "append", text_columns=("id",))
+    flow = kore().stored_rows(table, block_of(*rows), Context(stored=before, others=others))
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(vendor.answer(request))
+    except StopIteration as end:
+        found: set[int] | None = end.value
+        return found
+
+
+@pytest.mark.parametrize(
+    ("held", "others", "found"),
+    [
+        (THREE[:1], 0, {0}),
+        (THREE[:2], 0, {0, 1}),
+        (THREE[1:2], 0, {1}),
+        (THREE[1:], 0, {1, 2}),
+        ([STRANGER], 1, set()),
+        ([STRANGER], 0, None),
+        ([THREE[2], STRANGER], 1, {2}),
+        ([THREE[2], STRANGER], 0, None),
+        ([THREE[0], THREE[2]], 1, {0, 2}),
+    ],
+)
+def test_single_rows_are_looked_for_where_some_are_in(
+    held: list[Row], others: int, found: set[int] | None
+) -> None:
+    """A prefix, any subset, rows of other batches, and strangers that make it unknown."""
+    vendor = KoreVendor()
+    vendor.put(held)
+    assert look(vendor, THREE, others) == found
+
+
+@pytest.mark.parametrize("stored_rows", [1, 7, 100, 150, 249])
+@pytest.mark.parametrize("is_prefix", [True, False])
+def test_a_large_batch_is_read_back(stored_rows: int, is_prefix: bool) -> None:  # noqa: FBT001
+    """More rows than a page: each one that is in is found, in any place."""
+    rows = [{"id": f"r{i}", "amount": i} for i in range(250)]
+    held = range(stored_rows) if is_prefix else sorted(Random(4).sample(range(250), stored_rows))
+    vendor = KoreVendor()
+    vendor.put([rows[i] for i in held])
+    assert look(vendor, rows, 0) == set(held)
+
+
+# --- replacing
+
+
+@pytest.mark.parametrize("totals", [True, False])
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize("strategy", ["insert_then_delete", "delete_then_insert"])
+def test_a_table_of_many_pages_is_replaced(totals: bool, shuffled: bool, strategy: str) -> None:  # noqa: FBT001
+    """Whatever the order of pages, all old rows go and all new ones stay."""
+    vendor = KoreVendor(totals=totals, order=Random(3) if shuffled else None)
+    vendor.put([{"id": f"old{i}"} for i in range(230)])
+    done = sync(
+        "kore",
+        "overwrite",
+        [records(ROWS), state(1), complete()],
+        vendor=vendor,
+        settings={"replace_strategy": strategy},
+    ).run()
+    if shuffled and not totals:
+        # nothing tells whether a row was missed; then the old rows stay, or the new ones are in
+        assert done.error is None or len(vendor.rows()) >= 230
+        return
+    assert done.error is None
+    assert done.acknowledged == [1]
+    assert sorted(row["id"] for row in vendor.rows()) == sorted(str(row["id"]) for row in ROWS)
+
+
+def test_replacing_without_the_right_to_read_touches_nothing() -> None:
+    """The old rows could not be found again."""
+    vendor = KoreVendor(reads=False)
+    vendor.put([{"id": "old"}])
+    done = sync("kore", "overwrite", [records(ROWS), state(1), complete()], vendor=vendor).run()
+    assert isinstance(done.error, ConfigError)
+    assert "not touched" in done.error.message
+    assert [row["id"] for row in vendor.rows()] == ["old"]
+
+
+def test_a_table_that_keeps_its_rows_is_not_loaded() -> None:
+    """The strategy delete_then_insert stops before it inserts anything."""
+    flow = kore(replace_strategy="delete_then_insert").replace_begin(APPEND, None)  # type: ignore[arg-type]  # any load
+    with pytest.raises(UnaccountedRows):
+        play(flow, total(5), answer_of(200, {"nDeleted": 0}), total(5))
+
+
+def test_no_rows_empty_the_table() -> None:
+    """Zero records and COMPLETE."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "old"}])
+    done = sync("kore", "overwrite", [state(1), complete()], vendor=vendor).run()
+    assert (done.error, vendor.rows(), done.acknowledged) == (None, [], [1])
+
+
+def test_somebody_else_writing_stops_a_replace_before_it_deletes() -> None:
+    """The total does not add up, so nothing is deleted."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "old"}])
+    done = sync("kore", "overwrite", [records(ROWS), state(1), complete()], vendor=vendor)
+    done.on_request = lambda it: vendor.put([{"id": "x"}] if len(it.transport.sent) == 2 else [])
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert done.acknowledged == []
+    assert {"old", "x"} <= {row["id"] for row in vendor.rows()}
+
+
+def test_appending_needs_only_the_right_to_write() -> None:
+    """The log says what cannot be verified; the rows arrive."""
+    vendor = KoreVendor(reads=False)
+    done = sync("kore", "append", [records(ROWS), state(1), complete()], vendor=vendor).run()
+    assert (done.error, done.acknowledged, len(vendor.rows())) == (None, [1], 10)
