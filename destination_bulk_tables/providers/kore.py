@@ -58,6 +58,7 @@ _LISTINGS = 20
 _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8
 _MAX_PROBE_TOKEN = 256
+_RATE_PAUSE_S = 60.0  # after a refusal for the rate that does not say how long to wait
 _TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
 _CLOCK_SKEW_S = 30
 _NO_SUCH_TABLE = "airbyte-check-no-such-table"
@@ -306,7 +307,9 @@ class Kore(Base):
                     "Kore.ai for a higher limit."
                 )
                 return Stop(TransientError(message))
-            return Retry(after_s=None if "retry-after" in response.headers else 60.0, pause=True)
+            return Retry(
+                after_s=None if "retry-after" in response.headers else _RATE_PAUSE_S, pause=True
+            )
         if request.path.partition("?")[0].endswith("/query") and status in {400, 401, 403, 404}:
             refused = Refused(f"http_{status}", _message(response))
             return Renew(refused) if status == 401 else Throw(refused)
