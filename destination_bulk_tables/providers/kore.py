@@ -48,6 +48,7 @@ from destination_bulk_tables.provider import (
     classify_by_status,
     segment,
 )
+from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -311,13 +312,13 @@ class Kore(Base):
                 after_s=None if "retry-after" in response.headers else _RATE_PAUSE_S, pause=True
             )
         if request.path.partition("?")[0].endswith("/query") and status in {400, 401, 403, 404}:
-            refused = Refused(f"http_{status}", _message(response))
+            refused = Refused(f"http_{status}", _message(request, response))
             return Renew(refused) if status == 401 else Throw(refused)
         right = {"DELETE": "Read and Delete"}.get(request.method, "Write")
         where = "Data > Apps" if status == 401 else "the table's App Assignments"
         hint = (
-            f"{_message(response)} Check the client id, secret and algorithm, and that the app has "
-            f"the right to {right} on the table ({where} in Kore.ai)."
+            f"{_message(request, response)} Check the client id, secret and algorithm, and that "
+            f"the app has the right to {right} on the table ({where} in Kore.ai)."
         )
         missing = (
             "Check the host, the API path and the table's name (tables[].table); the table must "
@@ -709,10 +710,12 @@ def _deleted(response: HttpResponse) -> int:
         return 0
 
 
-def _message(response: HttpResponse) -> str:
+def _message(request: HttpRequest, response: HttpResponse) -> str:
     """The vendor's own text about the credential or the table: {"errors": [{"msg", "code"}]}."""
     try:
-        message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])[:200]
+        message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])
+        # whatever was sent may be quoted: rows, or the values of a filter
+        message = mask_values(message, RowBlock(request.body or b"{}", 1, range(1)))[:200]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, UnicodeDecodeError):
         return ""
     return f"It says: {message.rstrip('.')}."
