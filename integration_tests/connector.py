@@ -93,6 +93,14 @@ class Outcome:
         return self
 
 
+def wait_until(is_so: Callable[[], bool], within_s: float = _PATIENCE_S) -> None:
+    """Look again and again until something is so; fails at the deadline."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        threading.Event().wait(0.02)
+
+
 def echoed(line: bytes) -> bytes:
     """Return the state object of a STATE line as text, without the destinationStats."""
     state = _members(_members(line)["state"])
@@ -112,8 +120,7 @@ class Running:
         self._reader.start()
 
     def _collect(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             self._news.put(line.rstrip(b"\n"))
         self._news.put(None)
 
@@ -183,16 +190,20 @@ class Connector:
         self._started: list[Running] = []
 
     def start(
-        self, *arguments: str, stdin: Any = subprocess.PIPE, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        stdin: Any = subprocess.PIPE,
+        stdout: int = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
     ) -> Running:
-        """Start a verb."""
+        """Start a verb; what goes to another stdout than a pipe is not collected."""
         folder = self.folder / f"run-{len(self._started)}"
         (folder / "tmp").mkdir(parents=True)
         with (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [COMMAND, *arguments],
                 stdin=stdin,
-                stdout=subprocess.PIPE,
+                stdout=stdout,
                 stderr=stderr,
                 env={**os.environ, "TMPDIR": str(folder / "tmp"), **(env or {})},
             )
@@ -216,16 +227,23 @@ class Connector:
         config: object,
         catalog: object,
         stdin: Any = subprocess.PIPE,
+        stdout: int = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
     ) -> Running:
         """Start a sync."""
         files = (self.file("config.json", config), self.file("catalog.json", catalog))
         arguments = ("write", "--config", files[0], "--catalog", files[1])
-        return self.start(*arguments, stdin=stdin, env=env)
+        return self.start(*arguments, stdin=stdin, stdout=stdout, env=env)
 
-    def write(self, config: object, catalog: object, lines: Iterable[bytes]) -> Outcome:
+    def write(
+        self,
+        config: object,
+        catalog: object,
+        lines: Iterable[bytes],
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Run a whole sync."""
-        running = self.writing(config, catalog)
+        running = self.writing(config, catalog, env=env)
         with contextlib.suppress(BrokenPipeError):  # it ended early; the outcome says why
             running.send(*lines)
         return running.finish()
