@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--users", type=int, default=20_000, help="and as many purchases")
     parser.add_argument("--keep", action="store_true", help="leave the emulator open until Ctrl-C")
     given = parser.parse_args(arguments)
+    # a shell starts background jobs deaf to Ctrl-C, and SIGTERM must not leave the emulator behind
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console()
     with (
         tempfile.TemporaryDirectory() as name,
