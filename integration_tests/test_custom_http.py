@@ -3,6 +3,15 @@
 The configurations are those of docs/custom_http.md, so what the docs say is what runs. Datasette,
 PocketBase and nginx are never skipped; the others carry the mark slow_servers. How many rows a
 server gets depends on its speed and is printed.
+
+Known traps of such servers and where they are met: 201 with failed rows, 200 with an error inside,
+500 for bad data (one bad row of a thousand; ClickHouse is asked once), 201 or 400 for a missing
+credential (no credential), 504 but stored (a proxy's fault), members that only some rows have, null
+read back as "" or 0 (the checksum of PocketBase), small default limits (Datasette's defaults). An
+array that becomes one row and a 201 of which nothing was stored need answers that these servers do
+not give: unit_tests/test_custom_http.py has them. Not tested, because no answer shows it: columns
+that a server drops with a 200 (the docs say so). A server that slows down as its table grows is
+cured in its own schema.
 """
 
 from __future__ import annotations
@@ -99,6 +108,7 @@ class Target:
     modes: tuple[str, ...] = ("append", "append_dedup", "overwrite")
     key: str = "id"  # what the vendor calls the key column
     nulls: bool = True  # null is kept
+    digits: int = 17  # of a number that are kept
     more: Mapping[str, Any] = field(default_factory=dict)
     is_slow: bool = True
 
@@ -138,6 +148,7 @@ TARGETS = (
         header("X-ClickHouse-Key", "password"),
         100_000,
         modes=("append", "overwrite"),
+        digits=15,  # it reads 1.64 as 1.6400000000000001, whoever sends it
     ),
     Target(
         Eve,
@@ -235,7 +246,7 @@ class Lab:
                 else {"text": "", "number": 0.0, "boolean": False}[column.kind]
             )
         if column.kind == "number":
-            return float(value)
+            return float(f"{value:.{self.target.digits}g}")
         return bool(value) if column.kind == "boolean" else value
 
 
@@ -444,14 +455,14 @@ def test_a_server_killed_in_between_loses_nothing(lab: Lab, connector: Connector
     table = lab.table()
     rows = some_rows(12_000 if lab.target.rows > 10_000 else 1_200)
     third = len(rows) // 3
-    running = connector.writing(lab.config(table), plan("append"))
-    running.send(*messages(rows[:third], cursor="first"), *messages(rows[third : 2 * third]))
+    config = lab.config(table, batching={"max_wait_seconds": 1})
+    running = connector.writing(config, plan("append"))
+    # a connector that cannot send does not read either, so the feeding waits for the restart
+    lines = (*messages(rows[:third], cursor="first"), *messages(rows[third:]), complete(STREAM))
+    feeding = threading.Thread(target=running.send, args=lines)
+    feeding.start()
     running.wait_for_state()
     lab.server.kill()
-    # a connector that cannot send does not read either, so this waits for the restart
-    rest = (*messages(rows[2 * third :]), complete(STREAM))
-    feeding = threading.Thread(target=running.send, args=rest)
-    feeding.start()
     try:
         running.wait_for(lambda line: b"attempt_failed" in line)
     finally:

@@ -1,4 +1,4 @@
-"""custom_http against written answers: what is sent, what an answer means, what a form may not say."""
+"""custom_http against written answers: what is sent, what they mean, what a form may not say."""
 
 from __future__ import annotations
 
