@@ -180,6 +180,21 @@ def test_streams_do_not_wait_for_each_other() -> None:
     assert [c.state for c in ledger.ready()] == [b'{"id":2}']
 
 
+def test_a_global_checkpoint_waits_for_the_rows_of_every_stream() -> None:
+    """Rows of any stream hold it back, and each row is counted by one checkpoint only."""
+    ledger = Ledger()
+    epochs = [ledger.accept(stream, 1) for stream in STREAMS]
+    ledger.checkpoint(b'{"id":1}', None)
+    ledger.checkpoint(b'{"id":2}', None)
+    for epoch in epochs:
+        assert list(ledger.ready()) == []
+        epoch.delivered = 1
+    assert [json.loads(c.acknowledge())["state"] for c in ledger.ready()] == [
+        {"id": 1, "destinationStats": {"recordCount": 3.0}},
+        {"id": 2, "destinationStats": {"recordCount": 0.0}},
+    ]
+
+
 def test_a_global_checkpoint_waits_for_held_streams() -> None:
     """While one stream's rows wait for the end of the source, no global state leaves."""
     ledger = Ledger()
