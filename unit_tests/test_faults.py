@@ -248,7 +248,7 @@ def _is_bad(row: Row) -> bool:
 
 
 _BAD = frozenset({"d2", "d6"})
-SHORT_WINDOW = {"debounce_seconds": 60}
+SHORT_WINDOW = {"debounce_seconds": 40}
 SCENARIOS = [
     Scenario("kore append", "append", "kore", lambda _: KoreVendor()),
     Scenario("kore append, policy fail", "append", "kore", lambda _: KoreVendor(), policy="fail"),
@@ -346,11 +346,13 @@ SCENARIOS = [
     ),
 ]
 WORKERS: list[tuple[int, int | None]] = [(1, None), (2, None), (2, 1)]
-FIRST_POSITIONS = 6  # and of the later requests, which are alike, a few
+FIRST_POSITIONS = 5  # and of the later requests, which are alike, a few
 
 
 def _combinations(scenario: Scenario) -> Iterator[tuple[str, int, int, int | None]]:
-    for slots, seed in WORKERS:
+    # what differs only in the vendor's answers is run at one and at two, request by request
+    is_variant = scenario.bad or scenario.settings or "," in scenario.name
+    for slots, seed in WORKERS[::2] if is_variant else WORKERS:
         clean = scenario.run({}, slots, seed)
         assert clean.error is None, f"without a fault: {clean.error}"
         scenario.check_end(clean)
@@ -387,7 +389,7 @@ def test_a_fault_at_any_request(scenario: Scenario) -> None:
         if name in scenario.survives and done.error is not None:
             wrong.append(f"{case}: not survived: {done.error}")
     assert not wrong, f"{len(wrong)} of {_tried[scenario.name]}:\n" + "\n".join(wrong[:25])
-    assert _tried[scenario.name] >= len(FAULTS) * len(WORKERS) * 4
+    assert _tried[scenario.name] >= len(FAULTS) * 2 * 4
 
 
 def _pairs(names: Sequence[str], positions: range) -> Iterator[tuple[dict[int, Fault], str]]:
