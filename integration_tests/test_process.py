@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -499,6 +500,33 @@ def test_what_a_vendor_quotes_is_not_passed_on(
             "recordCount": 0.0,
             "rejectedRecordCount": 3.0,
         }
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("Rigby " * 600, "Rigby " * 600),
+        ("Rigby" * 600, "Rigby" * 600),
+        ('Eleanor "Rigby"\nMüller', 'Eleanor "Rigby"\nMüller'),
+        ("Eleanor Rigby", "Eleanor Rig..."),
+        ("Eleanor Rigby", "ELEANOR RIGBY"),
+    ],
+    ids=["longer than what is read", "one long word", "escaped", "cut", "in capitals"],
+)
+def test_a_part_of_a_value_is_not_passed_on_either(
+    connector: Connector, emulate: Emulate, vendor: Vendor, value: str, quoted: str
+) -> None:
+    """Vendors cut, escape and change what they quote."""
+    emulator = emulate(auto_create_tables=True)
+    body = {"message": f"bad value {quoted}"}
+    fault = {"kind": "status", "status": 400, "body": body, "match": "/bulk", "count": None}
+    emulator.faults([fault])
+    lines = [record("deals", {"id": str(i), "name": value}) for i in range(2)]
+    outcome = connector.write(config_for(vendor, emulator.url), CATALOG, lines)
+    assert outcome.error[0] == "config_error"
+    assert "bad value" in outcome.error[1]
+    assert not re.search("rig|eleanor|ller", outcome.text, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
