@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from destination_bulk_tables.batcher import Batcher
 from destination_bulk_tables.errors import ConfigError, Stopped, TransientError
-from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Accept,
     Context,
@@ -20,6 +21,7 @@ from destination_bulk_tables.provider import (
     HttpRequest,
     HttpResponse,
     Renew,
+    ReplacePlan,
     Retry,
     Stop,
     Throw,
@@ -50,6 +52,7 @@ from unit_tests.syncs import DEALS, kore, qobra
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 TABLE = Table("deals", DEALS, "append", columns=("id", "amount"), text_columns=("id",))
+KEYED = Table("deals", DEALS, "dedup", columns=("id", "amount"), key_columns=("id",))
 GET = HttpRequest("GET", "/v1/imports/x")
 POST = HttpRequest("POST", "/v1/tables/deals/records/bulk", body=b"{}")
 
@@ -331,7 +334,7 @@ def test_a_bad_row_costs_two_requests_for_each_halving(count: int, allowed: int)
     rig = Rig(vendor.answer, kore())
     result = rig.deliver(deals(count), Context(stored=0))
     assert result.delivered == count - 1
-    assert result.requests <= allowed
+    assert result.requests == len(rig.transport.sent) <= allowed
 
 
 def test_another_kind_of_refusal_is_verified_again() -> None:
@@ -394,6 +397,88 @@ def test_a_refusal_of_the_table_itself_rejects_no_row() -> None:
     result = rig.deliver(deals(4), table=table)
     assert isinstance(result.error, ConfigError)
     assert result.rejected == []
+
+
+def test_keyed_rows_need_no_reading_back() -> None:
+    """Where a write can be repeated whole, a refusal is narrowed without a question."""
+    keys = [b'"d%d"' % i for i in range(8)]
+    batch = batch_of(deals(8), KEYED)
+    batch.block.keys = keys
+    vendor = KoreVendor(is_bad=_bad("d3"))
+    rig = Rig(vendor.answer, kore())
+    result = rig.sender.deliver(Delivery(batch))
+    assert result.delivered == 7 == len(vendor.rows())
+    questions = [sent for sent in rig.transport.sent if "/query" in sent.request.path]
+    assert len(questions) == 1  # whether the table itself is fine
+
+
+def test_a_refused_delete_is_not_lost() -> None:
+    """A batch of deletes has no row to reject: the sync ends."""
+    batch = batch_of(deals(1), KEYED)
+    batch.block = RowBlock(b"", 0, [], keys=[], tombstones=(Tombstone(0, b'"d0"'),))
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: answer_status(400)}
+    assert isinstance(rig.sender.deliver(Delivery(batch)).error, ConfigError)
+
+
+def test_too_large_is_halved_whatever_the_policy_for_doubt() -> None:
+    """A 413 is an answer: nothing was stored."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore(on_ambiguous_write="fail"))
+    rig.transport.faults = {1: answer_status(413)}
+    result = rig.deliver(deals(4), Context(stored=0))
+    assert result.delivered == 4 == len(vendor.rows())
+    assert [len(json.loads(sent.request.body or b"")["data"]) for sent in rig.transport.sent] == [
+        4,
+        2,
+        2,
+    ]
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("code", [400, 413])
+def test_a_replace_in_one_request_is_never_sent_in_parts(single: bool, code: int) -> None:  # noqa: FBT001
+    """Each part would replace the one before; a replace of several requests may be narrowed."""
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    rig.transport.faults = {1: answer_status(code)}
+    plan = ReplacePlan(single=single, window_s=None if single else 300.0)
+    result = rig.deliver(deals(4), Context(replace=plan))
+    if single:
+        assert isinstance(result.error, ConfigError)
+        assert len(rig.transport.sent) == 1
+    else:
+        assert [receipt.rows for receipt in result.receipts] == [2, 2]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_refusal_that_is_not_verified_is_logged(
+    caplog: pytest.LogCaptureFixture,
+    reads: bool,  # noqa: FBT001
+) -> None:
+    """Without the right to read it is assumed to have stored nothing, and the log says so."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1"), reads=reads).answer, kore())
+    result = rig.deliver(deals(2), Context(stored=0) if reads else Context())
+    assert result.delivered == 1
+    assert ("refusal_not_verified" in caplog.text) is not reads
+    assert ("table_not_examined" in caplog.text) is not reads
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_pause_is_the_tables_own_unless_the_limit_is_shared(shared: bool) -> None:  # noqa: FBT001
+    """Kore.ai counts per table; a configured API may count per key."""
+    rig = Rig(scripted(status(429, retry_after="30"), status(200)))
+    rig.provider.limits = replace(rig.provider.limits, shared_windows=shared)
+    other = Table("other", DEALS, "append")
+
+    def meanwhile(seconds: float, stop: threading.Event) -> bool:  # noqa: ARG001
+        rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
+        rig.sender.run(other, asked())
+        return rig.clock.wait(0.0, stop)
+
+    rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile
+    rig.ask()
+    assert (rig.transport.sent[1].at >= 30.0) is shared
 
 
 # --- ambiguous writes
