@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.errors import ConfigError, Stopped, TransientError
+from destination_bulk_tables.errors import ConfigError, Stopped, TransientError, UnaccountedRows
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Accept,
@@ -20,9 +20,11 @@ from destination_bulk_tables.provider import (
     Flow,
     HttpRequest,
     HttpResponse,
+    Refused,
     Renew,
     ReplacePlan,
     Retry,
+    RowFault,
     Stop,
     Throw,
     classify_by_status,
@@ -399,7 +401,53 @@ def test_a_refusal_of_the_table_itself_rejects_no_row() -> None:
     assert result.rejected == []
 
 
-def test_keyed_rows_need_no_reading_back() -> None:
+def test_rows_that_are_not_listed_and_cannot_be_read_back_end_the_sync() -> None:
+    """Some rows were taken and nothing tells which: neither delivered nor rejected."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1"), bulk="skip_bad", reads=False).answer, kore())
+    result = rig.deliver(deals(3))
+    assert isinstance(result.error, UnaccountedRows)
+    assert (result.delivered, result.rejected) == (0, [])
+
+
+def test_rows_that_a_refusal_names_are_rejected_and_the_rest_is_sent_again() -> None:
+    """An API that refuses a batch whole may say which rows are bad."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    faults = (RowFault(1, "bad", "too long"), RowFault(3, "bad", "too long"))
+    refused = Refused("http_422", "two rows", faults=faults)
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(stored=0), doubt_of(refused)))
+    assert [(row.index, row.code) for row in result.rejected] == [(1, "bad"), (3, "bad")]
+    assert result.delivered == 3 == len(vendor.rows())
+    assert len(rig.transport.writes) == 1
+
+
+def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
+    """The positions it names are those of the whole batch, so they do not fit what is left of it."""
+    vendor = KoreVendor(is_bad=_bad("d3"))
+    vendor.put(deals(2))
+    rig = Rig(vendor.answer, kore())
+    refused = Refused("http_422", "a row", faults=(RowFault(2, "bad", "too long"),))
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(stored=0), doubt_of(refused)))
+    assert [json.loads(row.row)["id"] for row in result.rejected] == ["d3"]
+    assert result.delivered == 4 == len(vendor.rows())
+
+
+def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
+    """An empty request would replace a table, or mean nothing."""
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    faults = tuple(RowFault(i, "bad", "too long") for i in range(5))
+    refused = Refused("http_422", "all rows", faults=faults)
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
+    assert len(result.rejected) == 5
+    assert rig.transport.sent == []
+
+
+def doubt_of(fate: Exception) -> list[tuple[RowBlock, Exception]]:
+    """Five rows that met this fate."""
+    return [(batch_of(deals(5)).block, fate)]
+
+
+def test_keyed_rows_need_no_reading_back(caplog: pytest.LogCaptureFixture) -> None:
     """Where a write can be repeated whole, a refusal is narrowed without a question."""
     keys = [b'"d%d"' % i for i in range(8)]
     batch = batch_of(deals(8), KEYED)
@@ -410,6 +458,7 @@ def test_keyed_rows_need_no_reading_back() -> None:
     assert result.delivered == 7 == len(vendor.rows())
     questions = [sent for sent in rig.transport.sent if "/query" in sent.request.path]
     assert len(questions) == 1  # whether the table itself is fine
+    assert "refusal_not_verified" not in caplog.text
 
 
 def test_a_refused_delete_is_not_lost() -> None:
