@@ -48,7 +48,7 @@ class Sample:
     sink_cpu_s: float
 
 
-class Failure(Exception):  # noqa: N818 - a wrong result is not a crash of the harness
+class Failure(Exception):
     """The run did not deliver what it was given."""
 
 

@@ -48,7 +48,7 @@ class Batcher:
 
     @property
     def room(self) -> int:
-        """Rows that the open batch still takes: blocks no larger than this need no splitting by rows."""
+        """Rows that the open batch still takes: no larger block needs to be taken apart."""
         return self.max_rows - self._rows
 
     def extend(

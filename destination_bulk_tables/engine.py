@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from destination_bulk_tables.errors import (
     BadInput,
@@ -181,7 +181,7 @@ class Engine:
     def _place(
         self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
     ) -> None:
-        """Stage a block, or add it to the open batch; rows too large for a request go to `rejected`."""
+        """Stage a block or batch it; rows too large for a request go to `rejected`."""
         if lane.load is not None:
             lane.load.stage(block, epoch)
             return

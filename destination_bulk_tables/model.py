@@ -201,7 +201,7 @@ class BatchResult:
 
 
 class RecordRun(NamedTuple):
-    """Consecutive records of one stream: their `data` as JSON text, or as the stream's `row_type`."""
+    """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`."""
 
     stream: StreamKey
     data: list[Any]

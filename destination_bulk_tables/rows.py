@@ -1,4 +1,4 @@
-"""Compiles a stream's schema into a codec: record data in, blocks of encoded rows and rejected rows out.
+"""Compiles a stream's schema into a codec: record data in, encoded rows and rejected rows out.
 
 The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens
 (`msgspec.Raw`), so integers and decimals of any size reach the vendor with all their digits. A run
@@ -226,8 +226,6 @@ class RowCodec:
         indexes: Sequence[int] = range(len(data))
         try:
             rows = self._decode(b"".join((b"[", b",".join(data), b"]")))
-            if len(rows) != len(data):  # a "record" that reads as several
-                raise msgspec.DecodeError
         except (msgspec.DecodeError, RecursionError):
             rows, indexes = self._decode_singly(data, rejected)
         return self._encode(rows, indexes, rejected, lambda _, index: bytes(data[index]))
@@ -288,7 +286,7 @@ class RowCodec:
         rejected: list[RejectedRow],
         text_of: Callable[[Any, int], bytes],
     ) -> tuple[list[Any], Sequence[int], int]:
-        """Turn nested values into compact JSON text, or reject their rows; count the text's braces."""
+        """Turn nested values into compact JSON text, or reject their rows; count its braces."""
         braces = 0
         faults: dict[int, str] = {}
         for attribute, column in columns:

@@ -58,7 +58,7 @@ class _Line(Struct, gc=False):
 def _typed_lines(stream: StreamKey, row_type: Any) -> Any:
     """Read lines whose records are all of this stream, their data as `row_type`."""
     name: Any = Literal[stream.name]
-    namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[None, ""]
+    namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[""] | None
     default = () if stream.namespace else (None,)
     fields = [("stream", name), ("data", row_type), ("namespace", namespace, *default)]
     record: Any = msgspec.defstruct("Record", fields, gc=False)
@@ -162,7 +162,8 @@ class MessageReader:
         start = 0
         for i, message in zip([*odd, len(lines)], [*others, None], strict=True):
             if is_decoded and i > start and self._current is not None:
-                yield RecordRun(self._current, [record.data for record in records[start:i]], True)
+                data = [record.data for record in records[start:i]]
+                yield RecordRun(self._current, data, is_decoded=True)
             else:
                 yield from _runs(records[start:i])
             if message is not None:

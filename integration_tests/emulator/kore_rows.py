@@ -104,9 +104,7 @@ def _plainly_fine(column: Column, values: list[Any]) -> bool:
     return types <= fine and column.max_length is None
 
 
-def _cell_error(  # noqa: PLR0911 - one return per rule
-    column: Column, row: Mapping[str, Any], settings: Settings
-) -> str | None:
+def _cell_error(column: Column, row: Mapping[str, Any], settings: Settings) -> str | None:
     """Say what is wrong with one value."""
     value = row.get(column.name)
     if value is None:

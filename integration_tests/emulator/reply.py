@@ -17,7 +17,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error of the emulator
+class Refused(Exception):
     """A request the vendor turns down."""
 
     def __init__(self, reply: Reply) -> None:

@@ -23,7 +23,7 @@ class Route:
     subject: str = ""
 
 
-def route_of(method: str, raw_path: str) -> Route:  # noqa: PLR0911 - one return per route
+def route_of(method: str, raw_path: str) -> Route:
     """Name the operation; unknown paths get kind `unknown`, wrong verbs `wrong_verb`."""
     match (method, *(unquote(segment) for segment in raw_path.strip("/").split("/"))):
         case ("POST", "v1", "tables", table, "records", "bulk"):
