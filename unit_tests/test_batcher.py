@@ -266,6 +266,13 @@ def test_keys_that_were_only_deleted_fill_a_batch_too() -> None:
     assert len(batcher.cut("end").block.tombstones) == 1
 
 
+def test_a_block_that_fits_is_not_taken_apart() -> None:
+    """Only a limit costs an object per row: what fits is not even looked at."""
+    batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
+    assert list(batcher.extend(RowBlock(b"no JSON", 1, range(1)), None, 0.0, [])) == []
+    assert batcher.cut("end").block.body == b"no JSON"
+
+
 def test_the_age_counts_from_the_first_row() -> None:
     """A batch is as old as its oldest row, and a new one starts anew."""
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
