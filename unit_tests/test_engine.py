@@ -341,6 +341,16 @@ def test_blame_fills_epochs_in_order() -> None:
     assert tracked.blame(3) == 2
 
 
+def test_a_batch_without_an_answer_is_not_settled() -> None:
+    """Also when the import of a part of it is verified."""
+    tracked = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end"))
+    assert not tracked.is_settled
+    tracked.is_answered = True
+    assert tracked.is_settled
+    tracked.open_receipts = 1
+    assert not tracked.is_settled
+
+
 def test_an_import_that_names_more_rows_than_it_got_is_not_believed() -> None:
     """More bad rows than were sent: nothing is settled."""
     clock = FakeClock()

@@ -250,6 +250,12 @@ def test_a_stop_ends_a_wait() -> None:
         rig.ask()
 
 
+def test_a_flow_without_a_table_is_sent() -> None:
+    """A check belongs to no table."""
+    rig = Rig(scripted(status(200)))
+    assert rig.sender.run(None, asked()).status == 200
+
+
 # --- credentials
 
 
@@ -422,7 +428,7 @@ def test_rows_that_a_refusal_names_are_rejected_and_the_rest_is_sent_again() -> 
 
 
 def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
-    """The positions it names are those of the whole batch, so they do not fit what is left of it."""
+    """The positions it names are those of the whole batch and do not fit what is left."""
     vendor = KoreVendor(is_bad=_bad("d3"))
     vendor.put(deals(2))
     rig = Rig(vendor.answer, kore())
