@@ -70,7 +70,8 @@ class Refused(Exception):
     """The vendor refused content of the request; `reason` may quote rows.
 
     `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it
-    names as bad, maybe not all of them; the others are sent again without these.
+    names as bad, maybe not all of them; the others are sent again without these. `resent`, set by
+    the sender: an earlier attempt of the request may have been applied.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Refused(Exception):
         self.reason = reason
         self.partial = partial
         self.faults = faults
+        self.resent = False
 
 
 class TooLarge(Exception):

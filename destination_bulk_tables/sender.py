@@ -194,7 +194,9 @@ class Sender:
 
     def _unread(self, table: Table, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: decide as configured."""
-        if isinstance(fate, TooLarge) or (isinstance(fate, Refused) and not fate.partial):
+        # rows that may be sent again need no account of which are in
+        is_whole = isinstance(fate, Refused) and not fate.partial
+        if isinstance(fate, TooLarge) or is_whole or self._provider.repeats_safely(table):
             if isinstance(fate, Refused) and not self._stores_nothing(table, fate):
                 log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
             return set()
@@ -258,9 +260,10 @@ class Sender:
             left, right = block.halves()
             proves = _kind(fate) if isinstance(fate, Refused) and not stored else None
             # the rows of a half may have been written before as well
+            again = part.ambiguous or int(isinstance(fate, Refused) and fate.resent)
             parts += [
-                _Part(right, ambiguous=part.ambiguous),
-                _Part(left, ambiguous=part.ambiguous, proves=proves),
+                _Part(right, ambiguous=again),
+                _Part(left, ambiguous=again, proves=proves),
             ]
         elif isinstance(fate, Refused):
             self._reject(block, 0, fate.code, fate.reason, result)
@@ -358,6 +361,8 @@ class Sender:
                     log.warning("credential_renewed status=%d", response.status)
                     continue
                 if not isinstance(disposition, Retry):
+                    if isinstance(disposition.error, Refused):
+                        disposition.error.resent = resent
                     raise disposition.error
                 retry = disposition
                 if retry.after_s is None:

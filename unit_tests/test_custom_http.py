@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +13,8 @@ import jwt
 import pytest
 
 from destination_bulk_tables.config import parse
-from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.model import RowBlock, StreamKey, Table
+from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, StreamKey, Table
 from destination_bulk_tables.provider import (
     Accept,
     Ambiguous,
@@ -34,6 +35,8 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
+from destination_bulk_tables.sender import Delivery, Sender
+from unit_tests.fakes import Answer, FakeClock, FakeTransport
 
 T = TypeVar("T")
 DOCS = Path(__file__).parents[1] / "docs/custom_http.md"
@@ -335,7 +338,7 @@ def test_a_token_is_signed_for_each_request() -> None:
     [
         ({"write_path": "/t/rows"}, "provider.write_path lacks {table}"),
         ({"write_path": "t/{table}"}, "provider.write_path must start with /"),
-        ({"write_path": "/t/{tabel}"}, "write_path holds {tabel}, which is unknown there"),
+        ({"write_path": "/t/{tables}"}, "write_path holds {tables}, which is unknown there"),
         (
             {"write_path": "/{table}/{key_column}"},
             "write_path holds {key_column}, which is unknown",
@@ -439,6 +442,7 @@ def test_a_status_alone_is_the_proof_where_the_form_promises_nothing() -> None:
         ({"results_path": "items", "result_error_member": "error"}, {"item": []}),
         ({"results_path": ".", "result_error_member": "error"}, b"<html>"),
         ({"count_path": "inserted"}, b""),
+        ({"errors_path": "errors"}, b"<html>"),
     ],
     ids=[
         "fewer",
@@ -450,6 +454,7 @@ def test_a_status_alone_is_the_proof_where_the_form_promises_nothing() -> None:
         "no results",
         "html",
         "empty",
+        "html for errors",
     ],
 )
 def test_an_answer_without_what_it_promises_proves_nothing(form: dict[str, Any], body: Any) -> None:
@@ -467,6 +472,7 @@ def test_an_answer_without_what_it_promises_proves_nothing(form: dict[str, Any],
         ({"results_path": "r", "result_status_member": "s"}, {"r": [{"s": 201}] * 3}),
         ({"errors_path": "errors"}, {"errors": []}),
         ({"errors_path": "errors"}, {}),
+        ({"errors_path": "errors"}, b""),
     ],
 )
 def test_an_answer_that_accounts_for_each_row_is_a_success(form: dict[str, Any], body: Any) -> None:
@@ -539,14 +545,10 @@ def test_a_refusal_names_rows_as_far_as_it_does(
 
 
 def test_errors_that_name_no_row_make_a_success_partial() -> None:
-    """Some rows are in and nobody knows which, unless rows can be sent again."""
-    body = {"errors": ["a row is bad"]}
+    """Some rows are in and nobody knows which."""
     with pytest.raises(Refused) as caught:
-        write(made(errors_path="errors"), answer(200, body))
+        write(made(errors_path="errors"), answer(200, {"errors": ["a row is bad"]}))
     assert caught.value.partial
-    with pytest.raises(Refused) as caught:
-        write(made(errors_path="errors", repeat_is_safe=True), answer(200, body))
-    assert not caught.value.partial
 
 
 def test_a_bare_result_of_one_row_is_its_own_result() -> None:
@@ -876,3 +878,144 @@ def test_every_configuration_of_the_docs_is_valid() -> None:
         has_upsert = "upsert" in form
         where = dedup(replace="replace" in form) if has_upsert else table(replace="replace" in form)
         provider.validate(where)
+
+
+# --- with the sender
+
+
+class Wire:
+    """A sender on a fake network; `bodies` are the ids in each write that left."""
+
+    def __init__(self, provider: CustomHttp, answer_to: Answer, *, narrows: bool = True) -> None:
+        self.clock = FakeClock()
+        self.transport = FakeTransport(self.clock, answer_to)
+        halt = threading.Event()
+        self.sender = Sender(
+            provider, self.transport, self.clock, halt, narrows=narrows, jitter=lambda: 0.1
+        )
+
+    def deliver(self, count: int) -> BatchResult:
+        """Deliver so many rows, `{"id": 0}` and on."""
+        rows = block(*[b'{"id":%d}' % i for i in range(count)])
+        batch = Batch(1, table(), rows, "end", [(Epoch(count), count)])
+        return self.sender.deliver(Delivery(batch))
+
+    @property
+    def bodies(self) -> list[list[int]]:
+        bodies = [json.loads(sent.request.body or b"{}") for sent in self.transport.sent]
+        return [[row["id"] for row in body["rows"]] for body in bodies]
+
+
+def naming(bad: set[int], *, only_first: bool = False) -> Answer:
+    """An API that stores all rows of a request or none and names the bad ones."""
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        rows = [row["id"] for row in json.loads(request.body or b"")["rows"]]
+        errors = {str(i): "bad" for i, row in enumerate(rows) if row in bad}
+        if only_first:
+            errors = dict(list(errors.items())[:1])
+        return answer(400, {"errors": errors}) if errors else answer(201)
+
+    return answer_to
+
+
+@pytest.mark.parametrize(
+    ("only_first", "bad", "bodies"),
+    [
+        (False, {1, 3}, [[0, 1, 2, 3, 4], [0, 2, 4]]),
+        (True, {1, 3}, [[0, 1, 2, 3, 4], [0, 2, 3, 4], [0, 2, 4]]),
+        (False, {0, 1, 2, 3, 4}, [[0, 1, 2, 3, 4]]),
+    ],
+    ids=["all named", "the first named", "all bad"],
+)
+def test_rows_that_a_refusal_names_are_left_out(
+    only_first: bool,  # noqa: FBT001 - a column of the table above
+    bad: set[int],
+    bodies: list[list[int]],
+) -> None:
+    """They are rejected with their place in the batch, and the rest goes out again whole."""
+    provider = made(errors_path="errors", refusals_store_nothing=True)
+    wire = Wire(provider, naming(bad, only_first=only_first))
+    result = wire.deliver(5)
+    assert result.error is None
+    assert wire.bodies == bodies
+    assert result.delivered == 5 - len(bad)
+    assert [(row.index, row.row, row.reason) for row in result.rejected] == [
+        (i, b'{"id":%d}' % i, "bad") for i in sorted(bad)
+    ]
+
+
+class KeyedApi:
+    """An API whose key refuses a request with a row that is in already, as a whole."""
+
+    def __init__(self) -> None:
+        self.stored: set[int] = set()
+        self.losses = 0
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "GET":
+            return answer(200, {"n": len(self.stored)})
+        rows = {row["id"] for row in json.loads(request.body or b"")["rows"]}
+        if rows & self.stored:
+            return answer(409, b"UNIQUE constraint failed")
+        self.stored |= rows
+        if self.losses:
+            self.losses -= 1
+            return answer(504, b"<html>")
+        return answer(201)
+
+
+@pytest.mark.parametrize("narrows", [True, False], ids=["skip", "fail"])
+def test_a_repeated_insert_that_meets_its_own_rows_is_delivered(
+    narrows: bool,  # noqa: FBT001 - the policy
+) -> None:
+    """A 504 but stored, sent again and refused for its key, costs no row under either policy."""
+    api = KeyedApi()
+    api.losses = 1
+    provider = made(
+        repeat_is_safe=True, already_stored_texts=["UNIQUE"], refusals_store_nothing=True
+    )
+    result = Wire(provider, api, narrows=narrows).deliver(5)
+    assert result.error is None
+    assert (result.delivered, result.rejected, api.stored) == (5, [], {0, 1, 2, 3, 4})
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+def test_unnamed_errors_in_a_success_are_found_only_where_rows_can_be_sent_again(
+    is_safe: bool,  # noqa: FBT001 - the setting
+) -> None:
+    """Taken apart where that doubles nothing, otherwise the end of the sync."""
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        is_bad = b'"id":3}' in (request.body or b"")
+        return answer(200, {"errors": ["one is bad"] if is_bad else []})
+
+    result = Wire(made(errors_path="errors", repeat_is_safe=is_safe), answer_to).deliver(5)
+    if is_safe:
+        assert (result.error, result.delivered) == (None, 4)
+        assert [row.index for row in result.rejected] == [3]
+    else:
+        assert isinstance(result.error, UnaccountedRows)
+
+
+def test_a_key_that_was_taken_before_is_a_rejected_row() -> None:
+    """Without an earlier attempt the same refusal is about the row."""
+    api = KeyedApi()
+    api.stored = {2}
+    provider = made(
+        repeat_is_safe=True, already_stored_texts=["UNIQUE"], refusals_store_nothing=True
+    )
+    result = Wire(provider, api).deliver(5)
+    assert result.error is None
+    assert (result.delivered, [row.index for row in result.rejected]) == (4, [2])
+
+
+def test_rate_windows_hold_for_all_tables_together() -> None:
+    """Requests for two tables share the windows of the one credential."""
+    provider = made(rate_limits=[{"requests": 1, "seconds": 10}])
+    wire = Wire(provider, naming(set()))
+    for name in ("deals", "orders"):
+        batch = Batch(1, table(name), block(b'{"id":1}'), "end", [(Epoch(1), 1)])
+        assert wire.sender.deliver(Delivery(batch)).error is None
+    first, second = (sent.at for sent in wire.transport.sent)
+    assert second - first >= 10

@@ -239,12 +239,15 @@ class CustomHttp(Base):
             is_repeated = is_repeated or response.resent
             faults = self._answers.faults_in_success(response, block.count, is_atomic=self._atomic)
         except Refused as refused:
+            is_repeated = is_repeated or refused.resent
             if not (is_repeated and self._answers.is_stored_before(refused.reason)):
-                refused.partial &= not self.repeats_safely(table)
                 raise
             if block.count == 1:
                 return WriteReport(delivered=1)
-            raise Refused(refused.code, refused.reason) from None  # row by row: some are in
+            # some are in: the count may tell, or each row by itself
+            again = Refused(refused.code, refused.reason, partial=self.repeats_safely(table))
+            again.resent = True
+            raise again from None
         if plan is not None:
             plan.begun = True
         if is_repeated:
@@ -713,7 +716,8 @@ class _Answers:
 
         Raises `Ambiguous` when it lacks what was promised, `Refused` when nothing was stored.
         """
-        if not (self._count_path or self._results_path or self._errors_path):
+        promises = self._count_path or self._results_path
+        if not promises and not (self._errors_path and response.body.strip()):
             return []
         answer = _decode(response)
         if answer is None:
