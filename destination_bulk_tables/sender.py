@@ -232,7 +232,8 @@ class Sender:
         block = part.block
         if stored:
             block = block.select([i for i in range(block.count) if i not in stored])
-        if not block.count and not block.tombstones:
+        # a replace with no row at all is a request like any other: it empties the table
+        if not block.count and not block.tombstones and (stored or not at_once):
             return
         if isinstance(fate, Ambiguous):
             if part.ambiguous >= MAX_AMBIGUOUS:
@@ -246,9 +247,9 @@ class Sender:
             _reject_faults(block, fate.faults, result)
             bad = {fault.position for fault in fate.faults}
             rest = [i for i in range(block.count) if i not in bad]
-            if rest or block.tombstones:
+            if rest or block.tombstones or at_once:
                 parts.append(_Part(block.select(rest), ambiguous=part.ambiguous))
-        elif block.count > 1 and at_once:
+        elif at_once:
             message = (
                 f"{self._provider.title} refused the one request that replaces table "
                 f"{result.batch.table.name} ({_name(fate)}). It cannot be sent in parts, because "

@@ -139,9 +139,12 @@ class Scenario:
     leaves_a_window: bool = False  # the table may be without old and new rows for a while
     survives: frozenset[str] = frozenset(SURVIVED)
     policy: Literal["fail", "skip"] = "skip"
+    is_empty: bool = False
 
     @property
     def rows(self) -> list[Row]:
+        if self.is_empty:
+            return []
         return VERSIONS if self.mode == "append_dedup" else ROWS
 
     def script(self) -> list[Message | float]:
@@ -185,6 +188,8 @@ class Scenario:
         for row in self.rows[: ENDS[number - 1]]:
             is_in = highest.get(row["id"], -1) >= row["version"]
             assert is_in or row["id"] in rejected, f"state {number} left before row {row['id']}"
+        if self.mode == "overwrite":
+            assert not any(row["version"] == 0 for row in table), "a state left before the old rows"
 
     def check_table(self, done: Sync) -> None:
         """Overwrite safety: after each request the table holds all old or all new rows."""
@@ -329,6 +334,10 @@ SCENARIOS = [
         lambda clock: QobraVendor(clock, jitter=Random(2), delay_s=5.0),
     ),
     Scenario("qobra replace in one request", "overwrite", "qobra", QobraVendor, max_rows=100),
+    Scenario("qobra replace with nothing", "overwrite", "qobra", QobraVendor, is_empty=True),
+    Scenario(
+        "kore replace with nothing", "overwrite", "kore", lambda _: KoreVendor(), is_empty=True
+    ),
     Scenario("qobra replace in a window", "overwrite", "qobra", QobraVendor, settings=SHORT_WINDOW),
     Scenario(
         "qobra replace in a window, an id per request",

@@ -45,6 +45,7 @@ from unit_tests.fakes import (
     apply_then_status,
     cut_after,
     cut_before,
+    garble,
     http_date,
     refuse,
     scripted,
@@ -448,6 +449,51 @@ def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
     assert rig.transport.sent == []
 
 
+def test_a_replace_of_which_all_rows_are_named_empties_the_table() -> None:
+    """The new content is what is left of the rows: nothing."""
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    faults = tuple(RowFault(i, "bad", "too long") for i in range(5))
+    refused = Refused("http_422", "all rows", faults=faults)
+    context = Context(replace=ReplacePlan(single=True))
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(refused)))
+    assert len(result.rejected) == 5
+    assert [sent.request.body for sent in rig.transport.sent] == [b'{"items":[]}']
+
+
+def test_a_policy_of_failing_still_accounts_for_each_row() -> None:
+    """A row that is refused alone goes to the report; rows that are in are not refused."""
+    rig = Rig(KoreVendor(is_bad=_bad("d0")).answer, kore(), narrows=False)
+    assert [row.index for row in rig.deliver(deals(1), Context(stored=0)).rejected] == [0]
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore(), narrows=False)
+    rig.transport.faults = {1: garble(lambda _: b'{"records":[]}')}
+    result = rig.deliver(deals(3), Context(stored=0))
+    assert (result.error, result.delivered, len(vendor.rows())) == (None, 3, 3)
+
+
+def test_a_partial_answer_is_read_back_whatever_was_learnt() -> None:
+    """That one answer stored nothing proves nothing of another that took some of the rows."""
+    vendor = KoreVendor(is_bad=_bad("d2"), bulk="skip_bad")
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: lambda *_: status(200, b'{"records":[]}')}
+    first = rig.deliver([{"id": f"x{i}", "amount": i} for i in range(4)], Context(stored=0))
+    second = rig.deliver(deals(8), Context(stored=4))
+    assert (first.delivered, second.delivered, len(vendor.rows())) == (4, 7, 11)
+
+
+def test_named_rows_leave_the_deletes_of_their_batch() -> None:
+    """A batch of rows and deletes whose rows are all bad still deletes."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "gone"}])
+    rig = Rig(vendor.answer, kore())
+    batch = batch_of(deals(2), KEYED)
+    batch.block.keys = [b'"d0"', b'"d1"']
+    batch.block.tombstones = (Tombstone(2, b'"gone"'),)
+    refused = Refused("http_422", "", faults=(RowFault(0, "bad", ""), RowFault(1, "bad", "")))
+    result = rig.sender.deliver(Delivery(batch, Context(), [(batch.block, refused)]))
+    assert (result.error, len(result.rejected), vendor.rows()) == (None, 2, [])
+
+
 def doubt_of(fate: Exception) -> list[tuple[RowBlock, Exception]]:
     """Five rows that met this fate."""
     return [(batch_of(deals(5)).block, fate)]
@@ -493,17 +539,23 @@ def test_too_large_is_halved_whatever_the_policy_for_doubt() -> None:
 
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("code", [400, 413])
-def test_a_replace_in_one_request_is_never_sent_in_parts(single: bool, code: int) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_replace_in_one_request_is_never_sent_in_parts(
+    single: bool,  # noqa: FBT001
+    code: int,
+    count: int,
+) -> None:
     """Each part would replace the one before; a replace of several requests may be narrowed."""
     rig = Rig(QobraVendor(FakeClock()).answer)
     rig.transport.faults = {1: answer_status(code)}
     plan = ReplacePlan(single=single, window_s=None if single else 300.0)
-    result = rig.deliver(deals(4), Context(replace=plan))
+    result = rig.deliver(deals(count), Context(replace=plan))
     if single:
         assert isinstance(result.error, ConfigError)
         assert len(rig.transport.sent) == 1
     else:
-        assert [receipt.rows for receipt in result.receipts] == [2, 2]
+        assert [receipt.rows for receipt in result.receipts] == [2, 2][: count // 2]
+        assert len(result.rejected) == count % 2
 
 
 @pytest.mark.parametrize("reads", [True, False])
