@@ -112,6 +112,7 @@ def run(batcher: Batcher, blocks: list[list[Member]], *, keyed: bool, with_curso
         outcome.batches += batcher.extend(block, epoch, float(number), rejected)
         outcome.too_large += [(number, row) for row in rejected]
         assert (batcher.opened_at is None) == (batcher.n_bytes == 0)
+        assert 0 < batcher.room <= batcher.max_rows
     if batcher.opened_at is not None:
         outcome.batches.append(batcher.cut("end"))
     return outcome
@@ -280,7 +281,7 @@ def test_the_age_counts_from_the_first_row() -> None:
     assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 5.0, [])) == []
     assert (batcher.opened_at, batcher.n_bytes) == (5.0, 12)
     assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 6.0, [])) == []
-    assert (batcher.opened_at, batcher.n_bytes) == (5.0, 15)
+    assert (batcher.opened_at, batcher.n_bytes, batcher.room) == (5.0, 15, 1)
     batch = batcher.cut("age")
     assert (batch.cut, batch.block.body, batch.epochs) == ("age", b"{},{}", ())
     assert (batcher.opened_at, batcher.n_bytes) == (None, 0)
@@ -322,6 +323,8 @@ def test_a_row_that_is_too_large_is_named_with_its_size() -> None:
         (b'"2024-01-01T10:00:00.5Z"', b'"2024-01-01T10:00:00.51Z"'),
         (b'"10"', b'"9"'),
         (b'"a"', b'"b"'),
+        (b'"2024-01-01"', b'"tomorrow"'),
+        (b'"15 May"', b'"2024-01-01"'),
         (b'"\\u0041"', b'"B"'),
         (b"false", b"true"),
         (b"1", b"1e99999999999999999999"),
