@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
-from destination_bulk_tables.lanes import Job, Tracked
+from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.model import (
     BadRecord,
     Batch,
@@ -27,6 +28,7 @@ from destination_bulk_tables.model import (
     StreamKey,
     Table,
 )
+from destination_bulk_tables.provider import ReplacePlan
 from unit_tests.fakes import FakeClock, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
@@ -339,6 +341,98 @@ def test_blame_fills_epochs_in_order() -> None:
     assert tracked.blame(2) == 0
     assert tracked.rejected == {one: 2, two: 1}
     assert tracked.blame(3) == 2
+
+
+def lane_of_one() -> Lane:
+    """A lane with one queued batch that may leave."""
+    lane = sync("kore", "overwrite", []).lanes[DEALS]
+    lane.queue.append(batch_of_keys())
+    assert lane.may_send()
+    return lane
+
+
+def batch_of_keys(*keys: bytes) -> Batch:
+    """A batch that holds these keys."""
+    block = RowBlock(b"", 0, [])
+    return Batch(9, Table("t", DEALS, "dedup"), block, "end", keys=frozenset(keys))
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda lane: lane.queue.clear(),
+        lambda lane: setattr(lane, "is_exclusive", True),
+        lambda lane: lane.doubtful.append((batch_of_keys(), [])),
+        lambda lane: setattr(lane, "needs_count", True),
+        lambda lane: lane.__setattr__("replace", ReplacePlan(first_alone=True)),
+    ],
+)
+def test_what_holds_a_batch_back(hold: Any) -> None:
+    """Nothing queued, the table taken for one, a batch in doubt, no count yet, the first alone."""
+    lane = lane_of_one()
+    lane.sent = 1
+    hold(lane)
+    assert not lane.may_send()
+
+
+def test_what_does_not_hold_a_batch_back() -> None:
+    """The first of a load was accepted, or need not be alone; keys under way are others."""
+    lane = lane_of_one()
+    lane.replace, lane.sent = ReplacePlan(first_alone=False), 1
+    assert lane.may_send()
+    lane.replace, lane.accepted = ReplacePlan(first_alone=True), 1
+    assert lane.may_send()
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        lambda lane: lane.queue.append(batch_of_keys()),
+        lambda lane: lane.in_flight.update({1: batch_of_keys()}),
+        lambda lane: lane.doubtful.append((batch_of_keys(), [])),
+        lambda lane: setattr(lane, "is_exclusive", True),
+    ],
+)
+def test_what_keeps_a_lane_sending(busy: Any) -> None:
+    """The end waits for each of these."""
+    lane = lane_of_one()
+    lane.queue.clear()
+    assert not lane.is_sending
+    assert not lane.is_busy
+    busy(lane)
+    assert lane.is_sending
+    assert lane.is_busy
+    lane = lane_of_one()
+    lane.queue.clear()
+    lane.jobs["i"] = Job()
+    assert lane.is_busy
+    assert not lane.is_sending
+
+
+def test_advice_is_given_once(caplog: pytest.LogCaptureFixture) -> None:
+    """More or larger rows than the vendor recommends are a warning, and nothing else."""
+    for advice, words in [
+        ({"advised_rows": 3}, "many_rows"),
+        ({"advised_row_bytes": 40}, "large_row"),
+        ({"advised_rows": 6}, ""),
+    ]:
+        caplog.clear()
+        done = sync("kore", "append", [records(ROWS[i : i + 2]) for i in (0, 2, 4)] + [complete()])
+        done.provider.limits = replace(done.provider.limits, **advice)  # type: ignore[arg-type]  # by name
+        done.vendor.put([])
+        done.run()
+        assert done.error is None
+        found = [r.getMessage() for r in caplog.records if "advised" in r.getMessage()]
+        assert [words in line for line in found] == ([True] if words else [])
+
+
+def test_progress_is_reported_while_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """A line per stream every half minute."""
+    caplog.set_level("INFO")
+    script = [part for i in range(4) for part in (records(ROWS[i : i + 1]), 31.0)]
+    sync("kore", "append", [*script, complete()]).run()
+    lines = [r.getMessage() for r in caplog.records if "sync_progress" in r.getMessage()]
+    assert 3 <= len(lines) <= 5
 
 
 def test_a_batch_without_an_answer_is_not_settled() -> None:

@@ -172,8 +172,9 @@ def test_backoff_grows_to_a_cap_and_is_jittered_in_full(share: float) -> None:
 def test_attempts_are_bounded() -> None:
     """A vendor that never recovers gets so many attempts and no more, even without any wait."""
     rig = Rig(scripted(status(503)), jitter=lambda: 0.0)
-    with pytest.raises(TransientError, match=f"{MAX_ATTEMPTS} attempt"):
+    with pytest.raises(TransientError, match=f"{MAX_ATTEMPTS} attempt") as caught:
         rig.ask()
+    assert caught.value.stream == DEALS
     assert len(rig.transport.sent) == MAX_ATTEMPTS
 
 
@@ -706,6 +707,20 @@ def test_a_vendor_that_dies_during_a_write_ends_it_within_ten_minutes() -> None:
     result = rig.deliver(deals(2), Context(stored=0))
     assert isinstance(result.error, TransientError)
     assert rig.clock.elapsed < 600
+
+
+def test_keyed_rows_wait_as_long_before_they_are_repeated() -> None:
+    """Their write can be repeated, but not while an earlier one may still be under way."""
+    waits = []
+    for fault in (apply_then_status(504), cut_after):
+        vendor = KoreVendor()
+        rig = Rig(vendor.answer, kore())
+        rig.transport.faults = {2: fault}
+        batch = batch_of(deals(2), KEYED)
+        batch.block.keys = [b'"d0"', b'"d1"']
+        assert rig.sender.deliver(Delivery(batch)).delivered == 2 == len(vendor.rows())
+        waits.append(rig.clock.waits)
+    assert waits == [[10.0], [1.0]]
 
 
 def test_an_unexpected_error_is_a_result() -> None:
