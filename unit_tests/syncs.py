@@ -14,7 +14,7 @@ import msgspec
 
 from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.commands import make_lane
-from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging
+from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging, TableEntry
 from destination_bulk_tables.engine import Engine, Tools
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.lanes import Lane
@@ -140,6 +140,7 @@ class Sync:
     max_rows: int = 4
     max_bytes: int | None = None
     max_wait_s: float = 30.0
+    tables: tuple[TableEntry, ...] = ()
     on_state: Callable[[int, Sync], None] = nothing
     on_request: Callable[[Sync], None] = nothing
     on_read: Callable[[int], None] = nothing
@@ -177,7 +178,7 @@ class Sync:
     def _config(self) -> Config:
         return Config(
             provider=self.provider,
-            tables=(),
+            tables=self.tables,
             truncate_mode="sync_mode",
             nested_values="json_string",
             batching=Batching(self.max_rows, self.max_bytes, self.max_wait_s, self.slots),

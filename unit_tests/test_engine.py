@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from destination_bulk_tables.config import TableEntry
 from destination_bulk_tables.errors import (
     BadInput,
     ConfigError,
@@ -163,6 +164,17 @@ def test_a_status_without_a_namespace_counts_for_the_stream_of_that_name() -> No
     strict = StatusMessage(StreamKey(None, "deals"), "COMPLETE", is_qualified=True)
     done = sync("kore", "append", [records(ROWS, key), strict], catalog=catalog).run()
     assert isinstance(done.error, TransientError)
+
+
+def test_a_status_that_names_a_stream_counts_for_no_other() -> None:
+    """Without a namespace it is the stream without one, where there is one."""
+    catalog: Any = catalog_of("append", "deals", "deals")
+    catalog["streams"][1]["stream"]["namespace"] = "crm"
+    loose = StatusMessage(DEALS, "COMPLETE", is_qualified=False)
+    elsewhere = TableEntry("deals", "crm", "users", None)
+    done = sync("kore", "append", [loose], catalog=catalog, tables=(elsewhere,)).run()
+    assert isinstance(done.error, TransientError)
+    assert "streams: crm.deals." in done.error.message
 
 
 def test_without_generation_ids_a_clean_end_counts_as_complete() -> None:
