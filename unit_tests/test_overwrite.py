@@ -166,6 +166,24 @@ def test_a_keyed_load_sends_the_last_version_of_each_key(
     assert all(epoch.is_settled for epoch in epochs)
 
 
+@pytest.mark.parametrize(
+    ("deleted_at", "row_at", "is_sent"),
+    [(3, 2, False), (2, 3, True), (None, 1, True), (1, None, False), (2, 2, True)],
+)
+def test_a_deletion_has_its_place_among_the_versions(
+    tmp_path: Path, deleted_at: int | None, row_at: int | None, *, is_sent: bool
+) -> None:
+    """A row that arrives after the record of its deletion is sent if its cursor is not older."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("k1", "k2"))
+    run = [
+        Version((1, "a"), deleted_at, is_tombstone=True, padding=0, skip=0),
+        Version((1, "a"), row_at, is_tombstone=False, padding=0, skip=0),
+    ]
+    load.stage(block_of(run, 0, with_cursor=True), Epoch(accepted=2))
+    batches, _, _ = replay(load, 10, 1000)
+    assert [batch.block.count for batch in batches] == ([1] if is_sent else [])
+
+
 @given(
     sizes=st.lists(st.integers(1, 9), max_size=8),
     max_rows=st.integers(1, 6),
