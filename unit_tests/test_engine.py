@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -30,7 +31,7 @@ from destination_bulk_tables.model import (
     Table,
 )
 from destination_bulk_tables.provider import ReplacePlan
-from unit_tests.fakes import FakeClock, cut_after, cut_before
+from unit_tests.fakes import FakeClock, InlineWorkers, T, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
@@ -227,6 +228,51 @@ def test_a_stop_acknowledges_only_what_is_settled() -> None:
     assert set(errors) == {Stopped, type(None)}
 
 
+class _OneIsStuck(InlineWorkers):
+    """The first write never comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = 0
+
+    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+        self.jobs += 1
+        if self.jobs != 2:  # the first counts the table
+            super().submit(job, then)
+
+
+@pytest.mark.parametrize("cause", ["stop", "failure", "stop after a failure"])
+def test_a_request_that_never_ends_does_not_hold_the_end(cause: str) -> None:
+    """A stop waits 8 seconds for what is under way, a failure 30, a stop during that 8 more."""
+    done = sync(
+        "kore",
+        "append",
+        [records(ROWS[:4]), state(1), records(ROWS[4:8]), 600.0, complete()],
+        vendor=KoreVendor(is_bad=lambda row: cause != "stop" and row["id"] == "d5"),
+        policy="fail",
+        slots=2,
+    )
+    done.workers = _OneIsStuck()
+    asked: list[float] = []
+
+    def look(number: int) -> None:
+        if cause == "stop" and number == 6:
+            done.stop.set()
+            asked.append(done.clock.elapsed)
+        if done.halt.is_set() and not asked:
+            asked.append(done.clock.elapsed)
+        if cause == "stop after a failure" and asked and done.clock.elapsed > asked[0] + 5:
+            done.stop.set()
+
+    done.on_read = look
+    done.run()
+    waited = done.clock.elapsed - asked[0]
+    assert isinstance(done.error, Stopped if cause == "stop" else ConfigError)
+    assert done.acknowledged == []
+    low, high = {"stop": (7.5, 10.0), "failure": (29.0, 31.0)}.get(cause, (12.0, 14.0))
+    assert low < waited < high
+
+
 def test_the_first_failure_is_the_one_told() -> None:
     """Later failures of other threads follow from the stop."""
     done = sync(
@@ -298,9 +344,12 @@ def test_superseded_rows_count_as_delivered() -> None:
             )
 
 
-def test_background_work_bounds_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "most"), [("ROWS", 8), ("JOBS", 2)])
+def test_background_work_bounds_what_is_read(
+    monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
     """A vendor that imports slowly holds the source back."""
-    monkeypatch.setattr("destination_bulk_tables.engine.MAX_UNVERIFIED_ROWS", 8)
+    monkeypatch.setattr(f"destination_bulk_tables.engine.MAX_UNVERIFIED_{bound}", most)
     clock = FakeClock()
     vendor = QobraVendor(clock, delay_s=50.0)
     done = sync(
