@@ -434,7 +434,8 @@ class Engine:
         is_allowed = self._count_rejected(lane, result.rejected)
         if lane.stored is not None:
             lane.stored += result.delivered
-        lane.pushed_s = now - (lane.started_at or now)
+        if lane.started_at is not None:
+            lane.pushed_s = now - lane.started_at
         for receipt in result.receipts:
             key = _LOAD if lane.replace is not None else receipt.id
             lane.jobs.setdefault(key, Job()).add(receipt, tracked, now)

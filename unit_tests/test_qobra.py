@@ -361,14 +361,42 @@ def test_an_early_launch_is_not_acknowledged() -> None:
     )
 
     def hurry(it: Sync) -> None:
-        if len(it.transport.writes) == 2:
+        if len(it.transport.sent) == 2:
             clock.advance(20.0)
-            vendor.runs[0].launch_at = vendor.runs[0].finish_at = 1.0
+        elif len(it.transport.sent) > 2:
+            vendor.runs[0].launch_at = 1.0  # it says so itself; the counts would be right
 
     done.on_request = hurry
     done.run()
-    assert isinstance(done.error, DestinationError)
+    assert isinstance(done.error, TransientError)
+    assert "launched" in done.error.message
     assert done.acknowledged == []
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+def test_requests_that_join_one_import_are_judged_together(slots: int, mode: Any) -> None:
+    """An import that counts a request whose answer is still on its way is asked again later."""
+    for seed in range(25):
+        clock = FakeClock()
+        vendor = QobraVendor(clock, stack_s=0.3, delay_s=0.0)
+        script = [
+            part for i in range(0, 10, 2) for part in (records(ROWS[i : i + 2]), state(i), 0.1)
+        ]
+        done = sync(
+            "qobra",
+            mode,
+            [*script, complete()],
+            clock=clock,
+            vendor=vendor,
+            slots=slots,
+            seed=seed,
+            max_rows=1,
+        ).run()
+        assert done.error is None
+        assert done.acknowledged == [0, 2, 4, 6, 8]
+        assert vendor.rows() == ROWS or slots > 1
+        assert len(vendor.runs) < 10
 
 
 @pytest.mark.parametrize(("policy", "acknowledged"), [("skip", [1]), ("fail", [])])

@@ -559,6 +559,20 @@ def test_a_replace_in_one_request_is_never_sent_in_parts(
         assert len(result.rejected) == count % 2
 
 
+def test_an_emptying_request_is_answered_for_like_any_other() -> None:
+    """Refused it ends the sync, and without a readable answer it is repeated."""
+    batch = Batch(0, TABLE, RowBlock(b"", 0, range(0)), "end")
+    context = Context(replace=ReplacePlan(single=True))
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    rig.transport.faults = {1: answer_status(400)}
+    assert isinstance(rig.sender.deliver(Delivery(batch, context)).error, ConfigError)
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    rig.transport.faults = {1: garble(lambda _: b"<html>")}
+    [receipt] = rig.sender.deliver(Delivery(batch, context)).receipts
+    assert receipt.rows == 0
+    assert len(rig.transport.sent) == 2
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_refusal_that_is_not_verified_is_logged(
     caplog: pytest.LogCaptureFixture,

@@ -184,6 +184,7 @@ class QobraVendor:
         window: Literal["first", "last"] = "first",
         rejects: Literal["row", "table"] = "row",
         delay_s: float = 1.0,
+        stack_s: float = 0.0,
         jitter: Random | None = None,
         unknown_for_s: float = 0.0,
         foreign: Row | None = None,
@@ -195,6 +196,7 @@ class QobraVendor:
         self.shares_id, self.counts, self.window, self.rejects = shares_id, counts, window, rejects
         self.delay_s, self.jitter, self.unknown_for_s = delay_s, jitter, unknown_for_s
         self.foreign = foreign
+        self.stack_s = stack_s  # requests within this time of an import's creation join it
         self.is_bad = is_bad
 
     def rows(self, table: str = "deals") -> list[Row]:
@@ -227,7 +229,7 @@ class QobraVendor:
     def _ingest(self, name: str, rows: list[Row], options: dict[str, list[str]]) -> HttpResponse:
         now = self.clock.monotonic()
         replace = options.get("all") == ["true"]
-        debounce = int(options.get("debounce", ["0"])[0])
+        debounce = int(options.get("debounce", ["0"])[0]) or self.stack_s
         run = next(
             (r for r in self.runs if r.table == name and debounce and r.launch_at > now), None
         )
