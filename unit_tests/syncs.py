@@ -186,8 +186,8 @@ class Sync:
             staging=Staging(tempfile.gettempdir(), 10_000_000),
         )
 
-    def run(self) -> Sync:
-        """Run to the end; a failure is kept in `error`."""
+    def engine(self) -> Engine:
+        """An engine that has read nothing yet."""
         tools = Tools(
             provider=self.provider,
             sender=self.sender,
@@ -200,11 +200,14 @@ class Sync:
             stop=self.stop,
             halt=self.halt,
         )
-        engine = Engine(self.lanes, tools, slots=self.slots, max_wait_s=self.max_wait_s)
+        return Engine(self.lanes, tools, slots=self.slots, max_wait_s=self.max_wait_s)
+
+    def run(self) -> Sync:
+        """Run to the end; a failure is kept in `error`."""
         source = ScriptedSource.of(self.script, self.clock, self.workers)
         source.on_read = self.on_read
         try:
-            engine.run(source)
+            self.engine().run(source)
         except DestinationError as error:
             self.error = error
         finally:

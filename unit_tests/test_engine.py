@@ -30,7 +30,7 @@ from destination_bulk_tables.model import (
     StreamKey,
     Table,
 )
-from destination_bulk_tables.provider import ReplacePlan
+from destination_bulk_tables.provider import ReplacePlan, Verdict
 from unit_tests.fakes import FakeClock, InlineWorkers, T, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
@@ -468,6 +468,39 @@ def test_what_keeps_a_lane_sending(busy: Any) -> None:
     lane.jobs["i"] = Job()
     assert lane.is_busy
     assert not lane.is_sending
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "is_current", "fails"),
+    [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
+)
+def test_a_count_is_judged_when_nothing_can_have_joined(
+    in_flight: bool,  # noqa: FBT001
+    is_current: bool,  # noqa: FBT001
+    fails: bool,  # noqa: FBT001
+) -> None:
+    """A request under way, or one accepted since the question, may be in the same import."""
+    made = sync("qobra", "append", [])
+    lane, engine, job = made.lanes[DEALS], made.engine(), Job()
+    lane.jobs["i"] = job
+    job.add(Receipt("i", 1), Tracked(batch_of_keys()), 0.0)
+    if in_flight:
+        lane.in_flight[1] = batch_of_keys()
+    found = UnaccountedRows("another count")
+    engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
+    assert (engine._failure is found) is fails
+    assert job.next_poll > 0.2 or fails
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_an_answer_settles_only_what_was_asked_about(is_current: bool) -> None:  # noqa: FBT001
+    """A request accepted since the question is not proven by its answer."""
+    made = sync("qobra", "append", [])
+    lane, engine, job = made.lanes[DEALS], made.engine(), Job()
+    lane.jobs["i"] = job
+    job.add(Receipt("i", 1), Tracked(batch_of_keys(), open_receipts=1), 0.0)
+    engine._judge(lane, job, lane.unverified(job, 0.0), Verdict(), is_current=is_current)
+    assert (job not in lane.jobs.values()) is is_current
 
 
 def test_advice_is_given_once(caplog: pytest.LogCaptureFixture) -> None:
