@@ -54,8 +54,10 @@ class Server:
         self._always.close()
         if self._listening:
             self._listening.close()
+        await asyncio.sleep(_TICK_S)  # a connection accepted just now gets its protocol, to be cut
         self._cut_all()
         await self._runner.cleanup()
+        await asyncio.sleep(0)  # and its transport closed
 
     async def down(self, seconds: float) -> None:
         """Cut all connections and do not listen for some seconds; then the same port again."""
