@@ -556,7 +556,7 @@ SPEC: JsonObject = {
             "base_url": _text(
                 "Base URL",
                 (
-                    "The address all paths below are added to. `http://` is accepted for this "
+                    "The address all paths below are added to. Plain http is accepted for this "
                     "machine only."
                 ),
                 "https://api.example.com",
