@@ -256,6 +256,27 @@ def test_a_launch_before_the_last_request_is_seen(
             play(flow, answer)
 
 
+@pytest.mark.parametrize(("launched", "fine"), [("00:05:00", True), ("00:05:04", False)])
+def test_requests_that_were_not_joined_are_seen(launched: str, fine: bool) -> None:  # noqa: FBT001
+    """Imports of one load that launch as far apart as they came replaced each other."""
+    receipts = (Receipt("i1", 1), Receipt("i2", 1))
+    answers = [
+        shown(
+            own={"number_of_records": 1},
+            created_at=f"2026-01-01T00:00:0{number * 4}Z",
+            launched_at=f"2026-01-01T{launch}Z",
+        )
+        for number, launch in enumerate(["00:05:00", launched])
+    ]
+    plan = ReplacePlan(window_s=300.0)
+    flow = qobra().verify(pending(receipts=receipts, pushed_s=4.0, replace=plan))
+    if fine:
+        assert play(flow, *answers)[0] == Verdict()
+    else:
+        with pytest.raises(TransientError, match="in parts"):
+            play(flow, *answers)
+
+
 # --- replacing
 
 
