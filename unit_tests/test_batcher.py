@@ -113,6 +113,8 @@ def run(batcher: Batcher, blocks: list[list[Member]], *, keyed: bool, with_curso
         outcome.too_large += [(number, row) for row in rejected]
         assert (batcher.opened_at is None) == (batcher.n_bytes == 0)
         assert 0 < batcher.room <= batcher.max_rows
+        body = b",".join([block.body for block in batcher._blocks if block.count])
+        assert batcher.n_bytes in {0, batcher.overhead + len(body)}
     if batcher.opened_at is not None:
         outcome.batches.append(batcher.cut("end"))
     return outcome
@@ -272,6 +274,15 @@ def test_a_block_that_fits_is_not_taken_apart() -> None:
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
     assert list(batcher.extend(RowBlock(b"no JSON", 1, range(1)), None, 0.0, [])) == []
     assert batcher.cut("end").block.body == b"no JSON"
+
+
+def test_a_batch_may_be_exactly_as_large_as_the_limit() -> None:
+    """Not a byte is wasted: two rows and their comma fill what is left beside the overhead."""
+    batcher = Batcher(TABLE, max_rows=9, max_bytes=15, overhead=10)
+    for _ in range(2):
+        assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 0.0, [])) == []
+    (batch,) = batcher.extend(RowBlock(b"{}", 1, range(1)), None, 0.0, [])
+    assert (batch.block.body, batch.cut) == (b"{},{}", "bytes")
 
 
 def test_the_age_counts_from_the_first_row() -> None:
