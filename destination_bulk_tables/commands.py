@@ -159,7 +159,14 @@ def check(raw: JsonValue) -> str | None:
         tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
         clock = SystemClock()
         transport = _CheckTransport(config.provider.base_url, clock)
-        sender = Sender(config.provider, transport, clock, threading.Event(), narrows=False)
+        sender = Sender(
+            config.provider,
+            transport,
+            clock,
+            threading.Event(),
+            narrows=False,
+            max_elapsed_s=_CHECK_TIMEOUT_S,
+        )
         sender.run(None, config.provider.check(tables))
     except DestinationError as error:
         return error.message

@@ -93,6 +93,7 @@ class Sender:
         halt: threading.Event,
         *,
         narrows: bool,
+        max_elapsed_s: float | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._provider = provider
@@ -100,6 +101,7 @@ class Sender:
         self._clock = clock
         self._halt = halt
         self._narrows = narrows
+        self._max_elapsed_s = MAX_ELAPSED_S if max_elapsed_s is None else max_elapsed_s
         self._jitter = jitter
         self._limiters: dict[str, WindowLimiter] = {}
         self._atomic: set[tuple[str, str]] = set()  # kinds of refusals seen to store nothing
@@ -374,7 +376,7 @@ class Sender:
                     raise Ambiguous(trouble, is_slow=slow)
                 resent = True
             now = self._clock.monotonic()
-            give_up = min(give_up, started + MAX_ELAPSED_S)
+            give_up = min(give_up, started + self._max_elapsed_s)
             wait = self._jitter() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
             wait = max(wait, retry.after_s or 0.0)
             if attempts >= MAX_ATTEMPTS or now + wait > give_up:
