@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 _ROOT = Path(__file__).parents[1]
+_NUMBER = 16  # bytes of a reported number: a quick end would else read as one with the pid
 
 
 class ForkedProcess:
@@ -45,7 +46,7 @@ class ForkedProcess:
             ready, _, _ = select.select([self._report], [], [], timeout)
             if not ready:
                 raise TimeoutError
-            self.returncode = os.waitstatus_to_exitcode(int(os.read(self._report, 64)))
+            self.returncode = os.waitstatus_to_exitcode(int(os.read(self._report, _NUMBER)))
             os.close(self._report)
         return self.returncode
 
@@ -81,7 +82,7 @@ class Nursery:
         order = {"arguments": arguments, "scaled": scaled, "environment": environment}
         socket.send_fds(self._socket, [json.dumps(order).encode()], [*pipes, theirs])
         os.close(theirs)
-        return ForkedProcess(int(os.read(report, 64)), report)
+        return ForkedProcess(int(os.read(report, _NUMBER)), report)
 
 
 def _serve(orders: socket.socket) -> None:
@@ -116,9 +117,9 @@ def _watch(run: Any, order: dict[str, Any], descriptors: list[int]) -> None:
         run(order["arguments"])
     for descriptor in descriptors[:3]:
         os.close(descriptor)
-    os.write(descriptors[3], str(pid).encode())
+    os.write(descriptors[3], str(pid).zfill(_NUMBER).encode())
     _, status = os.waitpid(pid, 0)
-    os.write(descriptors[3], str(status).encode())
+    os.write(descriptors[3], str(status).zfill(_NUMBER).encode())
     os._exit(0)
 
 
