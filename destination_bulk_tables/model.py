@@ -8,7 +8,7 @@ because nothing on the way from stdin to a request body may cost an object per r
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
@@ -233,5 +233,3 @@ class StatusMessage(NamedTuple):
 
 
 Message = RecordRun | BadRecord | StateMessage | StatusMessage
-Messages = Iterator[Message]
-Counts = Mapping[str, int]

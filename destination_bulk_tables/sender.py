@@ -83,7 +83,11 @@ class _Part:
 
 
 class Sender:
-    """Shared by all sender threads; `narrows`: a refused batch is taken apart (policy skip)."""
+    """Shared by all sender threads.
+
+    `narrows`: a refused batch is taken apart (policy skip). `max_elapsed_s`: how long the retries
+    of one request may take.
+    """
 
     def __init__(
         self,
