@@ -7,11 +7,13 @@ here, no credential is taken from the environment, and a response is bounded in 
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Literal
 
 import requests
 import requests.adapters
+import requests.utils
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -55,6 +57,9 @@ class Transport:
         self._base_url = base_url.rstrip("/")
         self._clock = clock
         self._local = threading.local()
+        self._proxies = requests.utils.get_environ_proxies(self._base_url)
+        variables = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+        self._ca_bundle = next(filter(None, variables), True)
 
     def send(
         self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
@@ -102,7 +107,10 @@ class Transport:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
-            session.auth = _no_auth  # else requests would look for a password in ~/.netrc
+            # requests would read all variables at each request, and look for a password in ~/.netrc
+            session.trust_env = False
+            session.proxies.update(self._proxies)
+            session.verify = self._ca_bundle
             session.headers["User-Agent"] = "airbyte-destination-bulk-tables"
             adapter = requests.adapters.HTTPAdapter(max_retries=0)
             session.mount("https://", adapter)
@@ -113,10 +121,6 @@ class Transport:
             # a server closing an idle connection just as we send looks like an ambiguous write
             session.close()
         return session
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _fold(error: BaseException) -> TransportError:
