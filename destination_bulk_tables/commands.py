@@ -261,7 +261,7 @@ def write(
     lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
     engine = Engine(lanes, tools, slots=slots, max_wait_s=config.batching.max_wait_s)
     try:
-        row_types = {k: lane.codec.row_type for k, lane in lanes.items() if lane.codec.row_type}
+        row_types = {key: lane.codec.row_types for key, lane in lanes.items()}
         engine.run(MessageReader(stdin, wake_r, row_types))
     except OSError as error:
         message = f"Reading the input failed ({error.strerror})."

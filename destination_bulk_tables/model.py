@@ -18,11 +18,23 @@ import msgspec
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 JsonObject = dict[str, JsonValue]
 
-Key = bytes  # the JSON tokens of a row's primary key, joined by commas
+Key = str | bytes  # the text of a key of one column, else the JSON tokens joined by commas
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def key_of(tokens: Sequence[bytes]) -> Key:
+    """The key of a row by the JSON tokens of its columns."""
+    if len(tokens) == 1 and tokens[0][:1] == b'"':
+        return msgspec.json.decode(tokens[0], type=str)
+    return b",".join(tokens)
+
+
+def key_tokens(key: Key) -> bytes:
+    """The JSON tokens of a key's columns, joined by commas."""
+    return msgspec.json.encode(key) if isinstance(key, str) else key
 
 
 class StreamKey(NamedTuple):
@@ -73,7 +85,7 @@ class RowBlock:
     body: bytes
     count: int
     indexes: Sequence[int]
-    keys: list[Key] | None = None
+    keys: Sequence[Key] | None = None
     cursors: list[bytes] | None = None
     tombstones: tuple[Tombstone, ...] = ()
 

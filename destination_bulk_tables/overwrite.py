@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.batcher import last_versions
-from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.model import RowBlock, key_of, key_tokens
 from destination_bulk_tables.provider import Load
 from destination_bulk_tables.spool import KeyFilter, Spool
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from destination_bulk_tables.spool import DiskBudget
 
 _TOMBSTONE = b"["  # a row starts with a brace
+_tokens = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class StagedLoad:
@@ -47,7 +49,7 @@ class StagedLoad:
             keys: list[Key] = list(block.keys or ())
             cursors = list(block.cursors or ())
             for tombstone in block.tombstones:
-                lines.append(b"[%b]" % tombstone.key)
+                lines.append(b"[%b]" % key_tokens(tombstone.key))
                 keys.append(tombstone.key)
                 cursors.append(tombstone.cursor or b"null")
                 self._filter.suspect(hash(tombstone.key))
@@ -95,9 +97,9 @@ class StagedLoad:
 
     def _key_of(self, line: bytes) -> Key:
         if line.startswith(_TOMBSTONE):
-            return line[1:-1]
-        members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        return b",".join([bytes(members[column]) for column in self._key_columns])
+            return key_of([bytes(token) for token in _tokens(line)])
+        members = _members(line)
+        return key_of([bytes(members[column]) for column in self._key_columns])
 
     def batches(self, batcher: Batcher, rejected: list[RejectedRow]) -> Iterator[Batch]:
         """Read the load back as batches; the epochs of superseded rows are settled on the way."""

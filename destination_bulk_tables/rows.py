@@ -1,23 +1,26 @@
 """Compiles a stream's schema into a codec: record data in, encoded rows and rejected rows out.
 
 The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens
-(`msgspec.Raw`), so integers and decimals of any size reach the vendor with all their digits. A run
-of records is worked on a column at a time, and a column that needs nothing costs nothing.
+(`msgspec.Raw`), so integers and decimals of any size reach the vendor with all their digits; text
+and booleans of columns that hold nothing else become Python values, which is cheaper. A run of
+records is worked on a column at a time, and a column that needs nothing costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat, starmap
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from destination_bulk_tables import values
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone
+from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone, key_of
 
 if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonObject, JsonValue, Key, StreamKey
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
     from destination_bulk_tables.values import Convert
 
 _NULL = b"null"
+_ABSENT = Raw(_NULL)  # an encoder that omits nulls knows it by identity
 _NO_KEY = frozenset({_NULL, b'""'})
+_UNDECODABLE = (msgspec.DecodeError, RecursionError)
 _DELETED_AT = "_ab_cdc_deleted_at"
 _encode = msgspec.json.Encoder().encode
+_TextOf = Callable[[Any, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Column:
     is_timestamp: bool = False
     may_be_boolean: bool = False
     may_be_decimal: bool = False
-    may_be_nested: bool = False
     is_text: bool = False
+    is_boolean: bool = False
 
 
 def columns_of(
@@ -82,8 +88,8 @@ def _column(field: str, name: str, schema: JsonValue) -> Column:
         is_timestamp=is_timestamp,
         may_be_boolean=not types or "boolean" in types,
         may_be_decimal=not types or bool(types & {"number", "integer"}),
-        may_be_nested=not types or bool(types & {"object", "array"}),
-        is_text=types <= {"string", "null"} and "string" in types and not is_timestamp,
+        is_text=types - {"null"} == {"string"} and not is_timestamp,
+        is_boolean=types - {"null"} == {"boolean"},
     )
 
 
@@ -109,8 +115,9 @@ def _types(schema: JsonValue) -> tuple[set[str], bool]:
 class RowCodec:
     """One stream's codec; used by the engine thread only.
 
-    `row_type` reads a record's data where it stands, so that the reader can decode a whole line at
-    once; it is None where field names do not allow it.
+    `row_types`: how a record's data may be read where it stands, so that the reader can decode a
+    whole line at once; the first is the fastest and takes only values of the declared types. Empty
+    where field names do not allow it.
     """
 
     def __init__(
@@ -125,11 +132,9 @@ class RowCodec:
         tombstones: Literal["delete", "reject"] | None = None,
     ) -> None:
         self._stream = stream
-        self._columns = columns
         self._rules = rules
         self._nested = nested
         attributes = {column.field: f"f{i}" for i, column in enumerate(columns)}
-        sent = list(attributes.values())
 
         def attribute(field: str) -> str:
             return attributes.setdefault(field, f"h{len(attributes)}")  # read and not sent
@@ -144,256 +149,279 @@ class RowCodec:
         self._cursor = attribute(cursor_field) if cursor_field else None
         self._deleted = attribute(_DELETED_AT) if tombstones else None
         self._rejects_deleted = tombstones == "reject"
-        self._may_nest = [(a, c) for a, c in zip(sent, columns, strict=False) if c.may_be_nested]
-        self._scalars = [(a, c) for a, c in zip(sent, columns, strict=False) if not c.may_be_nested]
-        self._plan_conversions(sent)
-        self._plan_reading(attributes)
-        self._plan_writing(sent, len(attributes))
-
-    def _plan_conversions(self, sent: Sequence[str]) -> None:
-        self._converts: list[tuple[str, Convert]] = []
-        self._late: list[tuple[str, Convert]] = []
-        self._replace: list[tuple[bytes, bytes]] = []
-        for attribute, column in zip(sent, self._columns, strict=False):
-            # versions are compared by the cursor as it came, so it is converted after that
-            is_late = attribute == self._cursor and attribute not in self._keys
-            converts = self._late if is_late else self._converts
-            if column.may_be_decimal and self._rules.decimals == "string":
-                converts.append((attribute, values.number_text))
-            if column.may_be_boolean and self._rules.booleans != "json":
-                if attribute in self._keys or not _stands_out(column.name):
-                    converts.append((attribute, values.BOOLEANS[self._rules.booleans]))
-                else:  # in the encoded text its name and value stand out
-                    label = _encode(column.name)
-                    self._replace += [
-                        (b"%b:%b" % (label, old), b"%b:%b" % (label, new))
-                        for old, new in values.BOOLEAN_TEXTS[self._rules.booleans]
-                    ]
-            if column.is_timestamp and self._rules.timestamps != "as_is":
-                converts.append((attribute, values.TIMESTAMPS[self._rules.timestamps]))
-
-    def _plan_reading(self, attributes: dict[str, str]) -> None:
-        null = Raw(_NULL)
         self._sources = list(attributes)
-        self.row_type: Any = None
-        if _can_name(self._sources):
-            fields = [
-                (a, Raw, msgspec.field(name=field, default=null)) for field, a in attributes.items()
-            ]
-            self.row_type = msgspec.defstruct("Row", fields, gc=False)
-            self._decode_row = msgspec.json.Decoder(self.row_type).decode
-            self._decode = msgspec.json.Decoder(_list_of(self.row_type)).decode
-            return
-        # names that a struct cannot have go through dicts, which is slower
-        row = msgspec.defstruct(
-            "Row", [(a, Raw, msgspec.field(default=null)) for a in attributes.values()], gc=False
-        )
-        decode_dict = msgspec.json.Decoder(dict[str, Raw]).decode
-        decode_dicts = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-
-        def build(members: dict[str, Raw]) -> Any:
-            return row(**{a: members[f] for f, a in attributes.items() if f in members})
-
-        self._decode_row = lambda data: build(decode_dict(data))
-        self._decode = lambda text: [build(members) for members in decode_dicts(text)]
-
-    def _plan_writing(self, sent: Sequence[str], read: int) -> None:
-        names = [column.name for column in self._columns]
-        self._names = names
-        self._encoded_names = frozenset(name.encode() for name in names)
-        self._cuts_nulls = self._rules.nulls == "omit" and all(map(_stands_out, names))
-        self._values_of: Callable[[Any], Any] | None = None
-        self._out: Any = None
-        if not sent:
-            return
-        if not all(map(_stands_out, names)):
-            self._out = self._named
-        elif read > len(sent) or names != self._sources:
-            fields = [(a, Raw, msgspec.field(name=n)) for a, n in zip(sent, names, strict=True)]
-            self._out = msgspec.defstruct("Out", fields, gc=False)
-        get = attrgetter(*sent)
-        self._values_of = get if len(sent) > 1 else lambda row: (get(row),)
-
-    def _named(self, *tokens: Raw) -> dict[str, Raw]:
-        members = dict(zip(self._names, tokens, strict=True))
-        if self._rules.nulls == "send":
-            return members
-        return {name: token for name, token in members.items() if bytes(token) != _NULL}
+        as_tokens = {self._cursor, self._deleted}
+        if len(self._keys) > 1:
+            as_tokens.update(self._keys)
+        self._forms = [
+            _Form(columns, attributes, rules, as_tokens),
+            _Form(columns, attributes, rules, set(attributes.values())),
+        ]
+        self.row_types = [form.row_type for form in self._forms if form.row_type is not None]
 
     def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
         """Encode consecutive records' data; the block's `indexes` are positions in the run."""
         rejected: list[RejectedRow] = []
         indexes: Sequence[int] = range(len(data))
-        try:
-            rows = self._decode(b"".join((b"[", b",".join(data), b"]")))
-        except (msgspec.DecodeError, RecursionError):
-            rows, indexes = self._decode_singly(data, rejected)
-        return self._encode(rows, indexes, rejected, lambda _, index: bytes(data[index]))
+        text = b"".join((b"[", b",".join(data), b"]"))
+        for form in self._forms:
+            try:
+                rows = form.decode(text)
+                break
+            except _UNDECODABLE:
+                continue
+        else:
+            rows, indexes = self._decode_singly(form, data, rejected)
+        return self._encode(form, rows, indexes, rejected, lambda _, index: bytes(data[index]))
 
     def encode_rows(self, rows: list[Any]) -> tuple[RowBlock, list[RejectedRow]]:
-        """Encode rows that were read as `row_type`."""
-        return self._encode(rows, range(len(rows)), [], lambda row, _: self._text(row))
+        """Encode rows that were all read as one of `row_types`."""
+        form = next(form for form in self._forms if form.row_type is type(rows[0]))
+        return self._encode(form, rows, range(len(rows)), [], lambda row, _: self._text(row))
 
     def _text(self, row: Any) -> bytes:
         return _encode(dict(zip(self._sources, msgspec.structs.astuple(row), strict=True)))
 
     def _decode_singly(
-        self, data: Sequence[Raw], rejected: list[RejectedRow]
+        self, form: _Form, data: Sequence[Raw], rejected: list[RejectedRow]
     ) -> tuple[list[Any], list[int]]:
         rows, indexes = [], []
         for index, raw in enumerate(data):
             try:
-                rows.append(self._decode_row(raw))
+                rows += form.decode(b"[%b]" % raw)
                 indexes.append(index)
-            except (msgspec.DecodeError, RecursionError):
+            except _UNDECODABLE:
                 reason = "the record's data is not a JSON object that can be read"
                 rejected.append(self._reject("bad_data", reason, bytes(raw), index))
         return rows, indexes
 
     def _encode(
         self,
+        form: _Form,
         rows: list[Any],
         indexes: Sequence[int],
         rejected: list[RejectedRow],
-        text_of: Callable[[Any, int], bytes],
+        text_of: _TextOf,
     ) -> tuple[RowBlock, list[RejectedRow]]:
-        braces = 0
-        if self._may_nest:
-            rows, indexes, braces = self._flatten(self._may_nest, rows, indexes, rejected, text_of)
-        for attribute, convert in self._converts:
-            _apply(attribute, convert, rows)
-        body = self._body(rows)
-        if (braces or body.find(b"[") >= 0 or body.count(b"{") != len(rows)) and (
-            body.count(b"{") + body.count(b"[") != len(rows) + braces
-        ):
-            # a scalar column may hold a nested value, or just a text with a brace in it
-            rows, indexes, _ = self._flatten(self._scalars, rows, indexes, rejected, text_of)
-            body = self._body(rows)
-        before = len(rows)
-        keys, tombstones, rows, indexes = self._sort(rows, indexes, rejected, text_of)
+        # versions are compared by the cursor as it came
         cursors = _tokens(rows, self._cursor) if self._cursor else None
-        for attribute, convert in self._late:
-            _apply(attribute, convert, rows)
-        if self._late or len(rows) != before:
-            body = self._body(rows)
-        return RowBlock(body, len(rows), indexes, keys, cursors, tuple(tombstones)), rejected
-
-    def _flatten(
-        self,
-        columns: Sequence[tuple[str, Column]],
-        rows: list[Any],
-        indexes: Sequence[int],
-        rejected: list[RejectedRow],
-        text_of: Callable[[Any, int], bytes],
-    ) -> tuple[list[Any], Sequence[int], int]:
-        """Turn nested values into compact JSON text, or reject their rows; count its braces."""
-        braces = 0
         faults: dict[int, str] = {}
-        for attribute, column in columns:
-            tokens = list(map(attrgetter(attribute), rows))
-            where = values.nested_at(tokens)
-            if where and self._nested == "reject":
-                reason = (
-                    f"field {column.field!r} holds a nested value and nested_values is 'reject'"
-                )
-                faults = dict.fromkeys(where, reason) | faults
-            elif where:
-                strings, text = values.json_strings([tokens[i] for i in where])
-                braces += text.count(b"{") + text.count(b"[")
-                for i, string in zip(where, strings, strict=True):
-                    setattr(rows[i], attribute, string)
-        if not faults:
-            return rows, indexes, braces
-        for i, reason in sorted(faults.items()):
-            text = text_of(rows[i], indexes[i])
-            rejected.append(self._reject("nested_value", reason, text, indexes[i]))
-        kept = [i for i in range(len(rows)) if i not in faults]
-        return [rows[i] for i in kept], [indexes[i] for i in kept], braces
+        for column in form.tokens if rows else ():
+            self._shape(form, column, rows, faults)
+        for attribute, booleans in form.booleans:
+            _put(rows, attribute, list(map(booleans.__getitem__, _values(rows, attribute))))
+        if faults:
+            for i, reason in sorted(faults.items()):
+                row = text_of(rows[i], indexes[i])
+                rejected.append(self._reject("nested_value", reason, row, indexes[i]))
+            good = [i for i in range(len(rows)) if i not in faults]
+            rows, indexes = [rows[i] for i in good], [indexes[i] for i in good]
+            cursors = cursors and [cursors[i] for i in good]
+        tombstones: list[Tombstone] = []
+        keys: list[Key] | None = None
+        if self._keys or self._rules.required_column is not None:
+            keys = self._key_values(form, rows)
+            kept = self._sort(rows, indexes, keys, cursors, tombstones, rejected, text_of)
+            if kept is not None:
+                rows, indexes = [rows[i] for i in kept], [indexes[i] for i in kept]
+                keys = [keys[i] for i in kept]
+                cursors = cursors and [cursors[i] for i in kept]
+        block = RowBlock(form.body(rows), len(rows), indexes, keys, cursors, tuple(tombstones))
+        return block, rejected
+
+    def _shape(
+        self, form: _Form, column: _TokenColumn, rows: list[Any], faults: dict[int, str]
+    ) -> None:
+        """Convert a column, turn nested values into compact JSON text or faults, omit nulls."""
+        came: list[Raw] = _values(rows, column.attribute)
+        tokens: Sequence[Any] = came
+        text = b"\n".join(tokens)  # no token holds a newline: a record is one line
+        for convert in column.converts:
+            tokens = convert(tokens, text)
+        where = values.nested_at(text)
+        if where and self._nested == "reject":
+            reason = f"field {column.field!r} holds a nested value and nested_values is 'reject'"
+            faults.update({i: reason for i in where if i not in faults})
+        elif where:
+            tokens = changed = list(tokens)
+            for i, nested in zip(where, values.json_texts([came[i] for i in where]), strict=True):
+                changed[i] = nested
+        if form.omits and _NULL in text:
+            nulls = [bytes(token) == _NULL for token in came]
+            tokens = [_ABSENT if n else t for n, t in zip(nulls, tokens, strict=True)]
+        if tokens is not came:
+            _put(rows, column.attribute, tokens)
+
+    def _key_values(self, form: _Form, rows: list[Any]) -> list[Key]:
+        """The key of each row; `b""` where a column of it is null, empty or absent."""
+        if len(self._keys) == 1 and self._keys[0] in form.native:
+            return [key or b"" for key in _values(rows, self._keys[0])]
+        columns = [_tokens(rows, attribute) for attribute in self._keys]
+        return [
+            b"" if not _NO_KEY.isdisjoint(tokens) else key_of(tokens)
+            for tokens in zip(*columns, strict=True)
+        ] or [b""] * len(rows)
 
     def _sort(
         self,
         rows: list[Any],
         indexes: Sequence[int],
+        keys: list[Key],
+        cursors: list[bytes] | None,
+        tombstones: list[Tombstone],
         rejected: list[RejectedRow],
-        text_of: Callable[[Any, int], bytes],
-    ) -> tuple[list[Key] | None, list[Tombstone], list[Any], Sequence[int]]:
-        """Read the keys; take out the rows without one and the records of deleted rows."""
-        if not self._keys and self._rules.required_column is None:
-            return None, [], rows, indexes
-        columns = [_tokens(rows, attribute) for attribute in self._keys]
-        deleted = _tokens(rows, self._deleted) if self._deleted else None
-        keys = _joined(columns)
-        if (
-            columns
-            and all(_NO_KEY.isdisjoint(tokens) for tokens in columns)
-            and (deleted is None or all(token == _NULL for token in deleted))
-        ):
-            return keys, [], rows, indexes
-        cursors = _tokens(rows, self._cursor) if self._cursor else None
-        tombstones: list[Tombstone] = []
+        text_of: _TextOf,
+    ) -> list[int] | None:
+        """Take out rows without a key and records of deleted rows; None: all rows stay."""
+        deleted = _tokens(rows, self._deleted) if self._deleted else [_NULL] * len(rows)
+        if b"" not in keys and deleted.count(_NULL) == len(rows):
+            return None
         kept: list[int] = []
         for i, index in enumerate(indexes):
-            if not columns or any(tokens[i] in _NO_KEY for tokens in columns):
+            if not keys[i]:
                 reason = "the key is null, empty or absent"
-                text = text_of(rows[i], index)
-                rejected.append(self._reject("bad_key", reason, text, index))
-            elif not deleted or deleted[i] == _NULL:
+                row = text_of(rows[i], index)
+                rejected.append(self._reject("bad_key", reason, row, index))
+            elif deleted[i] == _NULL:
                 kept.append(i)
             elif self._rejects_deleted:
                 reason = "the record says its row was deleted, and this vendor cannot delete a row"
-                text = text_of(rows[i], index)
-                rejected.append(self._reject("cdc_delete", reason, text, index))
+                row = text_of(rows[i], index)
+                rejected.append(self._reject("cdc_delete", reason, row, index))
             else:
                 tombstones.append(Tombstone(index, keys[i], cursors[i] if cursors else None))
-        return (
-            [keys[i] for i in kept],
-            tombstones,
-            [rows[i] for i in kept],
-            [indexes[i] for i in kept],
-        )
-
-    def _body(self, rows: list[Any]) -> bytes:
-        if self._values_of is None:
-            return b",".join([b"{}"] * len(rows))
-        if self._out is not None:
-            out = self._out
-            rows = [out(*tokens) for tokens in map(self._values_of, rows)]
-        body = _encode(rows)[1:-1]
-        for old, new in self._replace:
-            body = body.replace(old, new)
-        if self._cuts_nulls and b'":null' in body:
-            body = values.without_nulls(body, self._encoded_names)
-        return body
+        return kept
 
     def _reject(self, code: str, reason: str, row: bytes, index: int) -> RejectedRow:
         return RejectedRow(self._stream, "shape", code, reason, row, index)
 
 
+class _TokenColumn(NamedTuple):
+    attribute: str
+    field: str
+    converts: list[Convert]
+
+
+class _Form:
+    """How rows are held between reading and writing: which columns are read natively.
+
+    A text or boolean column costs less as a Python value than as a token, its type is checked on
+    the way, and a null is left out by the encoder. `as_tokens`: the attributes to keep as tokens.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        attributes: dict[str, str],
+        rules: RowRules,
+        as_tokens: Container[str | None],
+    ) -> None:
+        sent = [(attributes[column.field], column) for column in columns]
+        self.omits = rules.nulls == "omit"
+        self.native: dict[str, Any] = {
+            attribute: str | None if column.is_text else bool | None
+            for attribute, column in sent
+            if (column.is_text or column.is_boolean) and attribute not in as_tokens
+        }
+        self.tokens = [
+            _TokenColumn(a, column.field, list(_conversions(column, rules)))
+            for a, column in sent
+            if a not in self.native
+        ]
+        self.booleans = [
+            (a, values.NATIVE_BOOLEANS[rules.booleans])
+            for a, column in sent
+            if column.is_boolean and a in self.native and rules.booleans != "json"
+        ]
+        self._plan_reading(attributes)
+        self._plan_writing([column.name for column in columns], list(attributes))
+
+    def _fields(self, names: dict[str, str]) -> list[tuple[str, Any, Any]]:
+        return [
+            (a, self.native[a], msgspec.field(name=name, default=None))
+            if a in self.native
+            else (a, Raw, msgspec.field(name=name, default=_ABSENT))
+            for a, name in names.items()
+        ]
+
+    def _plan_reading(self, attributes: dict[str, str]) -> None:
+        self.row_type: Any = None
+        is_plain = _can_name(attributes)
+        names = {a: field if is_plain else a for field, a in attributes.items()}
+        row = msgspec.defstruct("Row", self._fields(names), gc=False, omit_defaults=self.omits)
+        if is_plain:
+            self.row_type = row
+            self.decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(_list_of(row)).decode
+            return
+        # names that a struct cannot have go through dicts, which is slower
+        decode_dicts = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+
+        def decode(text: bytes) -> list[Any]:
+            members = [
+                {a: row[field] for field, a in attributes.items() if field in row}
+                for row in decode_dicts(text)
+            ]
+            rows: list[Any] = decode_rows(_encode(members))
+            return rows
+
+        decode_rows = msgspec.json.Decoder(_list_of(row)).decode
+        self.decode = decode
+
+    def _plan_writing(self, names: list[str], sources: list[str]) -> None:
+        self._names = names
+        sent = [f"f{i}" for i in range(len(names))]
+        self._values_of: Callable[[Any], Any] | None = None
+        self._out: Callable[..., Any] | None = None
+        if not sent:
+            return
+        if not _can_name(names):
+            self._out = self._named
+        elif sources != names:
+            fields = self._fields(dict(zip(sent, names, strict=True)))
+            self._out = msgspec.defstruct("Out", fields, gc=False, omit_defaults=self.omits)
+        get = attrgetter(*sent)
+        self._values_of = get if len(sent) > 1 else lambda row: (get(row),)
+
+    def _named(self, *members: object) -> dict[str, object]:
+        pairs = zip(self._names, members, strict=True)
+        return {n: m for n, m in pairs if not self.omits or (m is not None and m is not _ABSENT)}
+
+    def body(self, rows: list[Any]) -> bytes:
+        """The rows as JSON text, joined by commas."""
+        if self._values_of is None:
+            return b",".join([b"{}"] * len(rows))
+        if self._out is not None:
+            rows = list(starmap(self._out, map(self._values_of, rows)))
+        return _encode(rows)[1:-1]
+
+
+def _conversions(column: Column, rules: RowRules) -> Iterator[Convert]:
+    """What to do with the tokens of a column; those of timestamps come last."""
+    if column.may_be_decimal and rules.decimals == "string":
+        yield values.number_texts
+    if column.may_be_boolean and rules.booleans != "json":
+        yield values.BOOLEANS[rules.booleans]
+    if column.is_timestamp and rules.timestamps != "as_is":
+        yield values.TIMESTAMPS[rules.timestamps]
+
+
+def _values(rows: list[Any], attribute: str) -> list[Any]:
+    return list(map(attrgetter(attribute), rows))
+
+
 def _tokens(rows: list[Any], attribute: str) -> list[bytes]:
-    """The JSON tokens of one field."""
+    """The JSON tokens of one field that is kept as tokens."""
     return list(map(bytes, map(attrgetter(attribute), rows)))
 
 
-def _joined(columns: Sequence[list[bytes]]) -> list[Key]:
-    if len(columns) == 1:
-        return columns[0]
-    return [b",".join(key) for key in zip(*columns, strict=True)]
-
-
-def _apply(attribute: str, convert: Convert, rows: list[Any]) -> None:
-    for row, token in zip(rows, map(attrgetter(attribute), rows), strict=True):
-        setattr(row, attribute, convert(token))
+def _put(rows: Sequence[Any], attribute: str, column: Sequence[Any]) -> None:
+    deque(map(setattr, rows, repeat(attribute), column), maxlen=0)
 
 
 def _list_of(row: Any) -> Any:
     return list[row]
 
 
-def _can_name(names: Sequence[str]) -> bool:
+def _can_name(names: Iterable[str]) -> bool:
     """Whether msgspec takes all of these as names of struct fields on the wire."""
     return not any(char in '\\"' or char < " " for name in names for char in name)
-
-
-def _stands_out(name: str) -> bool:
-    """Whether the name in quotes cannot be what stands between two strings of a row."""
-    return _can_name([name]) and not name.startswith((":", ",", "}"))

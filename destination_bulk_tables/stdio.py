@@ -14,7 +14,6 @@ import json
 import os
 import select
 import threading
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -39,6 +38,7 @@ _PIPE_BYTES = 1 << 20
 _PIPE_BUF = 4096  # a pipe that select calls writable takes this much without blocking
 _WRITE_WAIT_S = 0.5
 _LONGEST_WRITE_S = 3600.0
+_MOST_MISSES = 3
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -55,18 +55,50 @@ class _Line(Struct, gc=False):
     trace: Raw = Raw()
 
 
-def _typed_lines(stream: StreamKey, row_type: Any) -> Any:
-    """Read lines whose records are all of this stream, their data as `row_type`."""
-    name: Any = Literal[stream.name]
-    namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[""] | None
-    default = () if stream.namespace else (None,)
-    fields = [("stream", name), ("data", row_type), ("namespace", namespace, *default)]
-    record: Any = msgspec.defstruct("Record", fields, gc=False)
-    rest = [("state", Raw, Raw()), ("trace", Raw, Raw())]
-    line: Any = msgspec.defstruct(
-        "Line", [("type", str), ("record", record | None, None), *rest], gc=False
-    )
-    return msgspec.json.Decoder(line)
+class _StateLine(Struct, tag_field="type", tag="STATE", gc=False):
+    state: Raw
+
+
+class _TraceLine(Struct, tag_field="type", tag="TRACE", gc=False):
+    trace: Raw
+
+
+class _TypedLines:
+    """Reads lines whose records are all of one stream, their data as `row_type`; nothing else."""
+
+    def __init__(self, stream: StreamKey, row_type: Any) -> None:
+        self.stream = stream
+        name: Any = Literal[stream.name]
+        namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[""] | None
+        default = () if stream.namespace else (None,)
+        fields = [("stream", name), ("data", row_type), ("namespace", namespace, *default)]
+        record: Any = msgspec.defstruct("Record", fields, gc=False)
+        self._record_line: Any = msgspec.defstruct(
+            "RecordLine", [("record", record)], tag_field="type", tag="RECORD", gc=False
+        )
+        self._lines = msgspec.json.Decoder(self._record_line | _StateLine | _TraceLine)
+
+    def messages(self, text: bytes) -> tuple[int, list[Message]]:
+        """The number of lines and what they hold; raises when a line is not as expected."""
+        lines: list[Any] = self._lines.decode_lines(text)
+        kind = self._record_line
+        messages: list[Message] = []
+        start = 0
+        for i in [i for i, line in enumerate(lines) if line.__class__ is not kind]:
+            if i > start:
+                messages.append(self._run(lines[start:i]))
+            line = lines[i]
+            is_state = line.__class__ is _StateLine
+            message = _state_of(line.state) if is_state else _status_of(line.trace)
+            if message is not None:
+                messages.append(message)
+            start = i + 1
+        if start < len(lines):
+            messages.append(self._run(lines[start:] if start else lines))
+        return len(lines), messages
+
+    def _run(self, lines: list[Any]) -> RecordRun:
+        return RecordRun(self.stream, [line.record.data for line in lines], is_decoded=True)
 
 
 class _Descriptor(Struct, gc=False):
@@ -104,16 +136,18 @@ _trace = msgspec.json.Decoder(_Trace)
 class MessageReader:
     """Reads messages from a file descriptor; a byte written to the pipe behind `wake` ends a wait.
 
-    `row_types`: how each stream's data may be read where it stands. A block of one stream's records
-    is read that way after another such block; everything else keeps its data as text.
+    `row_types`: how each stream's data may be read where it stands, the fastest first. A block of
+    one stream's records is read that way after another such block; everything else keeps its data
+    as text. A type that a stream's values keep failing gives way to the next.
     """
 
     def __init__(
-        self, fd: int, wake: int, row_types: Mapping[StreamKey, type] | None = None
+        self, fd: int, wake: int, row_types: Mapping[StreamKey, Sequence[type]] | None = None
     ) -> None:
-        self._row_types = row_types or {}
-        self._typed: dict[StreamKey, Any] = {}
-        self._current: StreamKey | None = None
+        self._row_types = {key: list(types) for key, types in (row_types or {}).items()}
+        self._typed: dict[StreamKey, _TypedLines] = {}
+        self._misses: dict[StreamKey, int] = {}
+        self._current: _TypedLines | None = None
         self._fd = fd
         self._wake = wake
         self._parts: list[bytes] = []  # a line whose end has not come yet
@@ -150,41 +184,42 @@ class MessageReader:
         try:
             if not text.isascii():
                 text.decode()  # msgspec does not look into strings it skips
-            lines, is_decoded = self._decode(text)
-            odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
-            others = [_other(lines[i]) for i in odd]
+            n_lines, messages = self._decode(text)
         except _UNDECODABLE:
             self._current = None
             yield from self._singly(text)
             return
-        self._line += len(lines)
-        records = [line.record for line in lines]
-        start = 0
-        for i, message in zip([*odd, len(lines)], [*others, None], strict=True):
-            if is_decoded and i > start and self._current is not None:
-                data = [record.data for record in records[start:i]]
-                yield RecordRun(self._current, data, is_decoded=True)
-            else:
-                yield from _runs(records[start:i])
-            if message is not None:
-                yield message
-            start = i + 1
+        self._line += n_lines
+        yield from messages
 
-    def _decode(self, text: bytes) -> tuple[list[Any], bool]:
-        """Decode a block; the second value tells whether the data was read as the stream's type."""
+    def _decode(self, text: bytes) -> tuple[int, list[Message]]:
+        """Decode a block, as the current stream's rows where that is possible."""
+        missed = None
         if self._current is not None:
             try:
-                return self._typed[self._current].decode_lines(text), True
-            except _UNDECODABLE:
-                self._current = None  # another stream, or something that the plain way explains
+                return self._current.messages(text)
+            except _UNDECODABLE:  # another stream, or something that the plain way explains
+                missed = self._current.stream
+                self._current = None
         lines = _lines.decode_lines(text)
-        keys = {StreamKey.of(r.namespace, r.stream) for line in lines if (r := line.record)}
+        messages = _plain_messages(lines)
+        keys = {message.stream for message in messages if isinstance(message, RecordRun)}
         key = keys.pop() if len(keys) == 1 else None
-        if key is not None and key in self._row_types:
-            self._current = key
-            if key not in self._typed:
-                self._typed[key] = _typed_lines(key, self._row_types[key])
-        return lines, False
+        if key is not None and self._row_types.get(key):
+            self._choose(key, missed)
+        return len(lines), messages
+
+    def _choose(self, key: StreamKey, missed: StreamKey | None) -> None:
+        """Read the next block as this stream's; `missed`: the stream whose type has just failed."""
+        types = self._row_types[key]
+        if key == missed:
+            self._misses[key] = self._misses.get(key, 0) + 1
+            if self._misses[key] >= _MOST_MISSES and len(types) > 1:
+                self._misses[key] = 0
+                del types[0], self._typed[key]
+        if key not in self._typed:
+            self._typed[key] = _TypedLines(key, types[0])
+        self._current = self._typed[key]
 
     def _singly(self, text: bytes) -> Iterator[Message]:
         for line in text.split(b"\n"):
@@ -197,7 +232,7 @@ class MessageReader:
             text.decode()
             line = _lines.decode(text)
             if line.type == "RECORD" and line.record is not None:
-                yield from _runs([line.record])
+                yield from _runs([line])
             else:
                 message = _other(line)
                 if message is not None:
@@ -210,24 +245,32 @@ def _other(line: _Line) -> Message | None:
     """A message that is no record; raises `msgspec.ValidationError` when it lacks a member."""
     match line.type:
         case "STATE":
-            state = _state.decode(line.state)
-            if state.type == "STREAM" or (state.type is None and state.stream is not None):
-                if state.stream is None:
-                    raise msgspec.ValidationError
-                return StateMessage(bytes(line.state), state.stream.stream_descriptor.key())
-            return StateMessage(bytes(line.state), None)
+            return _state_of(line.state)
         case "TRACE":
-            trace = _trace.decode(line.trace)
-            if trace.stream_status is None or trace.type not in {None, "STREAM_STATUS"}:
-                return None
-            descriptor = trace.stream_status.stream_descriptor
-            return StatusMessage(
-                descriptor.key(), trace.stream_status.status, descriptor.namespace is not UNSET
-            )
+            return _status_of(line.trace)
         case "RECORD":
             raise msgspec.ValidationError
         case _:
             return None
+
+
+def _state_of(text: Raw) -> StateMessage:
+    state = _state.decode(text)
+    if state.type == "STREAM" or (state.type is None and state.stream is not None):
+        if state.stream is None:
+            raise msgspec.ValidationError
+        return StateMessage(bytes(text), state.stream.stream_descriptor.key())
+    return StateMessage(bytes(text), None)
+
+
+def _status_of(text: Raw) -> StatusMessage | None:
+    trace = _trace.decode(text)
+    if trace.stream_status is None or trace.type not in {None, "STREAM_STATUS"}:
+        return None
+    descriptor = trace.stream_status.stream_descriptor
+    return StatusMessage(
+        descriptor.key(), trace.stream_status.status, descriptor.namespace is not UNSET
+    )
 
 
 def _lenient(text: bytes, number: int) -> Iterator[Message]:
@@ -254,23 +297,31 @@ def _lenient(text: bytes, number: int) -> Iterator[Message]:
     raise BadInput(message)
 
 
-def _runs(records: Sequence[_Record | None]) -> Iterator[RecordRun]:
-    """Group consecutive records by stream."""
-    known = [record for record in records if record is not None]
-    if not known:
-        return
-    if (
-        len({record.stream for record in known}) == 1
-        and len({record.namespace for record in known}) == 1
-    ):
-        yield RecordRun(
-            StreamKey.of(known[0].namespace, known[0].stream), [record.data for record in known]
-        )
-        return
-    for key, group in groupby(
-        known, key=lambda record: StreamKey.of(record.namespace, record.stream)
-    ):
-        yield RecordRun(key, [record.data for record in group])
+def _plain_messages(lines: Sequence[_Line]) -> list[Message]:
+    """Records as runs, whatever stands between them in its place."""
+    messages: list[Message] = []
+    start = 0
+    odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
+    for i in [*odd, len(lines)]:
+        messages += _runs(lines[start:i])
+        message = _other(lines[i]) if i < len(lines) else None
+        if message is not None:
+            messages.append(message)
+        start = i + 1
+    return messages
+
+
+def _runs(lines: Sequence[_Line]) -> list[Message]:
+    """One run for each stream: between two checkpoints the order of streams means nothing."""
+    runs: dict[tuple[str | None, str], list[Any]] = {}
+    for line in lines:
+        if (record := line.record) is not None:
+            name = (record.namespace, record.stream)
+            data = runs.get(name)
+            if data is None:
+                data = runs[name] = []
+            data.append(record.data)
+    return [RecordRun(StreamKey.of(*name), data) for name, data in runs.items()]
 
 
 class LineWriter:

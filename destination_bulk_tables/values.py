@@ -1,7 +1,8 @@
-"""Conversions of JSON tokens: timestamps, booleans, numbers as text, nested values, nulls.
+"""Conversions of a column's values: timestamps, booleans, numbers as text, nested values.
 
-Each takes the bytes of a value and gives bytes back; nothing is parsed that need not be. A value
-that is not what its column says is left as it is: the vendor decides.
+Each takes the JSON tokens of one column, a run at a time, with the same tokens as they came as one
+text of lines, and gives as many values back. Nothing is parsed that need not be. A value that is
+not what its column says is left as it is: the vendor decides.
 """
 
 from __future__ import annotations
@@ -9,57 +10,63 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
-Convert = Callable[[Raw], Raw]
+Convert = Callable[[Sequence[Any], bytes], Sequence[Any]]
 
-_encode = msgspec.json.Encoder().encode
+_OPENING = frozenset({b"[", b"{"})
+_NUMERIC = frozenset(b"%c" % digit for digit in b"-0123456789")
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
-_OPENING = (b"[", b"{")
 
 
-def _table(texts: Sequence[tuple[bytes, bytes]]) -> Convert:
-    raws: Mapping[bytes, Raw] = {old: Raw(new) for old, new in texts}
-    return lambda raw: raws.get(bytes(raw), raw)
+# --- booleans and numbers
 
-
-BOOLEAN_TEXTS = {
-    "string": [(b"true", b'"true"'), (b"false", b'"false"')],
-    "number": [(b"true", b"1"), (b"false", b"0")],
+_BOOLEAN_TEXTS: dict[str, dict[bool, bytes]] = {
+    "string": {True: b'"true"', False: b'"false"'},
+    "number": {True: b"1", False: b"0"},
 }
-BOOLEANS = {name: _table(texts) for name, texts in BOOLEAN_TEXTS.items()}
 
 
-def number_text(raw: Raw) -> Raw:
-    """A number as a string with the same digits."""
-    token = bytes(raw)
-    return Raw(b'"%b"' % token) if token[0] in b"-0123456789" else raw
+def _booleans(texts: Mapping[bool, bytes]) -> Convert:
+    raws = {b"true": Raw(texts[True]), b"false": Raw(texts[False])}
+    return lambda tokens, _: [raws.get(bytes(token), token) for token in tokens]
+
+
+BOOLEANS = {name: _booleans(texts) for name, texts in _BOOLEAN_TEXTS.items()}
+NATIVE_BOOLEANS: dict[str, dict[bool | None, Raw | None]] = {
+    name: {None: None, **{value: Raw(text) for value, text in texts.items()}}
+    for name, texts in _BOOLEAN_TEXTS.items()
+}
+
+
+def number_texts(tokens: Sequence[Raw], _: bytes) -> list[Raw]:
+    """Numbers as strings with the same digits."""
+    return [Raw(b'"%b"' % token) if bytes(token)[:1] in _NUMERIC else token for token in tokens]
 
 
 # --- timestamps
 
-_UTC = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,3})\d*)?(?:Z|\+00:00)?"')
-_OFFSET = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d:\d\d"')
+_UTC = re.compile(r'"0000-00-00T00:00:00(?:\.(0+))?Z?"')
+_OFFSET = re.compile(r'"0000-00-00T00:00:00(?:\.(0+))?[+-]00:00"')
 _STAMP = re.compile(
-    rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s?'
+    rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s?'
     rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def moment(token: bytes) -> datetime | None:
     """Read an ISO 8601 timestamp as UTC, also one without an offset; None for anything else."""
+    match = _STAMP.fullmatch(token)
+    if not match:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, offset_h, offset_m = match.groups()
     try:
-        if _OFFSET.fullmatch(token):
-            return datetime.fromisoformat(token[1:-1].decode()).astimezone(UTC)
-        match = _STAMP.fullmatch(token)
-        if not match:
-            return None
-        year, month, day, hour, minute, second, fraction, _, sign, offset_h, offset_m = (
-            match.groups()
-        )
         stamp = datetime(
             int(year),
             int(month),
@@ -79,68 +86,90 @@ def moment(token: bytes) -> datetime | None:
     return stamp
 
 
-def _to_date(raw: Raw) -> Raw:
-    token = bytes(raw)
-    if _UTC.fullmatch(token):
-        return Raw(token[:11] + b'"')
-    stamp = moment(token)
-    return raw if stamp is None else Raw(b'"%b"' % stamp.date().isoformat().encode())
+@lru_cache(1 << 14)
+def _hour_in_utc(hour: str, offset: str) -> str | None:
+    """Move "2026-06-25T07" by an offset of whole hours; None where that cannot be told."""
+    stamp = moment(f'"{hour}:00:00{offset}"'.encode()) if offset.endswith(":00") else None
+    return stamp.isoformat()[:13] if stamp else None
 
 
-def _to_iso(raw: Raw) -> Raw:
-    token = bytes(raw)
-    match = _UTC.fullmatch(token)
-    if match:
-        return Raw(b'%b.%bZ"' % (token[:20], (match[1] or b"").ljust(3, b"0")))
-    stamp = moment(token)
-    if stamp is None:
-        return raw
-    return Raw(b'"%bZ"' % stamp.isoformat(timespec="milliseconds")[:23].encode())
+def _dates(hours: Sequence[str], texts: Sequence[str], digits: int) -> list[str]:  # noqa: ARG001
+    return [hour[:10] for hour in hours]
 
 
-def _to_epoch_ms(raw: Raw) -> Raw:
-    stamp = moment(bytes(raw))
-    return raw if stamp is None else Raw(b"%d" % ((stamp - _EPOCH) // timedelta(milliseconds=1)))
+def _isos(hours: Sequence[str], texts: Sequence[str], digits: int) -> list[str]:
+    """The UTC hour, the minutes and seconds as they came, three digits of their fraction."""
+    end = 21 + min(3, digits) if digits else 20
+    rest = f"{'' if digits else '.'}{'0' * max(0, 3 - digits)}Z"
+    return [f"{hour}{text[14:end]}{rest}" for hour, text in zip(hours, texts, strict=True)]
 
 
-TIMESTAMPS: dict[str, Convert] = {"date": _to_date, "iso": _to_iso, "epoch_ms": _to_epoch_ms}
+class _Timestamps:
+    """A conversion by `alike` where many values have one layout, by `one` where that needs a look.
 
+    A layout is a value with each digit as 0. A source writes a column in one layout or a few, and
+    then no value need be parsed: only offsets are computed, once for each hour that occurs.
+    """
 
-# --- columns and rows
+    def __init__(
+        self,
+        one: Callable[[datetime], object],
+        alike: Callable[[Sequence[str], Sequence[str], int], list[str]] | None = None,
+    ) -> None:
+        self._one = one
+        self._alike = alike
 
-
-def nested_at(tokens: Sequence[Raw]) -> list[int]:
-    """Positions of the objects and arrays in a column; costs little where there is none."""
-    text = b"\n".join(tokens)
-    # a token of one value holds a newline only inside an object or array
-    if text[:1] not in _OPENING and b"\n[" not in text and b"\n{" not in text:
-        return []
-    return [i for i, token in enumerate(tokens) if bytes(token)[:1] in _OPENING]
-
-
-def json_strings(tokens: Sequence[Raw]) -> tuple[list[Raw], bytes]:
-    """Nested values as strings of compact JSON, and all these strings as one text."""
-    text = msgspec.json.format(b"[%b]" % b",".join(tokens), indent=-1)
-    strings = _encode([bytes(value).decode() for value in _decode_raws(text)])
-    return _decode_raws(strings), strings[1:]
-
-
-def without_nulls(body: bytes, names: frozenset[bytes]) -> bytes:
-    """Drop the null members of encoded flat rows; costs only where a null occurs."""
-    parts = body.split(b'":null')
-    kept = []
-    was_first = False  # the member dropped last opened its row, so the comma after it goes
-    for part in parts[:-1]:
-        head, quote, name = part.rpartition(b'"')
-        if was_first and head[:1] == b",":
-            head = head[1:]
-        # inside a string the quote before the name is escaped, so that is no column's name
-        if name in names:
-            was_first = head[-1:] != b","
-            kept.append(head if was_first else head[:-1])
+    def __call__(self, tokens: Sequence[Raw], text: bytes) -> Sequence[object]:
+        texts, layouts = text.decode().split("\n"), text.translate(_ZEROS).decode().split("\n")
+        values: Sequence[object]
+        if layouts.count(layouts[0]) == len(tokens):
+            values = self._of_layout(texts, layouts[0])
         else:
-            kept += [head, quote, name, b'":null']
-            was_first = False
-    last = parts[-1]
-    kept.append(last[1:] if was_first and last[:1] == b"," else last)
-    return b"".join(kept)
+            groups: dict[str, list[int]] = {}
+            for i, layout in enumerate(layouts):
+                groups.setdefault(layout, []).append(i)
+            mixed: list[object] = [None] * len(tokens)
+            values = mixed
+            for layout, where in groups.items():
+                group = self._of_layout([texts[i] for i in where], layout)
+                for i, value in zip(where, group, strict=True):
+                    mixed[i] = value
+        if None not in values:
+            return values
+        return [token if v is None else v for token, v in zip(tokens, values, strict=True)]
+
+    def _of_layout(self, texts: Sequence[str], layout: str) -> Sequence[object]:
+        """Convert texts of one layout; None for what is no timestamp."""
+        match = self._alike and (_UTC.fullmatch(layout) or _OFFSET.fullmatch(layout))
+        if self._alike and match:
+            if match.re is _UTC:
+                hours: list[str | None] = [text[1:14] for text in texts]
+            else:
+                hours = [_hour_in_utc(text[1:14], text[-7:-1]) for text in texts]
+            if None not in hours:
+                return self._alike(cast("list[str]", hours), texts, len(match[1] or ""))
+        moments = [moment(text.encode()) for text in texts]
+        return [stamp and self._one(stamp) for stamp in moments]
+
+
+TIMESTAMPS: dict[str, Convert] = {
+    "date": _Timestamps(lambda stamp: stamp.date().isoformat(), _dates),
+    "iso": _Timestamps(lambda stamp: stamp.isoformat(timespec="milliseconds")[:23] + "Z", _isos),
+    "epoch_ms": _Timestamps(lambda stamp: (stamp - _EPOCH) // timedelta(milliseconds=1)),
+}
+
+
+# --- nested values
+
+
+def nested_at(text: bytes) -> list[int]:
+    """Positions of the objects and arrays among tokens joined by newlines."""
+    if text[:1] not in _OPENING and b"\n{" not in text and b"\n[" not in text:
+        return []
+    return [i for i, token in enumerate(text.split(b"\n")) if token[:1] in _OPENING]
+
+
+def json_texts(tokens: Sequence[Raw]) -> list[str]:
+    """Nested values as compact JSON."""
+    text = msgspec.json.format(b"[%b]" % b",".join(tokens), indent=-1)
+    return [bytes(value).decode() for value in _decode_raws(text)]

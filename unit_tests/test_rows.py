@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import JsonObject, RejectedRow, RowBlock, StreamKey
+from destination_bulk_tables.model import (
+    JsonObject,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+    key_tokens,
+)
 from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.rows import RowCodec, columns_of
 from destination_bulk_tables.values import moment
@@ -303,7 +309,7 @@ def assert_as_expected(case: Case, block: RowBlock, rejected: Sequence[RejectedR
     assert list(block.indexes) == [index for index, _ in expected.rows]
     if case.keys or case.rules.required_column is not None:
         assert block.keys is not None
-        assert [loads(b"[%b]" % key) for key in block.keys] == expected.keys
+        assert [loads(b"[%b]" % key_tokens(key)) for key in block.keys] == expected.keys
     else:
         assert block.keys is None
     if case.cursor is None:
@@ -312,7 +318,7 @@ def assert_as_expected(case: Case, block: RowBlock, rejected: Sequence[RejectedR
         assert block.cursors is not None
         assert [loads(cursor) for cursor in block.cursors] == expected.cursors
     stones = [
-        (t.index, loads(b"[%b]" % t.key), None if t.cursor is None else loads(t.cursor))
+        (t.index, loads(b"[%b]" % key_tokens(t.key)), None if t.cursor is None else loads(t.cursor))
         for t in block.tombstones
     ]
     assert stones == expected.tombstones
@@ -334,14 +340,14 @@ LOOKALIKES = [
 def test_text_that_looks_like_an_omitted_null_stays(
     properties: dict[str, str], record: dict[str, Any]
 ) -> None:
-    """Nulls are cut out of the encoded text, and nothing else is."""
+    """Nulls are left out, and nothing else is."""
     rows = encode([dumps(record, ascii_only=False)], properties, OMIT)
     assert [loads(row) for row in rows] == [{k: v for k, v in record.items() if v is not None}]
 
 
 @pytest.mark.parametrize("booleans", ["string", "number"])
 def test_text_that_looks_like_a_boolean_stays(booleans: Literal["string", "number"]) -> None:
-    """Booleans are converted in the encoded text, and nothing that looks like one is."""
+    """Booleans are converted, and no text that looks like one is."""
     records = ['{":":true,"k":":true,x","s":"\\"k\\":true"}', '{"k":":","s":":false"}']
     properties = {":": "boolean", "k": "anything", "s": "anything"}
     rows = encode(records, properties, RowRules(nulls="omit", booleans=booleans))
@@ -364,8 +370,12 @@ def test_rows_that_the_reader_decoded_come_out_the_same(case: Case) -> None:
     """Decoding a record together with its line changes nothing about its row."""
     case.data = [record for record in case.data if isinstance(record, dict)]
     codec = case.codec()
-    if codec.row_type is not None:
-        rows = [msgspec.json.decode(raw, type=codec.row_type) for raw in case.raws()]
+    for row_type in codec.row_types if case.data else ():
+        try:
+            rows = [msgspec.json.decode(raw, type=row_type) for raw in case.raws()]
+        except msgspec.ValidationError:
+            assert row_type is not codec.row_types[-1]
+            continue
         block, rejected = codec.encode_rows(rows)
         assert_as_expected(case, block, rejected)
         assert all(isinstance(loads(row.row), dict) for row in rejected)

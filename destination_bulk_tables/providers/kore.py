@@ -25,7 +25,7 @@ import jwt
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.model import JsonObject, Key, RowBlock, Table
+from destination_bulk_tables.model import JsonObject, Key, RowBlock, Table, key_tokens
 from destination_bulk_tables.provider import (
     Accept,
     Ambiguous,
@@ -444,11 +444,12 @@ class Kore(Base):
         """A filter joins expressions of one column by `or`, or the columns of one key by `and`."""
         if len(table.key_columns) == 1:
             column = table.key_columns[0]
-            for group in _groups([_expression(column, key) for key in keys], _KEYS_PER_DELETE):
+            expressions = [_expression(column, key_tokens(key)) for key in keys]
+            for group in _groups(expressions, _KEYS_PER_DELETE):
                 yield from self._delete(table.name, group, b"or")
         else:
             for key in keys:
-                tokens = msgspec.json.decode(b"[%b]" % key, type=list[msgspec.Raw])
+                tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
                 both = [
                     _expression(column, bytes(token))
                     for column, token in zip(table.key_columns, tokens, strict=True)
