@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
@@ -22,14 +23,34 @@ Key = str | bytes  # the text of a key of one column, else the JSON tokens joine
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 
+_NUMERIC = frozenset(b"%c" % digit for digit in b"-0123456789")
+_LONGEST_PLAIN = 40  # digits; larger exponents are kept as such
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def key_of(tokens: Sequence[bytes]) -> Key:
-    """The key of a row by the JSON tokens of its columns."""
+    """The key of a row by the JSON tokens of its columns; equal values give equal keys."""
     if len(tokens) == 1 and tokens[0][:1] == b'"':
         return msgspec.json.decode(tokens[0], type=str)
-    return b",".join(tokens)
+    return b",".join(map(_canonical, tokens))
+
+
+def _canonical(token: bytes) -> bytes:
+    """One spelling for each value: of 1.0 and 1, of an escape and its character."""
+    if token[:1] == b'"':
+        return msgspec.json.encode(msgspec.json.decode(token)) if b"\\" in token else token
+    if token[:1] not in _NUMERIC or token.isdigit():
+        return token
+    sign, digits, exponent = Decimal(token.decode()).as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits)).lstrip("0")
+    number = text.rstrip("0")
+    exponent += len(text) - len(number)
+    if not number:
+        return b"0"
+    if abs(exponent) > _LONGEST_PLAIN:
+        return f"{'-' * sign}{number}E{exponent}".encode()
+    return f"{Decimal((sign, tuple(map(int, number)), exponent)):f}".encode()
 
 
 def key_tokens(key: Key) -> bytes:

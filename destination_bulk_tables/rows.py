@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat, starmap
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import Raw
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NULL = b"null"
 _ABSENT = Raw(_NULL)  # an encoder that omits nulls knows it by identity
-_NO_KEY = frozenset({_NULL, b'""'})
+_DIGITS = b"0123456789"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError)
 _DELETED_AT = "_ab_cdc_deleted_at"
 _encode = msgspec.json.Encoder().encode
@@ -220,12 +220,13 @@ class RowCodec:
         tombstones: list[Tombstone] = []
         keys: list[Key] | None = None
         if self._keys or self._rules.required_column is not None:
-            keys = self._key_values(form, rows)
-            kept = self._sort(rows, indexes, keys, cursors, tombstones, rejected, text_of)
+            found = self._key_values(form, rows)
+            kept = self._sort(rows, indexes, found, cursors, tombstones, rejected, text_of)
             if kept is not None:
                 rows, indexes = [rows[i] for i in kept], [indexes[i] for i in kept]
-                keys = [keys[i] for i in kept]
+                found = [found[i] for i in kept]
                 cursors = cursors and [cursors[i] for i in kept]
+            keys = cast("list[Key]", found)
         block = RowBlock(form.body(rows), len(rows), indexes, keys, cursors, tuple(tombstones))
         return block, rejected
 
@@ -252,21 +253,33 @@ class RowCodec:
         if tokens is not came:
             _put(rows, column.attribute, tokens)
 
-    def _key_values(self, form: _Form, rows: list[Any]) -> list[Key]:
-        """The key of each row; `b""` where a column of it is null, empty or absent."""
-        if len(self._keys) == 1 and self._keys[0] in form.native:
-            return [key or b"" for key in _values(rows, self._keys[0])]
-        columns = [_tokens(rows, attribute) for attribute in self._keys]
-        return [
-            b"" if not _NO_KEY.isdisjoint(tokens) else key_of(tokens)
-            for tokens in zip(*columns, strict=True)
-        ] or [b""] * len(rows)
+    def _key_values(self, form: _Form, rows: list[Any]) -> Sequence[Key | None]:
+        """The key of each row as it is sent; None where the vendor could not find the row by it."""
+        if not self._keys:
+            return [None] * len(rows)
+        if self._keys[0] in form.native:
+            keys: Sequence[Key | None] = _values(rows, self._keys[0])
+        else:
+            columns = [
+                [bytes(v) if v.__class__ is Raw else _encode(v) for v in _values(rows, attribute)]
+                for attribute in self._keys
+            ]
+            if len(columns) == 1 and not b"".join(columns[0]).translate(None, _DIGITS):
+                return columns[0]
+            unusable = {_NULL} if self._rules.required_column is None else {_NULL, b'""'}
+            return [
+                key_of(tokens) if unusable.isdisjoint(tokens) else None
+                for tokens in zip(*columns, strict=True)
+            ]
+        if self._rules.required_column is not None and "" in keys:
+            return [key or None for key in keys]
+        return keys
 
     def _sort(
         self,
         rows: list[Any],
         indexes: Sequence[int],
-        keys: list[Key],
+        keys: Sequence[Key | None],
         cursors: list[bytes] | None,
         tombstones: list[Tombstone],
         rejected: list[RejectedRow],
@@ -274,11 +287,11 @@ class RowCodec:
     ) -> list[int] | None:
         """Take out rows without a key and records of deleted rows; None: all rows stay."""
         deleted = _tokens(rows, self._deleted) if self._deleted else [_NULL] * len(rows)
-        if b"" not in keys and deleted.count(_NULL) == len(rows):
+        if None not in keys and deleted.count(_NULL) == len(rows):
             return None
         kept: list[int] = []
-        for i, index in enumerate(indexes):
-            if not keys[i]:
+        for i, (index, key) in enumerate(zip(indexes, keys, strict=True)):
+            if key is None:
                 reason = "the key is null, empty or absent"
                 row = text_of(rows[i], index)
                 rejected.append(self._reject("bad_key", reason, row, index))
@@ -289,7 +302,7 @@ class RowCodec:
                 row = text_of(rows[i], index)
                 rejected.append(self._reject("cdc_delete", reason, row, index))
             else:
-                tombstones.append(Tombstone(index, keys[i], cursors[i] if cursors else None))
+                tombstones.append(Tombstone(index, key, cursors[i] if cursors else None))
         return kept
 
     def _reject(self, code: str, reason: str, row: bytes, index: int) -> RejectedRow:

@@ -57,6 +57,7 @@ _STAMP = re.compile(
     rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOCK = frozenset(f":{m:02d}:{s:02d}" for m in range(60) for s in range(60))
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -143,10 +144,10 @@ class _Timestamps:
         match = self._alike and (_UTC.fullmatch(layout) or _OFFSET.fullmatch(layout))
         if self._alike and match:
             if match.re is _UTC:
-                hours: list[str | None] = [text[1:14] for text in texts]
+                hours = [_hour_in_utc(text[1:14], "+00:00") for text in texts]
             else:
                 hours = [_hour_in_utc(text[1:14], text[-7:-1]) for text in texts]
-            if None not in hours:
+            if None not in hours and _CLOCK.issuperset({text[14:20] for text in texts}):
                 return self._alike(cast("list[str]", hours), texts, len(match[1] or ""))
         moments = [moment(text.encode()) for text in texts]
         return [stamp and self._one(stamp) for stamp in moments]
