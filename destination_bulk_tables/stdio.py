@@ -81,6 +81,10 @@ class _TypedLines:
     def messages(self, text: bytes) -> tuple[int, list[Message]]:
         """The number of lines and what they hold; raises when a line is not as expected."""
         lines: list[Any] = self._lines.decode_lines(text)
+        try:
+            return len(lines), [self._run(lines)]
+        except AttributeError:  # most blocks hold nothing but records
+            pass
         kind = self._record_line
         messages: list[Message] = []
         start = 0
@@ -94,7 +98,7 @@ class _TypedLines:
                 messages.append(message)
             start = i + 1
         if start < len(lines):
-            messages.append(self._run(lines[start:] if start else lines))
+            messages.append(self._run(lines[start:]))
         return len(lines), messages
 
     def _run(self, lines: list[Any]) -> RecordRun:
@@ -170,11 +174,10 @@ class MessageReader:
     def _take(self, block: bytes) -> Iterator[Message]:
         end = block.rfind(b"\n") + 1
         self.ended = not block
-        self._parts.append(block[:end])
         if not end and block:
-            self._parts[-1] = block
+            self._parts.append(block)
             return
-        text = b"".join(self._parts)
+        text = b"".join((*self._parts, memoryview(block)[:end]))
         self._parts = [block[end:]]
         if text:
             yield from self._messages(text)
