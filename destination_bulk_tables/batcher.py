@@ -85,27 +85,10 @@ class Batcher:
         if fits or not block.count:
             yield block
             return
+        block = self.fitting(block, rejected)
         sizes: list[int] = []
-        keep: list[int] = []
         rows, n_bytes = self._rows, self._bytes or self.overhead
-        for position, row in enumerate(block.rows()):
-            if self.overhead + len(row) > self.max_bytes:
-                reason = (
-                    f"the row takes {len(row)} bytes and batching.max_megabytes allows "
-                    f"{self.max_bytes} in a request"
-                )
-                rejected.append(
-                    RejectedRow(
-                        self.table.stream,
-                        "shape",
-                        "too_large",
-                        reason,
-                        row,
-                        block.indexes[position],
-                    )
-                )
-                continue
-            keep.append(position)
+        for row in block.rows():
             grown = n_bytes + len(row) + (1 if rows else 0)
             if not sizes or rows >= self.max_rows or grown > self.max_bytes:
                 if sizes or rows >= self.max_rows or grown > self.max_bytes:
@@ -113,12 +96,29 @@ class Batcher:
                 sizes.append(0)
             sizes[-1] += 1
             rows, n_bytes = rows + 1, grown
-        if len(keep) != block.count:
-            block = block.select(keep)
         if block.count:
             yield from block.split(sizes)
         elif block.tombstones:
             yield block
+
+    def fitting(self, block: RowBlock, rejected: list[RejectedRow]) -> RowBlock:
+        """The block without the rows that no request can hold; these go to `rejected`."""
+        room = self.max_bytes - self.overhead
+        if len(block.body) <= room:
+            return block
+        keep: list[int] = []
+        for position, row in enumerate(block.rows()):
+            if len(row) <= room:
+                keep.append(position)
+                continue
+            reason = (
+                f"the row takes {len(row)} bytes and batching.max_megabytes allows "
+                f"{self.max_bytes} in a request"
+            )
+            index = block.indexes[position]
+            stream = self.table.stream
+            rejected.append(RejectedRow(stream, "shape", "too_large", reason, row, index))
+        return block if len(keep) == block.count else block.select(keep)
 
     def cut(self, reason: Cut) -> Batch:
         """Close the open batch, which must not be empty."""

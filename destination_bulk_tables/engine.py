@@ -183,11 +183,14 @@ class Engine:
     ) -> None:
         """Stage a block or batch it; rows too large for a request go to `rejected`."""
         if lane.load is not None:
-            lane.load.stage(block, epoch)
+            lane.load.stage(lane.batcher.fitting(block, rejected), epoch)
             return
         for batch in lane.batcher.extend(block, epoch, self._tools.clock.monotonic(), rejected):
             self._queue(lane, batch)
-        if sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES:
+        if (
+            lane.batcher.n_bytes > MAX_OPEN_BYTES / len(self._all)
+            and sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES
+        ):
             largest = max(self._all, key=lambda other: other.batcher.n_bytes)
             self._queue(largest, largest.batcher.cut("memory"))
 
@@ -267,8 +270,8 @@ class Engine:
         if tools.stop.is_set():
             message = "The sync was asked to stop before all rows were delivered."
             raise Stopped(message)
-        self._dispatch(now)
         self._poll(now)
+        self._dispatch(now)
         if now >= tools.progress.due_at:
             tools.progress.report(now)
 
@@ -357,7 +360,6 @@ class Engine:
                 lane.replace.not_after = (
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
                 )
-        lane.sent += 1
         lane.under_way |= batch.keys
         self._deliver(lane, Delivery(batch, lane.context(alone=self._slots == 1)))
 
@@ -453,7 +455,7 @@ class Engine:
             result.requests,
             result.elapsed_s,
         )
-        lane.accepted += 1
+        lane.accepted += bool(result.delivered or result.receipts)
         if result.doubt:
             lane.doubtful.append((batch, result.doubt))
             return
@@ -505,7 +507,7 @@ class Engine:
     # --- background work
 
     def _poll(self, now: float) -> None:
-        if self._is_polling:
+        if self._is_polling or self._running >= self._slots:
             return
         due = [
             (lane, job, job.revision, lane.unverified(job, now))
@@ -517,6 +519,7 @@ class Engine:
         if not due:
             return
         self._is_polling = True
+        self._running += 1
         provider, sender = self._tools.provider, self._tools.sender
 
         def ask(lane: Lane, unverified: Unverified) -> Verdict | Exception | None:
@@ -528,6 +531,7 @@ class Engine:
 
         def polled(answers: list[Verdict | Exception | None]) -> None:
             self._is_polling = False
+            self._running -= 1
             for (lane, job, revision, unverified), answer in zip(due, answers, strict=True):
                 self._count_requests(lane, len(unverified.receipts), 0)
                 self._judge(lane, job, unverified, answer, is_current=job.revision == revision)
@@ -597,12 +601,10 @@ class Engine:
         lane.replace = self._call(lane, lambda: provider.replace_begin(table, size))
         lane.stored = lane.replace.stored
         lane.is_pushing = True
-        too_large: list[RejectedRow] = []
-        for batch in load.batches(batcher, too_large):
+        for batch in load.batches(batcher):
             self._queue(lane, batch)
             while len(lane.queue) >= self._slots:
                 self._wait()
-        self._count_rejected(lane, too_large)
         counts.delivered += load.superseded
         if not size.rows and lane.replace.single:
             self._queue(lane, Batch(0, table, _NO_ROWS, "end"))

@@ -65,6 +65,7 @@ class Job:
     next_poll: float = 0.0
     interval: float = _FIRST_POLL_S
     revision: int = 0
+    rows: int = 0
 
     def add(self, receipt: Receipt, tracked: Tracked, now: float) -> None:
         """Another request was accepted into this work."""
@@ -73,6 +74,7 @@ class Job:
             receipt = type(receipt)(
                 receipt.id, old.rows + receipt.rows, old.resent + receipt.resent
             )
+        self.rows += receipt.rows - (old.rows if old else 0)
         self.receipts[receipt.id] = receipt
         self.batches.append(tracked)
         self.accepted_at = now
@@ -84,11 +86,6 @@ class Job:
         """Ask again later, and later each time."""
         self.interval = min(_LAST_POLL_S, self.interval * _POLL_GROWTH)
         self.next_poll = now + self.interval
-
-    @property
-    def rows(self) -> int:
-        """Rows that wait for this work."""
-        return sum(receipt.rows for receipt in self.receipts.values())
 
 
 @dataclass(eq=False, slots=True)
@@ -116,8 +113,7 @@ class Lane:
     replace: ReplacePlan | None = None
     started_at: float | None = None
     pushed_s: float = 0.0
-    accepted: int = 0
-    sent: int = 0
+    accepted: int = 0  # requests of which the vendor took something
     delivered: int = 0
     is_advised: bool = False
 
@@ -143,7 +139,7 @@ class Lane:
         if (
             self.replace is not None
             and self.replace.first_alone
-            and self.sent
+            and self.in_flight
             and not self.accepted
         ):
             return False

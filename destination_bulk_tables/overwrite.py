@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from destination_bulk_tables.batcher import Batcher
-    from destination_bulk_tables.model import Batch, Epoch, Key, RejectedRow
+    from destination_bulk_tables.model import Batch, Epoch, Key
     from destination_bulk_tables.spool import DiskBudget
 
 _TOMBSTONE = b"["  # a row starts with a brace
@@ -31,7 +31,10 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class StagedLoad:
-    """One stream's rows; `key_columns` are the columns of their key, if they are kept by key."""
+    """One stream's rows; `key_columns` are the columns of their key, if they are kept by key.
+
+    No row is larger than a request may be: that is judged before anything is staged.
+    """
 
     def __init__(self, budget: DiskBudget, key_columns: tuple[str, ...]) -> None:
         self._rows = Spool(budget)
@@ -74,8 +77,12 @@ class StagedLoad:
         n_bytes = self._rows.n_bytes
         if rows <= max_rows and n_bytes + rows < max_bytes:
             return Load(rows, n_bytes, min(1, rows))
-        # a batch cut by bytes is more than half full together with its successor
-        return Load(rows, n_bytes, math.ceil(rows / max_rows) + math.ceil(2 * n_bytes / max_bytes))
+        requests = math.ceil(rows / max_rows)
+        longest = self._rows.longest + 1
+        if max_rows * longest > max_bytes:
+            # a batch cut by bytes has no room for one more row
+            requests += (n_bytes + rows) // max(1, max_bytes - longest)
+        return Load(rows, n_bytes, requests)
 
     def _superseded(self, key_filter: KeyFilter) -> set[int]:
         suspects = key_filter.suspects()
@@ -101,7 +108,7 @@ class StagedLoad:
         members = _members(line)
         return key_of([bytes(members[column]) for column in self._key_columns])
 
-    def batches(self, batcher: Batcher, rejected: list[RejectedRow]) -> Iterator[Batch]:
+    def batches(self, batcher: Batcher) -> Iterator[Batch]:
         """Read the load back as batches; the epochs of superseded rows are settled on the way."""
         epochs = iter(self._epochs)
         epoch, left = next(epochs, (None, 0))
@@ -122,10 +129,7 @@ class StagedLoad:
                     epoch.delivered += len(part) - len(kept)
                 if kept:
                     block = RowBlock(b",".join(kept), len(kept), range(len(kept)))
-                    before = len(rejected)
-                    yield from batcher.extend(block, epoch, 0.0, rejected)
-                    if epoch is not None:
-                        epoch.rejected += len(rejected) - before
+                    yield from batcher.extend(block, epoch, 0.0, [])
         if batcher.opened_at is not None:
             yield batcher.cut("end")
 

@@ -52,6 +52,7 @@ class Spool:
         self._file: IO[bytes] | None = None
         self.lines = 0
         self.n_bytes = 0
+        self.longest = 0
 
     def append(self, lines: list[bytes]) -> None:
         """Write lines. Raises `TransientError` when the budget or the disk is used up."""
@@ -66,6 +67,7 @@ class Spool:
         except OSError as error:
             raise _disk_error(error, self._budget.directory) from error
         self.lines += len(lines)
+        self.longest = max(self.longest, *map(len, lines))
         self.n_bytes += len(data) - len(lines)
 
     def read(self) -> Iterator[list[bytes]]:

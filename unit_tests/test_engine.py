@@ -31,7 +31,7 @@ from destination_bulk_tables.model import (
     Table,
 )
 from destination_bulk_tables.provider import ReplacePlan, Verdict
-from unit_tests.fakes import FakeClock, InlineWorkers, T, cut_after, cut_before
+from unit_tests.fakes import FakeClock, InlineWorkers, SteppedWorkers, T, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
@@ -96,6 +96,20 @@ def test_requests_under_way_are_bounded(slots: int) -> None:
     assert max(under_way) <= slots
     assert max(queued) <= slots
     assert slots == 1 or max(under_way) > 1
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_asking_for_imports_counts_as_a_request_too(slots: int) -> None:
+    """No more jobs than configured run at a time, whatever they do."""
+    running: list[int] = []
+    script = [records([row]) for row in ROWS * 5]
+    done = sync("qobra", "append", [*script, complete()], slots=slots, seed=4, max_rows=1)
+    workers = done.workers
+    assert isinstance(workers, SteppedWorkers)
+    done.on_read = lambda _: running.append(len(workers._running))
+    done.run()
+    assert done.error is None
+    assert max(running) == slots
 
 
 def test_a_keyed_row_never_overtakes_its_key() -> None:
@@ -315,13 +329,39 @@ def test_too_many_rejected_rows_end_the_sync(kind: Any) -> None:
 
 
 def test_rows_too_large_for_a_replace_are_rejected() -> None:
-    """They are found while the load is read back, and counted in their epoch."""
+    """They are found before anything is staged, and counted in their epoch."""
     rows = [*ROWS[:3], {"id": "large", "name": "x" * 500, "amount": 1, "version": 1}]
     done = sync("kore", "overwrite", [records(rows), state(1), complete()], max_bytes=400).run()
     assert done.error is None
     assert done.rejected_ids == ["large"]
     assert done.states[0]["destinationStats"] == {"recordCount": 3, "rejectedRecordCount": 1}
     assert done.counts == (4, 3, 1)
+
+
+@pytest.mark.parametrize("vendor", ["kore", "qobra"])
+def test_a_row_too_large_for_a_replace_ends_it_before_it_begins(vendor: Any) -> None:
+    """Under policy fail the table is not touched for a load that cannot be sent as a whole."""
+    rows = [ROWS[0], {"id": "large", "name": "x" * 500, "amount": 1, "version": 1}, ROWS[1]]
+    done = sync(
+        vendor,
+        "overwrite",
+        [records(rows), state(1), complete()],
+        max_bytes=400,
+        max_rows=1,
+        policy="fail",
+    ).run()
+    assert isinstance(done.error, ConfigError)
+    assert (done.transport.sent, done.acknowledged) == ([], [])
+
+
+def test_a_load_of_which_every_row_is_too_large_empties_the_table() -> None:
+    """What was asked for is the content of the source, less the rows in the report."""
+    rows: list[Any] = [{"id": "large", "name": "x" * 500, "amount": 1, "version": 1}]
+    done = sync("qobra", "overwrite", [records(rows), state(1), complete()], max_bytes=400)
+    done.vendor.put(ROWS[:2])
+    done.run()
+    assert (done.error, done.vendor.rows(), done.acknowledged) == (None, [], [1])
+    assert [sent.request.body for sent in done.transport.writes] == [b'{"items":[]}']
 
 
 # --- counting
@@ -431,15 +471,25 @@ def batch_of_keys(*keys: bytes) -> Batch:
 def test_what_holds_a_batch_back(hold: Any) -> None:
     """Nothing queued, the table taken for one, a batch in doubt, no count yet, the first alone."""
     lane = lane_of_one()
-    lane.sent = 1
+    lane.in_flight[8] = batch_of_keys()
     hold(lane)
+    assert not lane.may_send()
+
+
+def test_a_load_whose_first_request_was_refused_begins_with_the_next() -> None:
+    """A first request of which the vendor took nothing is not the first of the load."""
+    lane = lane_of_one()
+    lane.replace = ReplacePlan(first_alone=True)
+    assert lane.may_send()  # the refused one is not under way any more
+    lane.in_flight[8] = batch_of_keys()
     assert not lane.may_send()
 
 
 def test_what_does_not_hold_a_batch_back() -> None:
     """The first of a load was accepted, or need not be alone; keys under way are others."""
     lane = lane_of_one()
-    lane.replace, lane.sent = ReplacePlan(first_alone=False), 1
+    lane.in_flight[8] = batch_of_keys()
+    lane.replace = ReplacePlan(first_alone=False)
     assert lane.may_send()
     lane.replace, lane.accepted = ReplacePlan(first_alone=True), 1
     assert lane.may_send()

@@ -100,16 +100,17 @@ def beats(mine: tuple[int, Version], other: tuple[int, Version], *, with_cursor:
     return mine[0] > other[0]
 
 
-def replay(
-    load: StagedLoad, max_rows: int, max_bytes: int
-) -> tuple[list[Batch], list[RejectedRow], Load]:
+def batcher_of(max_rows: int, max_bytes: int) -> Batcher:
+    return Batcher(TABLE, max_rows=max_rows, max_bytes=max_bytes, overhead=OVERHEAD)
+
+
+def replay(load: StagedLoad, max_rows: int, max_bytes: int) -> tuple[list[Batch], Load]:
     size = load.seal(max_rows, max_bytes - OVERHEAD)
-    rejected: list[RejectedRow] = []
-    batcher = Batcher(TABLE, max_rows=max_rows, max_bytes=max_bytes, overhead=OVERHEAD)
-    batches = list(load.batches(batcher, rejected))
+    batcher = batcher_of(max_rows, max_bytes)
+    batches = list(load.batches(batcher))
     assert batcher.opened_at is None
     load.close()
-    return batches, rejected, size
+    return batches, size
 
 
 @given(
@@ -132,13 +133,26 @@ def test_a_keyed_load_sends_the_last_version_of_each_key(
     load._filter = SmallFilter()
     everything: list[tuple[int, Version]] = []
     epochs: list[Epoch] = []
+    too_large: list[RejectedRow] = []
+    arrived = 0
     for i, run in enumerate(runs):
         if not epochs or (i < len(changes) and changes[i]):
             epochs.append(Epoch())
-        epochs[-1].accepted += len(run)
-        load.stage(block_of(run, len(everything), with_cursor=with_cursor), epochs[-1])
-        everything += enumerate(run, len(everything))
-    batches, rejected, size = replay(load, max_rows, max_bytes)
+        block = block_of(run, arrived, with_cursor=with_cursor)
+        block = batcher_of(max_rows, max_bytes).fitting(block, too_large)
+        epochs[-1].accepted += len(block)
+        load.stage(block, epochs[-1])
+        everything += enumerate(run, arrived)
+        arrived += len(run)
+    batches, size = replay(load, max_rows, max_bytes)
+
+    def fits(number: int, version: Version) -> bool:
+        return version.is_tombstone or OVERHEAD + len(row_of(version, number)) <= max_bytes
+
+    assert [row.row for row in too_large] == [
+        row_of(version, number) for number, version in everything if not fits(number, version)
+    ]
+    everything = [(number, version) for number, version in everything if fits(number, version)]
 
     winners = [
         mine
@@ -151,10 +165,8 @@ def test_a_keyed_load_sends_the_last_version_of_each_key(
         )
     ]
     rows = [row_of(version, number) for number, version in winners]
-    too_large = [row for row in rows if OVERHEAD + len(row) > max_bytes]
-    assert [row.row for row in rejected] == too_large
     sent = [row for batch in batches for row in batch.block.rows()]
-    assert sent == [row for row in rows if row not in too_large]
+    assert sent == rows
     assert load.superseded == len(everything) - len(rows)
     assert (size.rows, size.requests >= len(batches)) == (len(rows), True)
     assert size.n_bytes >= sum(map(len, sent))
@@ -180,7 +192,7 @@ def test_a_deletion_has_its_place_among_the_versions(
         Version((1, "a"), row_at, is_tombstone=False, padding=0, skip=0),
     ]
     load.stage(block_of(run, 0, with_cursor=True), Epoch(accepted=2))
-    batches, _, _ = replay(load, 10, 1000)
+    batches, _ = replay(load, 10, 1000)
     assert [batch.block.count for batch in batches] == ([1] if is_sent else [])
 
 
@@ -201,9 +213,8 @@ def test_a_load_without_keys_comes_back_as_it_was_staged(
         epochs.append(Epoch(accepted=count))
         load.stage(RowBlock(b",".join(new), count, range(count)), epochs[-1])
         rows += new
-    batches, rejected, size = replay(load, max_rows, max_bytes)
+    batches, size = replay(load, max_rows, max_bytes)
     assert [row for batch in batches for row in batch.block.rows()] == rows
-    assert rejected == []
     assert (size.rows, size.n_bytes, load.superseded) == (len(rows), sum(map(len, rows)), 0)
     assert size.requests >= len(batches)
     for batch in batches:
@@ -229,8 +240,8 @@ def _run_of(sizes: list[int], number: int) -> int:
         (0, 10, 1000, 0),
         (1, 10, 1000, 1),
         (10, 10, 1000, 1),
-        (11, 10, 1000, 3),
-        (10, 10, 80, 3),
+        (11, 10, 1000, 2),
+        (10, 10, 80, 1),
         (10, 10, 81, 1),
     ],
 )
@@ -253,6 +264,6 @@ def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     rows = [b'{"n":%d,"id":%b}' % (i, key) for i, key in enumerate(keys)]
     epoch = Epoch(accepted=count)
     load.stage(RowBlock(b",".join(rows), count, range(count), keys), epoch)
-    batches, _, _ = replay(load, 1000, 10**6)
+    batches, _ = replay(load, 1000, 10**6)
     assert [row for batch in batches for row in batch.block.rows()] == rows[:5] + rows[6:]
     assert epoch.delivered == 1
