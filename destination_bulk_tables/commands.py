@@ -128,7 +128,8 @@ def specification() -> JsonObject:
 def load_json(path: str, what: str) -> JsonValue:
     """Raises `ConfigError` when the file cannot be read or is not JSON."""
     try:
-        value: JsonValue = json.loads(Path(path).read_text("utf-8"))
+        text = Path(path).read_text("utf-8")
+        value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         message = f"The {what} file cannot be read ({error.strerror})."
         raise ConfigError(message) from error
@@ -136,6 +137,11 @@ def load_json(path: str, what: str) -> JsonValue:
         message = f"The {what} file is not valid JSON."
         raise ConfigError(message) from error
     return value
+
+
+def _refuse_constant(name: str) -> object:
+    """NaN and Infinity, which Python's parser would take."""
+    raise ValueError(name)
 
 
 def parse_config(raw: JsonValue) -> Config:
@@ -317,6 +323,8 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
         if config.rejected_records.policy == "fail":
             raise ConfigError(message, stream=plan.key)
         log.warning("every_row_rejected stream=%s reason=no_column_%s", plan.key, required)
+    if not table.columns:
+        log.warning("no_columns stream=%s effect=rows_are_sent_empty", plan.key)
     for warning in provider.warnings(table):
         log.warning(warning)
 

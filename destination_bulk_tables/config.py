@@ -397,10 +397,10 @@ def _build(config: JsonObject, provider: Provider) -> Config:
             "Literal['json_string', 'reject']", config.get("nested_values", "json_string")
         ),
         batching=Batching(
-            max_rows=cast("int | None", batching.get("max_rows")),
+            max_rows=_whole(batching.get("max_rows")),
             max_bytes=max_bytes,
             max_wait_s=float(cast("float", batching.get("max_wait_seconds", 30))),
-            max_parallel=cast("int", batching.get("max_parallel_requests", 2)),
+            max_parallel=_whole(batching.get("max_parallel_requests")) or 2,
         ),
         rejected_records=RejectedRecords(
             policy=cast("Literal['fail', 'skip']", rejected.get("policy", "fail")),
@@ -412,6 +412,11 @@ def _build(config: JsonObject, provider: Provider) -> Config:
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
     )
+
+
+def _whole(value: JsonValue) -> int | None:
+    """JSON schema takes 100.0 for an integer."""
+    return None if value is None else int(cast("float", value))
 
 
 def _entries(tables: list[JsonObject]) -> tuple[TableEntry, ...]:

@@ -39,6 +39,7 @@ _PIPE_BUF = 4096  # a pipe that select calls writable takes this much without bl
 _WRITE_WAIT_S = 0.5
 _LONGEST_WRITE_S = 3600.0
 _MOST_MISSES = 3
+_NOT_DELIVERED = "Nothing after that line was delivered."
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -280,11 +281,14 @@ def _lenient(text: bytes, number: int) -> Iterator[Message]:
     """A line that is not strict JSON: a record with NaN or a lone surrogate is data."""
     message = (
         f"Line {number} of the input is not an Airbyte message. The source or whatever feeds this "
-        "connector wrote something else to the pipe; nothing after that line was delivered."
+        f"connector wrote something else to the pipe. {_NOT_DELIVERED}"
     )
     try:
         line = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        message = f"Line {number} of the input is nested too deeply to be read. {_NOT_DELIVERED}"
+        raise BadInput(message) from error
+    except ValueError as error:
         raise BadInput(message) from error
     kind = line.get("type") if isinstance(line, dict) else None
     if kind == "RECORD":

@@ -295,8 +295,10 @@ def test_files_that_cannot_be_read(tmp_path: Any) -> None:
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text('{"a": 1}')
     bad.write_text("{secret")
+    odd = tmp_path / "odd.json"
+    odd.write_text('{"secret": NaN}')
     assert commands.load_json(str(good), "config") == {"a": 1}
-    for path in (bad, tmp_path / "none.json"):
+    for path in (bad, odd, tmp_path / "none.json"):
         with pytest.raises(ConfigError) as caught:
             commands.load_json(str(path), "config")
         assert "secret" not in caught.value.message

@@ -154,6 +154,12 @@ def test_all_settings_arrive() -> None:
     assert (config.staging.directory, config.staging.max_bytes) == ("/s", 500_000_000)
 
 
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    """JSON schema calls 7.0 an integer, and a list cannot be cut by it."""
+    config = parse(batching={"max_rows": 7.0, "max_parallel_requests": 3.0})
+    assert (repr(config.batching.max_rows), repr(config.batching.max_parallel)) == ("7", "3")
+
+
 def test_which_entry_is_a_streams() -> None:
     """One with its namespace, else a general one, else none."""
     config = parse(tables=[{"stream": "a"}, {"stream": "a", "namespace": "n"}, {"stream": "b"}])

@@ -298,6 +298,14 @@ def test_any_state_comes_back_with_equal_values(members: dict[str, Any]) -> None
     assert list(back.items()) == list(state.items())
 
 
+def test_a_record_nested_too_deeply_is_an_error_that_says_so() -> None:
+    """It is valid JSON, and nothing here can look into it."""
+    data = b'{"a":' * 5000 + b"1" + b"}" * 5000
+    line = b'{"type":"RECORD","record":{"stream":"users","data":%b}}\n' % data
+    with pytest.raises(BadInput, match=r"^Line 1 of the input is nested too deeply"):
+        take([line])
+
+
 def test_a_type_that_the_values_keep_failing_gives_way_to_the_next() -> None:
     """A source whose text columns hold numbers is read as fast as any that is read as tokens."""
     block = b'{"type":"RECORD","record":{"stream":"users","data":{"a":1}}}\n' * 2
