@@ -57,7 +57,6 @@ _STAMP = re.compile(
     rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CLOCK = frozenset(f":{m:02d}:{s:02d}" for m in range(60) for s in range(60))
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -124,7 +123,7 @@ class _Timestamps:
         texts, layouts = text.decode().split("\n"), text.translate(_ZEROS).decode().split("\n")
         values: Sequence[object]
         if layouts.count(layouts[0]) == len(tokens):
-            values = self._of_layout(texts, layouts[0])
+            values = self._of_layout(texts, text, layouts[0])
         else:
             groups: dict[str, list[int]] = {}
             for i, layout in enumerate(layouts):
@@ -132,25 +131,41 @@ class _Timestamps:
             mixed: list[object] = [None] * len(tokens)
             values = mixed
             for layout, where in groups.items():
-                group = self._of_layout([texts[i] for i in where], layout)
-                for i, value in zip(where, group, strict=True):
+                group = [texts[i] for i in where]
+                found = self._of_layout(group, "\n".join(group).encode(), layout)
+                for i, value in zip(where, found, strict=True):
                     mixed[i] = value
         if None not in values:
             return values
         return [token if v is None else v for token, v in zip(tokens, values, strict=True)]
 
-    def _of_layout(self, texts: Sequence[str], layout: str) -> Sequence[object]:
-        """Convert texts of one layout; None for what is no timestamp."""
+    def _of_layout(self, texts: Sequence[str], text: bytes, layout: str) -> Sequence[object]:
+        """Convert texts of one layout, also given as one text of lines; None for no timestamp."""
         match = self._alike and (_UTC.fullmatch(layout) or _OFFSET.fullmatch(layout))
         if self._alike and match:
-            if match.re is _UTC:
-                hours = [_hour_in_utc(text[1:14], "+00:00") for text in texts]
-            else:
-                hours = [_hour_in_utc(text[1:14], text[-7:-1]) for text in texts]
-            if None not in hours and _CLOCK.issuperset({text[14:20] for text in texts}):
-                return self._alike(cast("list[str]", hours), texts, len(match[1] or ""))
+            hours = _hours_in_utc(texts, text, has_offset=match.re is _OFFSET)
+            if hours is not None:
+                return self._alike(hours, texts, len(match[1] or ""))
         moments = [moment(text.encode()) for text in texts]
         return [stamp and self._one(stamp) for stamp in moments]
+
+
+def _hours_in_utc(texts: Sequence[str], text: bytes, *, has_offset: bool) -> list[str] | None:
+    """The hours of timestamps of one layout; None where one needs a closer look.
+
+    In lines of one length the same place of each is a slice with a step.
+    """
+    step = len(texts[0]) + 1
+    if (text[15::step] + text[18::step]).translate(None, b"012345"):
+        return None  # minutes or seconds beyond 59
+    hours: list[str] = [line[1:14] for line in texts]
+    zone = texts[0][-7:-1] if has_offset else "+00:00"
+    if has_offset and text.count(zone.encode()) != len(texts):
+        moved = [_hour_in_utc(hour, line[-7:-1]) for hour, line in zip(hours, texts, strict=True)]
+    else:
+        known = {hour: _hour_in_utc(hour, zone) for hour in set(hours)}
+        moved = list(map(known.__getitem__, hours))
+    return None if None in moved else cast("list[str]", moved)
 
 
 TIMESTAMPS: dict[str, Convert] = {
@@ -163,14 +178,20 @@ TIMESTAMPS: dict[str, Convert] = {
 # --- nested values
 
 
-def nested_at(text: bytes) -> list[int]:
+def nested_at(text: bytes) -> Sequence[int]:
     """Positions of the objects and arrays among tokens joined by newlines."""
     if text[:1] not in _OPENING and b"\n{" not in text and b"\n[" not in text:
-        return []
+        return ()
+    lines = text.count(b"\n") + 1
+    if (text[:1] in _OPENING) + text.count(b"\n{") + text.count(b"\n[") == lines:
+        return range(lines)
     return [i for i, token in enumerate(text.split(b"\n")) if token[:1] in _OPENING]
 
 
 def json_texts(tokens: Sequence[Raw]) -> list[str]:
     """Nested values as compact JSON."""
-    text = msgspec.json.format(b"[%b]" % b",".join(tokens), indent=-1)
-    return [bytes(value).decode() for value in _decode_raws(text)]
+    as_came = b"[%b]" % b",".join(tokens)
+    compact = msgspec.json.format(as_came, indent=-1)
+    if compact == as_came:
+        return b"\n".join(tokens).decode().split("\n")
+    return [bytes(value).decode() for value in _decode_raws(compact)]
