@@ -1,0 +1,67 @@
+"""The small languages of single fields, and the error of one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from destination_bulk_tables.errors import ConfigError
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
+
+
+def wrong(field: str, what: str) -> ConfigError:
+    """The error of one field."""
+    return ConfigError(f"Config: provider.{field} {what}.")
+
+
+def statuses(field: str, text: str) -> frozenset[int]:
+    """`200,201,500-504` as a set."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _STATUSES.fullmatch(part)
+        if not match:
+            raise wrong(field, "must be statuses and ranges joined by commas, such as 200,500-504")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return frozenset(found)
+
+
+def header_lines(field: str, text: str | None) -> dict[str, str]:
+    """One `Name: value` per line."""
+    headers = {}
+    for number, line in enumerate((text or "").splitlines(), 1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise wrong(field, f"line {number} must look like Name: value")
+        headers[header_name(field, name.strip())] = header_value(field, value.strip())
+    return headers
+
+
+def header_name(field: str, text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise wrong(field, "holds a header name with characters that are not allowed in one")
+    return text
+
+
+def header_value(field: str, text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise wrong(
+            field, "holds characters that are not allowed in a header: only printable ASCII is"
+        )
+    return text
+
+
+def dig(value: Any, path: str) -> Any:
+    """Follow a dotted path of member names and list positions; None where it ends."""
+    for step in path.split(".") if path != "." else ():
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value

@@ -1,0 +1,69 @@
+"""The requests that only read: the connection test, and how many rows a table holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.providers.custom_http.fields import dig, statuses, wrong
+from destination_bulk_tables.providers.custom_http.templates import Path
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import Table
+    from destination_bulk_tables.provider import HttpResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The request of the connection test."""
+
+    path: str
+    success: frozenset[int]
+    text: str
+
+    @classmethod
+    def parse(cls, form: dict[str, Any]) -> Check:
+        path = Path.parse("check_path", form["check_path"], ())
+        success = statuses("check_statuses", form.get("check_statuses", "200-299"))
+        return cls(path.text, success, form.get("check_text", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many rows a table holds."""
+
+    path: Path
+    value: str
+
+    @classmethod
+    def parse(cls, form: dict[str, Any]) -> Count | None:
+        path, value = form.get("table_count_path"), form.get("table_count_value")
+        if not path and not value:
+            return None
+        if not path:
+            raise wrong("table_count_path", "is missing, and table_count_value is given")
+        if not value:
+            raise wrong("table_count_value", "is missing, and table_count_path is given")
+        parsed = Path.parse("table_count_path", path, {"table"})
+        if "table" not in parsed.names():
+            raise wrong("table_count_path", "lacks {table}")
+        return cls(parsed, value)
+
+    def read(self, response: HttpResponse, table: Table) -> int:
+        try:
+            if self.value.startswith("header:"):
+                name = self.value.partition(":")[2].strip().lower()
+                return int(response.headers[name].rpartition("/")[2])
+            found = dig(msgspec.json.decode(response.body), self.value)
+            if isinstance(found, int | float | str) and not isinstance(found, bool):
+                return int(found)
+        except (KeyError, ValueError, msgspec.DecodeError):
+            pass
+        message = (
+            f"The API's answer about table {table.name} has no number where table_count_value "
+            "says. Correct it."
+        )
+        raise ConfigError(message, stream=table.stream)

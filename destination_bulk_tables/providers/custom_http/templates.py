@@ -1,0 +1,225 @@
+"""The only substitution language of the form: `{name}`, and nothing else.
+
+Each template is checked when the config is parsed, and an error names the field and what it lacks,
+never a value. A name is encoded for the place it stands in: percent-encoded in a path, escaped in a
+JSON text. Where it is only a part of a JSON text, of a query or of plain text (which may be SQL),
+nothing can encode it for the language around it, so there it has to be made of letters, digits,
+`_`, `.` and `-`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from destination_bulk_tables.providers.custom_http.fields import wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from destination_bulk_tables.model import JsonValue, Table
+
+_NAME = re.compile(r"\{([A-Za-z_]+)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LITERAL = (
+    "/:@!$&'()*+,;=?%~[]"  # what a user may have meant as it is; the rest of a path is encoded
+)
+TABLE_NAMES = frozenset({"table", "columns", "parameters"})
+KEY_NAMES = frozenset({"key_column", "key_columns"})
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path with its query; `{table}` is encoded as one segment."""
+
+    field: str
+    text: str
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Path:
+        if not text.startswith("/"):
+            raise wrong(field, "must start with /")
+        require_known(field, text, names)
+        if any(ord(char) < ord(" ") for char in text) or "#" in text:
+            raise wrong(field, "must not hold control characters or #")
+        return cls(field, text)
+
+    def names(self) -> set[str]:
+        return set(_NAME.findall(self.text))
+
+    def render(self, table: Table) -> str:
+        path, mark, query = self.text.partition("?")
+        found = _values(self.names(), table, self.field)
+        return self._encode(path, found) + mark + self._encode(query, found, is_query=True)
+
+    def _encode(self, text: str, values: Mapping[str, str], *, is_query: bool = False) -> str:
+        parts = _NAME.split(text)
+        for i, part in enumerate(parts):
+            if i % 2 == 0:
+                parts[i] = quote(part, safe=_LITERAL)
+                continue
+            value = values[part]
+            if is_query:
+                _require_plain(self.field, part, value)
+            elif value in {"", ".", ".."}:
+                raise wrong(self.field, f"cannot hold {value!r} as {{{part}}}")
+            parts[i] = quote(value, safe="")
+        return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A JSON value in whose texts names may stand."""
+
+    field: str
+    value: JsonValue
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise wrong(field, "is not valid JSON") from error
+        for part in _texts(value):
+            require_known(field, part, names)
+            if "\0" in part:
+                raise wrong(field, "must not hold the character U+0000")
+        return cls(field, value)
+
+    @classmethod
+    def object(cls, field: str, text: str | None, names: Iterable[str]) -> Template:
+        template = cls.parse(field, text or "{}", names)
+        if not isinstance(template.value, dict):
+            raise wrong(field, "must be a JSON object")
+        return template
+
+    def names(self) -> set[str]:
+        return {name for text in _texts(self.value) for name in _NAME.findall(text)}
+
+    def render(self, table: Table, more: Mapping[str, str] | None = None) -> JsonValue:
+        """The value for one table; a text that is just a name of `more` becomes what that says."""
+        extra = dict(more or {})
+        values = _values(self.names() - set(extra), table, self.field)
+        return self._fill(self.value, values, extra)
+
+    def _fill(
+        self, value: JsonValue, values: Mapping[str, str], more: Mapping[str, str]
+    ) -> JsonValue:
+        if isinstance(value, dict):
+            return {name: self._fill(member, values, more) for name, member in value.items()}
+        if isinstance(value, list):
+            return [self._fill(member, values, more) for member in value]
+        if not isinstance(value, str):
+            return value
+        whole = _NAME.fullmatch(value)
+        if whole:
+            return more[whole[1]] if whole[1] in more else values[whole[1]]
+        return _NAME.sub(lambda match: self._inside(match[1], values), value)
+
+    def _inside(self, name: str, values: Mapping[str, str]) -> str:
+        return _require_plain(self.field, name, values[name])
+
+
+def plain(field: str, text: str, table: Table) -> str:
+    """A text that is not JSON, for one table."""
+    values = _values(set(_NAME.findall(text)), table, field)
+    return _NAME.sub(lambda match: _require_plain(field, match[1], values[match[1]]), text)
+
+
+def _texts(value: JsonValue) -> list[str]:
+    if isinstance(value, dict):
+        return [text for member in value.values() for text in _texts(member)]
+    if isinstance(value, list):
+        return [text for member in value for text in _texts(member)]
+    return [value] if isinstance(value, str) else []
+
+
+def require_known(field: str, text: str, names: Iterable[str]) -> None:
+    """Raise when a text holds a `{name}` that means nothing there."""
+    unknown = [name for name in _NAME.findall(text) if name not in set(names)]
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in sorted(names))
+        raise wrong(field, f"holds {{{unknown[0]}}}, which is unknown there. Known: {known}")
+
+
+def _values(names: Iterable[str], table: Table, field: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name in names:
+        match name:
+            case "table":
+                values[name] = table.name
+            case "columns" | "parameters":
+                for column in table.columns:
+                    if not _IDENTIFIER.fullmatch(column):
+                        what = (
+                            f"names columns, and {column!r} of table {table.name} is not a plain "
+                            "name. Rename it in tables[].columns"
+                        )
+                        raise wrong(field, what)
+                mark = ":" if name == "parameters" else ""
+                values[name] = ",".join(mark + column for column in table.columns)
+            case "key_column" if len(table.key_columns) != 1:
+                what = (
+                    f"needs exactly one primary key column; table {table.name} has "
+                    f"{len(table.key_columns)}"
+                )
+                raise wrong(field, what)
+            case _:
+                values[name] = ",".join(table.key_columns)
+    return values
+
+
+def _require_plain(field: str, name: str, value: str) -> str:
+    if not all(_PLAIN.fullmatch(part) for part in value.lstrip(":").replace(",:", ",").split(",")):
+        raise wrong(
+            field,
+            (
+                f"puts {{{name}}} inside other text, so it must be made of letters, digits, _ . "
+                f"and -; {value!r} is not"
+            ),
+        )
+    return value
+
+
+class RowTemplate:
+    """The JSON around each row; `{row}` is the row as encoded, `{row_key}` an object of its key."""
+
+    def __init__(self, template: Template, table: Table) -> None:
+        self._keys = table.key_columns
+        rendered = template.render(table, {"row": "\0r", "row_key": "\0k"})
+        text = msgspec.json.encode(rendered)
+        # no template may hold U+0000, so nothing else looks like these two
+        before, _, rest = text.partition(b'"\\u0000r"')
+        self._before = before.split(b'"\\u0000k"')
+        self._after = rest.split(b'"\\u0000k"')
+        self._needs_key = len(self._before) + len(self._after) > 2
+
+    def wrap(self, rows: Iterable[bytes]) -> list[bytes]:
+        if not self._needs_key:
+            before, after = self._before[0], self._after[0]
+            return [before + row + after for row in rows]
+        wrapped = []
+        for row in rows:
+            key = self._key_of(row)
+            wrapped.append(key.join(self._before) + row + key.join(self._after))
+        return wrapped
+
+    def _key_of(self, row: bytes) -> bytes:
+        members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+        return msgspec.json.encode({name: members[name] for name in self._keys})
+
+    @classmethod
+    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
+        template = Template.parse(field, text, {*names, "row"})
+        count = [part for part in _texts(template.value) if "{row}" in part]
+        if count != ["{row}"]:
+            raise wrong(field, 'needs "{row}" exactly once, as a text of its own')
+        if any("{row_key}" in part and part != "{row_key}" for part in _texts(template.value)):
+            raise wrong(field, 'needs "{row_key}" as a text of its own')
+        return template

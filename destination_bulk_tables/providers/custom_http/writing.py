@@ -1,0 +1,246 @@
+"""The requests that change a table: insert, upsert, and what replaces its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from destination_bulk_tables.providers.custom_http.answers import OK, Request
+from destination_bulk_tables.providers.custom_http.fields import header_lines, statuses, wrong
+from destination_bulk_tables.providers.custom_http.templates import (
+    KEY_NAMES,
+    TABLE_NAMES,
+    Path,
+    RowTemplate,
+    Template,
+    plain,
+    require_known,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from destination_bulk_tables.model import RowBlock, Table
+    from destination_bulk_tables.provider import ReplacePlan
+
+_MARK = "\0rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A write for one table: everything but the rows."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    success: frozenset[int]
+    setting: str
+    before: bytes
+    after: bytes
+    between: bytes
+    row: RowTemplate | None
+    content_type: str
+
+    def body(self, block: RowBlock) -> bytes:
+        rows = block.body
+        if self.row is not None:
+            rows = self.between.join(self.row.wrap(block.rows()))
+        elif self.between != b",":
+            rows = self.between.join(block.rows())
+        return b"".join((self.before, rows, self.after))
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Insert or upsert."""
+
+    setting: str
+    method: str
+    path: Path
+    headers: Mapping[str, str]
+    success: frozenset[int]
+    kind: str
+    rows_path: str
+    extra: Template
+    row: Template | None
+    prepared: dict[Table, Prepared] = field(default_factory=dict)
+
+    @classmethod
+    def insert(cls, form: dict[str, Any]) -> Write:
+        body = form["body"]
+        row = form.get("row_template")
+        write = cls(
+            setting="write_path",
+            method=form.get("write_method", "POST"),
+            path=Path.parse("write_path", form["write_path"], TABLE_NAMES),
+            headers={},
+            success=statuses("success_statuses", form.get("success_statuses", "200-299")),
+            kind=body["body_type"],
+            rows_path=body.get("rows_path", "rows"),
+            extra=Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
+            row=RowTemplate.parse("row_template", row, TABLE_NAMES) if row else None,
+        )
+        write.require_table()
+        return write
+
+    @classmethod
+    def upsert(cls, form: dict[str, Any], upsert: dict[str, Any]) -> Write:
+        insert = cls.insert(form)
+        names = TABLE_NAMES | KEY_NAMES
+        path, extra, row = (upsert.get(name) for name in ("path", "extra_body", "row_template"))
+        own = upsert.get("success_statuses")
+        if extra and insert.kind != "object":
+            raise wrong("upsert.extra_body", "needs a body that is an object (body)")
+        write = cls(
+            setting="upsert.path" if path else "write_path",
+            method=upsert.get("method", insert.method),
+            path=Path.parse("upsert.path", path, names) if path else insert.path,
+            headers=header_lines("upsert.headers", upsert.get("headers")),
+            success=statuses("upsert.success_statuses", own) if own else insert.success,
+            kind=insert.kind,
+            rows_path=insert.rows_path,
+            extra=Template.object("upsert.extra_body", extra, names) if extra else insert.extra,
+            row=RowTemplate.parse("upsert.row_template", row, {*names, "row_key"})
+            if row
+            else insert.row,
+        )
+        write.require_table()
+        same = (write.method, write.path, write.headers, write.extra, write.row)
+        if same == (insert.method, insert.path, {}, insert.extra, insert.row):
+            raise wrong(
+                "upsert",
+                (
+                    "says nothing that differs from the insert: give it a path, method, header, "
+                    "member or row template"
+                ),
+            )
+        return write
+
+    def require_table(self) -> None:
+        row = self.row.names() if self.row else set()
+        if "table" not in self.path.names() | self.extra.names() | row:
+            raise wrong(
+                self.setting,
+                (
+                    "lacks {table}: the table's name must be in the path, in extra_body or in "
+                    "row_template"
+                ),
+            )
+
+    def prepare(self, table: Table) -> Prepared:
+        found = self.prepared.get(table)
+        if found is None:
+            found = self.prepared[table] = self._prepare(table)
+        return found
+
+    def _prepare(self, table: Table) -> Prepared:
+        before, after, between = b"[", b"]", b","
+        if self.kind == "lines":
+            before, after, between = b"", b"\n", b"\n"
+        elif self.kind == "object":
+            body = self.extra.render(table)
+            _put(body, self.rows_path.split("."), _MARK)
+            before, _, after = msgspec.json.encode(body).partition(b'"\\u0000rows"')
+            before, after = before + b"[", b"]" + after
+        return Prepared(
+            method=self.method,
+            path=self.path.render(table),
+            headers=self.headers,
+            success=self.success,
+            setting=self.setting,
+            before=before,
+            after=after,
+            between=between,
+            row=RowTemplate(self.row, table) if self.row else None,
+            content_type="application/x-ndjson" if self.kind == "lines" else "application/json",
+        )
+
+
+def _put(body: Any, steps: Sequence[str], value: str) -> None:
+    for step in steps[:-1]:
+        body = body.setdefault(step, {})
+        if not isinstance(body, dict):
+            raise wrong(
+                "body.rows_path",
+                (
+                    f"goes through {step!r}, which extra_body fills with something that is not an "
+                    "object"
+                ),
+            )
+    if steps[-1] in body:
+        raise wrong("body.rows_path", "names a member that extra_body fills already")
+    body[steps[-1]] = value
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """How a table is emptied."""
+
+    kind: str = "none"
+    steps: tuple[tuple[str, Path, Template | str | None], ...] = ()
+    success: frozenset[int] = OK
+    text: str = ""
+    query: str = ""
+    requests: str = "one"
+
+    @classmethod
+    def parse(cls, form: dict[str, Any]) -> Replace:
+        kind = form.get("replace_type", "none")
+        if kind == "query":
+            query = form["query"].lstrip("?&")
+            encoded = Path.parse("replace.query", "/?" + query, ()).text
+            return cls(kind, query=encoded.partition("?")[2], requests=form.get("requests", "one"))
+        steps = []
+        for number, step in enumerate(form.get("requests", ())):
+            where = f"replace.requests[{number}]"
+            path = Path.parse(f"{where}.path", step["path"], {"table"})
+            body = _replace_body(f"{where}.body", step.get("body"))
+            inside = (
+                body.names()
+                if isinstance(body, Template)
+                else {"table"}
+                if body and "{table}" in body
+                else set()
+            )
+            if "table" not in path.names() | inside:
+                raise wrong(where, "lacks {table}, in its path or in its body")
+            steps.append((step["method"], path, body))
+        success = statuses("replace.success_statuses", form.get("success_statuses", "200-299"))
+        return cls(kind, tuple(steps), success, form.get("success_text", ""))
+
+    def prepare(self, table: Table) -> list[Request]:
+        """The requests that empty the table; each may be sent again."""
+        requests = []
+        for number, (method, path, body) in enumerate(self.steps):
+            is_json = isinstance(body, Template)
+            content: bytes | None = None
+            if isinstance(body, Template):
+                content = msgspec.json.encode(body.render(table))
+            elif body is not None:
+                content = plain(f"replace.requests[{number}].body", body, table).encode()
+            requests.append(
+                Request(
+                    method,
+                    path.render(table),
+                    body=content,
+                    content_type="application/json" if is_json else "text/plain",
+                    setting="replace.requests",
+                    success=self.success,
+                )
+            )
+        return requests
+
+    def is_flagged(self, plan: ReplacePlan) -> bool:
+        """Whether the next request of a load carries the query."""
+        return self.requests == "every" or not plan.begun
+
+
+def _replace_body(where: str, text: str | None) -> Template | str | None:
+    if not text:
+        return None
+    if text.lstrip()[:1] in "{[":
+        return Template.parse(where, text, {"table"})
+    require_known(where, text, {"table"})
+    return text
