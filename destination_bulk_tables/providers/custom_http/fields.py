@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from destination_bulk_tables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -65,3 +68,16 @@ def dig(value: Any, path: str) -> Any:
         else:
             return None
     return value
+
+
+def texts(listed: Iterable[str]) -> list[bytes]:
+    """Texts to look for; white space does not count, in which JSON of the same content differs."""
+    return [squeeze(text.encode()) for text in listed if text.strip()]
+
+
+def squeeze(text: bytes) -> bytes:
+    return b"".join(text.split())
+
+
+def says(squeezed: bytes, wanted: Iterable[bytes]) -> bool:
+    return any(text in squeezed for text in wanted)

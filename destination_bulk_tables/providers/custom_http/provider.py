@@ -27,6 +27,7 @@ from destination_bulk_tables.providers.custom_http.credentials import authentica
 from destination_bulk_tables.providers.custom_http.fields import header_lines
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
+from destination_bulk_tables.providers.custom_http.results import Results
 from destination_bulk_tables.providers.custom_http.writing import Replace, Write
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class CustomHttp(Base):
         self._replace = Replace.parse(form.get("replace", {}))
         self._check = Check.parse(form)
         self._count = Count.parse(form)
-        self._answers = Answers(form)
+        self._results = Results(form)
+        self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         self._repeats = bool(form.get("repeat_is_safe"))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
@@ -195,10 +197,10 @@ class CustomHttp(Base):
         try:
             response = yield request
             is_repeated = is_repeated or response.resent
-            faults = self._answers.faults_in_success(response, block.count, is_atomic=self._atomic)
+            faults = self._results.faults_in_success(response, block.count, is_atomic=self._atomic)
         except Refused as refused:
             is_repeated = is_repeated or refused.resent
-            if not (is_repeated and self._answers.is_stored_before(refused.reason)):
+            if not (is_repeated and self._results.is_stored_before(refused.reason)):
                 raise
             if block.count == 1:
                 return WriteReport(delivered=1)
@@ -209,7 +211,7 @@ class CustomHttp(Base):
         if plan is not None:
             plan.begun = True
         if is_repeated:
-            faults = [fault for fault in faults if not self._answers.is_stored_before(fault.reason)]
+            faults = [fault for fault in faults if not self._results.is_stored_before(fault.reason)]
         return WriteReport(delivered=block.count - len(faults), faults=tuple(faults))
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
