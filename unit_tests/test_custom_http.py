@@ -616,6 +616,39 @@ def test_texts_in_a_success_count_only_in_the_errors_of_rows() -> None:
     assert isinstance(judged(made(**form), answer(201, denied)), Stop)
 
 
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        (
+            {"results_path": ".", "result_error_member": "error"},
+            [{"ok": 1}, {"ok": 1}, {"error": "rate limit exceeded"}],
+        ),
+        ({"errors_path": "errors"}, {"errors": {"2": "rate limit exceeded"}}),
+    ],
+)
+def test_a_rate_limit_of_some_rows_proves_nothing_about_the_others(
+    form: dict[str, Any], body: Any
+) -> None:
+    """The others may be stored, so an insert is not simply sent again."""
+    form |= {"rate_limit_texts": ["rate limit exceeded"]}
+    assert judged(made(**form), answer(207, body)) == Retry(applied="maybe", pause=True)
+    atomic = made(**form, refusals_store_nothing=True)
+    assert judged(atomic, answer(207, body)) == Retry(applied="no", pause=True)
+
+
+def test_a_row_too_large_beside_stored_ones_is_rejected_alone() -> None:
+    """Only what can be sent again without doubling rows is split."""
+    form = {
+        "results_path": ".",
+        "result_error_member": "error",
+        "too_large_texts": ["document_too_large"],
+    }
+    response = answer(201, [{"ok": 1}, {"ok": 1}, {"error": "document_too_large"}])
+    assert [fault.position for fault in write(made(**form), response).faults] == [2]
+    for more in ("refusals_store_nothing", "repeat_is_safe"):
+        assert isinstance(judged(made(**form, **{more: True}), response), Throw)
+
+
 def test_no_vendor_text_reaches_a_config_error() -> None:
     """Answers may quote rows and credentials, so the messages are our own."""
     provider = made(stop_texts=["denied"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -43,6 +43,7 @@ class Answers:
 
     def __init__(self, form: dict[str, Any], results: Results) -> None:
         self._results = results
+        self._is_atomic = bool(form.get("refusals_store_nothing"))
         self._refused_statuses = statuses(
             "refused_statuses", form.get("refused_statuses", "400,409,422")
         )
@@ -68,9 +69,12 @@ class Answers:
                 f"its columns, and {request.setting}."
             )
             return Stop(ConfigError(message))
+        is_partial = is_success and not self._is_atomic  # rows without an error are stored
         if status == 429 or says(said, self._limited):
-            return Retry(after_s=self._pause_s(response), pause=True)
-        if status == 413 or says(said, self._large):
+            applied: Literal["no", "maybe"] = "maybe" if is_partial else "no"
+            return Retry(after_s=self._pause_s(response), applied=applied, pause=True)
+        is_large = status == 413 or says(said, self._large)
+        if is_large and not (is_partial and request.repeat == "unsafe"):
             return Throw(TooLarge())
         if is_success:
             return Accept()
