@@ -69,18 +69,19 @@ def _scalars(value: Any) -> Iterator[str]:
 
 
 def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
-    """The values of all `airbyte_secret` members of the spec and their lines, longest first."""
+    """The values of all `airbyte_secret` members, longest first.
+
+    Also each line of them, and of a line such as `Name: value` the value.
+    """
     found: set[str] = set()
 
     def visit(value: JsonValue, schema: JsonValue) -> None:
         if not isinstance(schema, dict):
             return
         if schema.get("airbyte_secret") is True and isinstance(value, str):
-            found.update(
-                line.strip()
-                for line in [value, *value.splitlines()]
-                if len(line.strip()) >= _SHORTEST
-            )
+            lines = [value, *value.splitlines()]
+            lines += [line.partition(":")[2] for line in lines]  # what a header line holds
+            found.update(line.strip() for line in lines if len(line.strip()) >= _SHORTEST)
         branches = schema.get("oneOf")
         for branch in branches if isinstance(branches, list) else []:
             visit(value, branch)
