@@ -405,6 +405,10 @@ def test_a_token_is_signed_for_each_request() -> None:
             },
             "replace.requests[0] lacks {table}",
         ),
+        *(
+            ({"replace": {"replace_type": "query", "query": query}}, "replace.query is empty")
+            for query in ("", "?", " & ")
+        ),
         ({"base_url": "http://api.example.com"}, "must start with https://"),
     ],
 )

@@ -189,7 +189,9 @@ class Replace:
     def parse(cls, form: dict[str, Any]) -> Replace:
         kind = form.get("replace_type", "none")
         if kind == "query":
-            query = form["query"].lstrip("?&")
+            query = form["query"].strip().lstrip("?&").strip()
+            if not query:
+                raise wrong("replace.query", "is empty, so nothing would be replaced")
             encoded = Path.parse("replace.query", "/?" + query, ()).text
             return cls(kind, query=encoded.partition("?")[2], requests=form.get("requests", "one"))
         steps = []
