@@ -902,6 +902,47 @@ def test_the_first_replacing_request_may_be_repeated() -> None:
     assert sent_by(provider, replace=plan).repeat == "unsafe"
 
 
+def first_of(provider: CustomHttp, **more: Any) -> Context:
+    """The context of the first write of a load that replaces by a query."""
+    plan = run(provider, provider.replace_begin(table(), Load(6, 100, 2)))
+    return Context(replace=plan, stored=plan.stored, **more)
+
+
+QUERY = {"replace_type": "query", "query": "all=true", "requests": "first"}
+
+
+def test_a_replacing_request_is_never_read_back() -> None:
+    """As many old rows as were sent look like the new ones; it replaces again instead."""
+    provider = made(replace=QUERY, **COUNT)
+    context = first_of(provider)
+    assert run(provider, provider.stored_rows(table(), block(), context)) == set()
+    flow = provider.write(table(), block(), context)
+    assert run(provider, flow, answer(201)).delivered == 3
+    flow_after = provider.stored_rows(table(), block(), Context(replace=context.replace, stored=3))
+    assert run(provider, flow_after, answer(200, {"n": 6})) == {0, 1, 2}
+
+
+def test_a_replacing_row_stored_by_an_earlier_attempt_has_begun_the_load() -> None:
+    """The next request must add to it."""
+    provider = made(replace=QUERY, already_stored_texts=["UNIQUE"])
+    context = first_of(provider, repeated=True)
+    flow = provider.write(table(), block(ROWS[0]), context)
+    assert run(provider, flow, answer(409, b"UNIQUE")).delivered == 1
+    assert sent_by(provider, replace=context.replace).path == "/t/deals/rows"
+
+
+def test_a_load_whose_rows_are_all_rejected_leaves_no_old_row() -> None:
+    """No request with the flag was accepted, so one without a row is sent at the end."""
+    provider = made(replace=QUERY)
+    plan = first_of(provider).replace
+    assert plan is not None
+    sent: list[HttpRequest] = []
+    run(provider, provider.replace_end(table(), plan, 0), answer(200), sent=sent)
+    assert [(r.path, r.body) for r in sent] == [("/t/deals/rows?all=true", b'{"rows":[]}')]
+    with pytest.raises(ConfigError, match="old content"):
+        run(provider, provider.replace_end(table(), ReplacePlan(), 0), answer(400))
+
+
 # --- the docs
 
 

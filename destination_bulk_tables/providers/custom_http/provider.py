@@ -12,8 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.provider import (
+    Ambiguous,
     Base,
+    Context,
     Limits,
     Refused,
     ReplacePlan,
@@ -33,9 +36,8 @@ from destination_bulk_tables.providers.custom_http.writing import Replace, Write
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from destination_bulk_tables.model import JsonObject, RowBlock, Table
+    from destination_bulk_tables.model import JsonObject, Table
     from destination_bulk_tables.provider import (
-        Context,
         Disposition,
         Flow,
         HttpRequest,
@@ -174,14 +176,10 @@ class CustomHttp(Base):
         body = prepared.body(block)
         if prepared.row is not None and len(body) > self.limits.max_bytes and block.count > 1:
             raise TooLarge  # what the row template adds is not in the batcher's sizes
-        plan, query = context.replace, ""
-        if plan is not None and self._replace.kind == "query":
-            query = self._replace.query if self._replace.is_flagged(plan) else ""
-        path = prepared.path
-        if query:
-            path += ("&" if "?" in path else "?") + query
-        # the request that replaces may be sent again: nothing else of its load is in yet
-        is_first = bool(query) and self._replace.requests != "every"
+        plan, path = context.replace, prepared.path
+        if plan is not None and self._replace.is_flagged(plan):
+            path += ("&" if "?" in path else "?") + self._replace.query
+        is_first = plan is not None and self._replace.is_first(plan)
         request = Request(
             prepared.method,
             path,
@@ -203,6 +201,8 @@ class CustomHttp(Base):
             if not (is_repeated and self._results.is_stored_before(refused.reason)):
                 raise
             if block.count == 1:
+                if plan is not None:
+                    plan.begun = True
                 return WriteReport(delivered=1)
             # some are in: the count may tell, or each row by itself
             again = Refused(refused.code, refused.reason, partial=self.repeats_safely(table))
@@ -216,6 +216,8 @@ class CustomHttp(Base):
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
         """By count alone: all or none of the rows, or it cannot be told."""
+        if context.replace is not None and self._replace.is_first(context.replace):
+            return set()  # a count may be that of the old rows; this one replaces again
         if context.stored is None or self._count is None:
             return None
         new = (yield from self._total(table)) - context.stored
@@ -275,7 +277,18 @@ class CustomHttp(Base):
             raise TransientError(message, stream=table.stream)
         return ReplacePlan(stored=0)
 
-    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002 - the count is all that tells
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
+        if self._replace.is_flagged(plan) and not plan.begun:
+            # each row was rejected, so no request has replaced anything
+            try:
+                yield from self.write(table, RowBlock(b"", 0, range(0)), Context(replace=plan))
+            except (Refused, TooLarge, Ambiguous):
+                message = (
+                    f"Each row for table {table.name} was rejected, and the API does not take a "
+                    "replacing request without a row: the table holds its old content. Correct "
+                    "the rows."
+                )
+                raise ConfigError(message, stream=table.stream) from None
         total = yield from self.prepare(table)
         if total is not None and total != delivered:
             message = (

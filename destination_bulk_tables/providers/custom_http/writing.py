@@ -236,7 +236,11 @@ class Replace:
 
     def is_flagged(self, plan: ReplacePlan) -> bool:
         """Whether the next request of a load carries the query."""
-        return self.requests == "every" or not plan.begun
+        return self.kind == "query" and (self.requests == "every" or not plan.begun)
+
+    def is_first(self, plan: ReplacePlan) -> bool:
+        """Whether it replaces and may be sent again: nothing else of its load is in yet."""
+        return self.kind == "query" and self.requests != "every" and not plan.begun
 
 
 def _replace_body(where: str, text: str | None) -> Template | str | None:
