@@ -380,6 +380,14 @@ def _build(config: JsonObject, provider: Provider) -> Config:
     staging = cast("JsonObject", config.get("staging", {}))
     megabytes = cast("float | None", batching.get("max_megabytes"))
     max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
+    max_rows = _whole(batching.get("max_rows"))
+    hard_rows = provider.limits.hard_max_rows
+    if max_rows is not None and hard_rows is not None and max_rows > hard_rows:
+        message = (
+            f"Config: batching.max_rows is above the {hard_rows} rows of a request that "
+            f"{provider.title} allows. Lower it, or raise the provider's own limit."
+        )
+        raise ConfigError(message)
     hard = provider.limits.hard_max_bytes
     if max_bytes is not None and hard is not None and max_bytes > hard:
         message = (
@@ -397,7 +405,7 @@ def _build(config: JsonObject, provider: Provider) -> Config:
             "Literal['json_string', 'reject']", config.get("nested_values", "json_string")
         ),
         batching=Batching(
-            max_rows=_whole(batching.get("max_rows")),
+            max_rows=max_rows,
             max_bytes=max_bytes,
             max_wait_s=float(cast("float", batching.get("max_wait_seconds", 30))),
             max_parallel=_whole(batching.get("max_parallel_requests")) or 2,

@@ -180,6 +180,7 @@ class Limits:
 
     max_rows: int
     max_bytes: int
+    hard_max_rows: int | None = None
     hard_max_bytes: int | None = None
     windows: tuple[tuple[int, float], ...] = ()
     shared_windows: bool = False

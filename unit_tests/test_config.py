@@ -28,6 +28,14 @@ KORE: JsonObject = {
         "client_secret": "s3cret-value",
     },
 }
+CUSTOM: JsonObject = {
+    "provider_type": "custom_http",
+    "base_url": "https://api.example.com",
+    "authentication": {"auth_type": "none"},
+    "write_path": "/{table}",
+    "body": {"body_type": "array"},
+    "check_path": "/",
+}
 
 
 def parse(provider: JsonValue = None, *, is_cloud: bool = False, **settings: JsonValue) -> Config:
@@ -209,6 +217,9 @@ WRONG: list[tuple[str, JsonValue, str]] = [
      "batching.max_megabytes must be at least 0.001"),
     ("more than the vendor takes", {"provider": KORE, "batching": LIMIT},
      "batching.max_megabytes is above the 50 MB that Kore.ai allows"),
+    ("more rows than the vendor takes",
+     {"provider": {**CUSTOM, "max_rows_per_request": 10}, "batching": {"max_rows": 11}},
+     "batching.max_rows is above the 10 rows of a request that The API allows"),
     ("a negative wait", {"provider": QOBRA, "batching": {"max_wait_seconds": -1}},
      "batching.max_wait_seconds must be at least 0"),
     ("nine requests", {"provider": QOBRA, "batching": {"max_parallel_requests": 9}},

@@ -695,6 +695,7 @@ def test_rate_limits_are_those_of_the_form_for_all_tables() -> None:
     ).limits
     assert limits.windows == ((5, 1.0), (100, 60.0))
     assert (limits.max_rows, limits.max_bytes, limits.max_parallel) == (10, 500_000, 3)
+    assert (limits.hard_max_rows, limits.hard_max_bytes) == (10, 500_000)
     assert limits.shared_windows
 
 

@@ -72,10 +72,12 @@ class CustomHttp(Base):
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         self._repeats = bool(form.get("repeat_is_safe"))
+        max_rows = form.get("max_rows_per_request", 100)
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
         self.limits = Limits(
-            max_rows=form.get("max_rows_per_request", 100),
+            max_rows=max_rows,
             max_bytes=max_bytes,
+            hard_max_rows=max_rows,
             hard_max_bytes=max_bytes,
             windows=tuple(
                 (w["requests"], float(w["seconds"])) for w in form.get("rate_limits", ())
