@@ -224,8 +224,9 @@ def test_a_name_inside_other_text_must_be_plain(form: dict[str, Any]) -> None:
     """A source's stream name cannot become SQL; the error comes before any request."""
     provider = made(**form)
     provider.validate(table("deals-2.b"))
-    with pytest.raises(ConfigError, match="must be made of letters"):
-        provider.validate(table("deals; drop table users", replace="replace" in form))
+    for name in ("deals; drop table users", "deals,users", "deals--", ":deals", "a,:b"):
+        with pytest.raises(ConfigError, match="must be made of letters"):
+            provider.validate(table(name, replace="replace" in form))
 
 
 def test_a_column_that_is_no_plain_name_cannot_go_into_a_statement() -> None:
@@ -352,6 +353,19 @@ def test_a_token_is_signed_for_each_request() -> None:
             'row_template needs "{row}" exactly once',
         ),
         ({"row_template": "{row}"}, "row_template is not valid JSON"),
+        ({"write_path": "/v0/{base-id}/{table}"}, "write_path holds {base-id}, which is unknown"),
+        ({"write_path": "/{table1}/{table}"}, "write_path holds {table1}, which is unknown"),
+        ({"write_path": "/{table}/{table"}, "write_path holds {table without its }"),
+        ({"row_template": '["{table x", "{row}"]'}, "row_template holds {table without its }"),
+        ({"check_path": "/{x}"}, "check_path holds {x}, which is unknown there. No name is known"),
+        (
+            {"body": {"body_type": "object", "extra_body": '{"a": [{"{table}": 1}]}'}},
+            "body.extra_body holds {table} in a member's name, where it is not replaced",
+        ),
+        *(
+            ({"body": {"body_type": "object", "rows_path": path}}, "body.rows_path must be names")
+            for path in ("", "a..b", "{table}")
+        ),
         (
             {"body": {"body_type": "object", "extra_body": "[1]"}},
             "body.extra_body must be a JSON object",
@@ -417,6 +431,17 @@ def test_a_wrong_form_is_an_error_that_names_the_field(form: dict[str, Any], mes
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         made(**form)
     assert "s3cr" not in caught.value.message
+
+
+def test_braces_of_other_languages_are_sent_as_they_are() -> None:
+    """JSON in a query and an array literal in SQL are no names."""
+    form = {
+        "write_path": '/{table}?filter={"id":{"_gt":0}}&a={}',
+        "row_template": "[\"insert into {table} values('{a,b}', '{1}')\", \"{row}\"]",
+    }
+    request = sent_by(made(**form))
+    assert request.path == "/deals?filter=%7B%22id%22:%7B%22_gt%22:0%7D%7D&a=%7B%7D"
+    assert b"insert into deals values('{a,b}', '{1}')" in (request.body or b"")
 
 
 def test_a_member_cannot_be_filled_twice() -> None:

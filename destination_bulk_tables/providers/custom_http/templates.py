@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonValue, Table
 
 _NAME = re.compile(r"\{([A-Za-z_]+)\}")
+_LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LITERAL = (
@@ -90,6 +91,9 @@ class Template:
             require_known(field, part, names)
             if "\0" in part:
                 raise wrong(field, "must not hold the character U+0000")
+        for name in names:
+            if any(f"{{{name}}}" in member for member in _member_names(value)):
+                raise wrong(field, f"holds {{{name}}} in a member's name, where it is not replaced")
         return cls(field, value)
 
     @classmethod
@@ -140,12 +144,23 @@ def _texts(value: JsonValue) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+def _member_names(value: JsonValue) -> list[str]:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = list(value) if isinstance(value, dict) else []
+    return own + [name for member in inside for name in _member_names(member)]
+
+
 def require_known(field: str, text: str, names: Iterable[str]) -> None:
-    """Raise when a text holds a `{name}` that means nothing there."""
-    unknown = [name for name in _NAME.findall(text) if name not in set(names)]
-    if unknown:
-        known = ", ".join(f"{{{name}}}" for name in sorted(names))
-        raise wrong(field, f"holds {{{unknown[0]}}}, which is unknown there. Known: {known}")
+    """Raise when a text holds a `{name}` that means nothing there, or one that is not closed."""
+    known = sorted(names)
+    for name in _LIKE_A_NAME.findall(text):
+        if name not in known:
+            listed = ", ".join(f"{{{name}}}" for name in known)
+            hint = f"Known: {listed}" if known else "No name is known there"
+            raise wrong(field, f"holds {{{name}}}, which is unknown there. {hint}")
+    for name in known:
+        if re.search(rf"\{{{name}(?![\w}}])", text):
+            raise wrong(field, f"holds {{{name} without its }}")
 
 
 def _values(names: Iterable[str], table: Table, field: str) -> dict[str, str]:
@@ -176,12 +191,16 @@ def _values(names: Iterable[str], table: Table, field: str) -> dict[str, str]:
 
 
 def _require_plain(field: str, name: str, value: str) -> str:
-    if not all(_PLAIN.fullmatch(part) for part in value.lstrip(":").replace(",:", ",").split(",")):
+    if name in {"columns", "parameters"}:
+        return value  # each column was found to be a plain name
+    parts = value.split(",") if name == "key_columns" else [value]
+    # -- begins a comment in SQL
+    if not all(_PLAIN.fullmatch(part) and "--" not in part for part in parts):
         raise wrong(
             field,
             (
                 f"puts {{{name}}} inside other text, so it must be made of letters, digits, _ . "
-                f"and -; {value!r} is not"
+                f"and single -; {value!r} is not"
             ),
         )
     return value

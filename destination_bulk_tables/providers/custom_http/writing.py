@@ -71,6 +71,9 @@ class Write:
     def insert(cls, form: dict[str, Any]) -> Write:
         body = form["body"]
         row = form.get("row_template")
+        rows_path = body.get("rows_path", "rows") if body["body_type"] == "object" else "rows"
+        if not all(rows_path.split(".")) or "{" in rows_path:
+            raise wrong("body.rows_path", "must be names of members joined by dots")
         write = cls(
             setting="write_path",
             method=form.get("write_method", "POST"),
@@ -78,7 +81,7 @@ class Write:
             headers={},
             success=statuses("success_statuses", form.get("success_statuses", "200-299")),
             kind=body["body_type"],
-            rows_path=body.get("rows_path", "rows"),
+            rows_path=rows_path,
             extra=Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
             row=RowTemplate.parse("row_template", row, TABLE_NAMES) if row else None,
         )
