@@ -419,6 +419,28 @@ def test_a_token_is_signed_for_each_request() -> None:
             },
             "replace.requests[0] lacks {table}",
         ),
+        ({"sucess_statuses": "2"}, "sucess_statuses is not a setting (did you mean success_stat"),
+        ({"zzz": "s3cret"}, "provider.zzz is not a setting."),
+        ({"body": {"body_type": "array", "row_path": "r"}}, "body.row_path is not a setting"),
+        (
+            {"rate_limits": [{"requests": 1, "seconds": 1, "minutes": 1}]},
+            "rate_limits[0].minutes is not a setting",
+        ),
+        ({"error_index_member": "at"}, "error_index_member needs errors_path"),
+        ({"result_error_member": "error"}, "result_error_member needs results_path"),
+        ({"result_status_member": "s"}, "result_status_member needs results_path or errors_path"),
+        ({"error_message_member": "m"}, "error_message_member needs results_path or errors_path"),
+        ({"reset_header_format": "unix_time"}, "reset_header_format needs reset_header"),
+        ({"success_statuses": "299-200"}, "success_statuses must be statuses and ranges"),
+        ({"extra_headers": "content-length: 3"}, "extra_headers holds the header content-length"),
+        *(
+            ({"authentication": form}, f"authentication.{name} is empty")
+            for name, form in (
+                ("token", {"auth_type": "bearer", "token": " "}),
+                ("secret", {"auth_type": "header", "header_name": "A", "secret": ""}),
+                ("signing_secret", {"auth_type": "jwt", "signing_secret": "\n"}),
+            )
+        ),
         *(
             ({"replace": {"replace_type": "query", "query": query}}, "replace.query is empty")
             for query in ("", "?", " & ")
@@ -431,6 +453,14 @@ def test_a_wrong_form_is_an_error_that_names_the_field(form: dict[str, Any], mes
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         made(**form)
     assert "s3cr" not in caught.value.message
+
+
+def test_settings_of_a_branch_that_is_not_chosen_are_left_alone() -> None:
+    """A form may keep what was filled in before another kind was chosen."""
+    made(
+        authentication={"auth_type": "none", "token": "old"},
+        upsert={"upsert_type": "none", "path": "/x"},
+    )
 
 
 def test_braces_of_other_languages_are_sent_as_they_are() -> None:

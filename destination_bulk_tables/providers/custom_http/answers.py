@@ -19,7 +19,13 @@ from destination_bulk_tables.provider import (
     TooLarge,
     classify_by_status,
 )
-from destination_bulk_tables.providers.custom_http.fields import says, squeeze, statuses, texts
+from destination_bulk_tables.providers.custom_http.fields import (
+    says,
+    squeeze,
+    statuses,
+    texts,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from destination_bulk_tables.provider import Disposition, HttpResponse
@@ -57,6 +63,8 @@ class Answers:
         self._wait_s = float(form.get("rate_limit_wait_seconds", 0))
         self._reset_header = form.get("reset_header", "").lower()
         self._reset_is_time = form.get("reset_header_format") == "unix_time"
+        if self._reset_is_time and not self._reset_header:
+            raise wrong("reset_header_format", "needs reset_header")
 
     def classify(self, request: Request, response: HttpResponse) -> Disposition:
         status = response.status

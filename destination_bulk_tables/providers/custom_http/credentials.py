@@ -24,16 +24,23 @@ def authentication(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]
         return _signed(form)
     headers: dict[str, str] = {}
     if kind == "bearer":
-        token = header_value("authentication.token", form["token"].strip())
+        token = header_value("authentication.token", _filled(form, "token"))
         headers = {"Authorization": f"Bearer {token}"}
     elif kind == "header":
         headers = _credential(
-            form, "secret", form.get("value_template", "{secret}"), form["secret"].strip()
+            form, "secret", form.get("value_template", "{secret}"), _filled(form, "secret")
         )
     elif kind == "basic":
         pair = f"{form['username']}:{form.get('password', '')}"
         headers = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     return lambda _: headers
+
+
+def _filled(form: dict[str, Any], name: str) -> str:
+    text: str = form[name].strip()
+    if not text:
+        raise wrong(f"authentication.{name}", "is empty")
+    return text
 
 
 def _credential(form: dict[str, Any], name: str, template: str, secret: str) -> dict[str, str]:
@@ -51,7 +58,7 @@ def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
     assert isinstance(claims, dict)
     algorithm = form.get("algorithm", "HS256")
     # a form with one line per field turns the line ends of a key into \n
-    secret = form["signing_secret"].strip().replace("\\n", "\n")
+    secret = _filled(form, "signing_secret").replace("\\n", "\n")
     lifetime, key_id = form.get("lifetime_seconds", 300), form.get("key_id")
 
     def headers(now: float) -> Mapping[str, str]:

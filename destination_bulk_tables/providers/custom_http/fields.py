@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from destination_bulk_tables.errors import ConfigError
@@ -10,8 +11,13 @@ from destination_bulk_tables.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from destination_bulk_tables.model import JsonObject
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_OWN_HEADERS = frozenset(
+    {"connection", "content-encoding", "content-length", "expect", "transfer-encoding"}
+)
 _STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
 
 
@@ -20,14 +26,33 @@ def wrong(field: str, what: str) -> ConfigError:
     return ConfigError(f"Config: provider.{field} {what}.")
 
 
+def require_members(section: JsonObject, *forms: Any, where: str = "") -> None:
+    """Raise for a member that is nowhere in the forms: a misspelt setting would do nothing."""
+    branches = [b for form in forms for b in (form, form.get("items", {}), *form.get("oneOf", ()))]
+    known: dict[str, list[Any]] = {}
+    for branch in branches:
+        for name, field in branch.get("properties", {}).items():
+            known.setdefault(name, []).append(field)
+    for name, value in section.items():
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise wrong(where + name, f"is not a setting{hint}")
+        for number, member in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(member, dict):
+                place = f"{name}[{number}]." if isinstance(value, list) else f"{name}."
+                require_members(member, *known[name], where=where + place)
+
+
 def statuses(field: str, text: str) -> frozenset[int]:
     """`200,201,500-504` as a set."""
     found: set[int] = set()
     for part in text.split(","):
         match = _STATUSES.fullmatch(part)
-        if not match:
+        named = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
+        if not named:
             raise wrong(field, "must be statuses and ranges joined by commas, such as 200,500-504")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        found.update(named)
     return frozenset(found)
 
 
@@ -47,6 +72,8 @@ def header_lines(field: str, text: str | None) -> dict[str, str]:
 def header_name(field: str, text: str) -> str:
     if not _HEADER_NAME.fullmatch(text):
         raise wrong(field, "holds a header name with characters that are not allowed in one")
+    if text.casefold() in _OWN_HEADERS:
+        raise wrong(field, f"holds the header {text}, which describes the request as it is sent")
     return text
 
 

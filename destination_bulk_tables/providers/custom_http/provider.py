@@ -27,7 +27,7 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.credentials import authentication
-from destination_bulk_tables.providers.custom_http.fields import header_lines
+from destination_bulk_tables.providers.custom_http.fields import header_lines, require_members
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.results import Results
@@ -56,6 +56,7 @@ class CustomHttp(Base):
     spec: ClassVar[JsonObject] = SPEC
 
     def __init__(self, section: JsonObject) -> None:
+        require_members(section, SPEC)
         form: dict[str, Any] = dict(section)
         self.base_url = str(form["base_url"])
         self._authenticate = authentication(form["authentication"])

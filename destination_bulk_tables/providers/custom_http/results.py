@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.provider import HttpResponse
+_NEEDS = {
+    "result_error_member": ("results_path",),
+    "result_status_member": ("results_path", "errors_path"),
+    "error_index_member": ("errors_path",),
+    "error_message_member": ("results_path", "errors_path"),
+}
 
 
 class Results:
@@ -34,6 +40,9 @@ class Results:
                 "results_path",
                 "needs result_error_member or result_status_member: what makes a result an error",
             )
+        for name, needs in _NEEDS.items():
+            if form.get(name) and not any(form.get(other) for other in needs):
+                raise wrong(name, f"needs {' or '.join(needs)}")
         self._before = texts(form.get("already_stored_texts", ()))
 
     def errors(self, response: HttpResponse) -> list[Any]:
