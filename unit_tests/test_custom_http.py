@@ -539,6 +539,16 @@ def test_an_answer_that_accounts_for_each_row_is_a_success(form: dict[str, Any],
     assert write(made(**form), answer(200, body)) == WriteReport(delivered=3)
 
 
+def test_a_207_without_results_proves_nothing() -> None:
+    """It says that rows may have failed, and the form does not say where."""
+    with pytest.raises(Ambiguous, match="207"):
+        write(made(), answer(207))
+    with pytest.raises(Ambiguous, match="207"):
+        write(made(errors_path="errors"), answer(207))
+    assert write(made(errors_path="errors"), answer(207, {"errors": []})).delivered == 3
+    assert write(made(count_path="n"), answer(207, {"n": 3})).delivered == 3
+
+
 @pytest.mark.parametrize(
     ("form", "body"),
     [
@@ -657,13 +667,22 @@ def test_the_lists_of_statuses_are_the_users() -> None:
     provider = made(success_statuses="202", refused_statuses="499", retry_statuses="500-502")
     kinds = [type(judged(provider, answer(status))) for status in (202, 499, 501, 200, 503, 409)]
     assert kinds == [Accept, Throw, Retry, Stop, Stop, Stop]
+    for status in (400, 408, 412, 415, 418, 422, 425):
+        found = judged(provider, answer(status))
+        assert isinstance(found, Stop)
+        assert "retry_statuses or refused_statuses" in found.error.message
 
 
 def test_a_5xx_may_have_been_applied() -> None:
-    """A gateway's answer proves nothing about an insert; a 503 or 429 says it was not taken."""
-    applied = {status: judged(made(), answer(status)) for status in (500, 502, 503, 504, 429, 408)}
-    told = {status: found.applied for status, found in applied.items() if isinstance(found, Retry)}
-    assert told == {500: "maybe", 502: "maybe", 503: "no", 504: "maybe", 429: "no", 408: "no"}
+    """A gateway's answer proves nothing about an insert; a 429 or a time to wait does."""
+    told = {
+        status: found.applied
+        for status in (500, 502, 503, 504, 520, 524, 429, 408)
+        if isinstance(found := judged(made(), answer(status)), Retry)
+    }
+    maybe = dict.fromkeys((500, 502, 503, 504, 520, 524), "maybe")
+    assert told == {**maybe, 429: "no", 408: "no"}
+    assert judged(made(), answer(503, retry_after="7")) == Retry(applied="no")
 
 
 def test_texts_in_a_success_count_only_in_the_errors_of_rows() -> None:

@@ -54,7 +54,7 @@ class Answers:
             "refused_statuses", form.get("refused_statuses", "400,409,422")
         )
         self._retry_statuses = statuses(
-            "retry_statuses", form.get("retry_statuses", "408,425,429,500,502-504")
+            "retry_statuses", form.get("retry_statuses", "408,425,429,500,502-504,520-524")
         )
         self._stop, self._limited, self._large, self._bad = (
             texts(form.get(name, ()))
@@ -90,24 +90,11 @@ class Answers:
             faults = self._results.faults_in_refusal(response, request.rows)
             return Throw(Refused(f"http_{status}", response.text, faults=faults))
         if status in self._retry_statuses:
-            is_known = status < 500 or status == 503
+            # a proxy's own 503 may follow a request that it passed on; one that tells when to
+            # come back is the API's
+            is_known = status < 500 or (status == 503 and "retry-after" in response.headers)
             return Retry(applied="no" if is_known else "maybe")
-        return self._by_status(request, response)
-
-    def _by_status(self, request: Request, response: HttpResponse) -> Disposition:
-        where = f"Check base_url, {request.setting} and the table's name (tables[].table)."
-        denied = (
-            f"Check authentication and extra_headers, and the right that {request.setting} needs."
-        )
-        hints = {401: denied, 403: denied, 402: denied, 404: where, 405: where, 410: where}
-        if response.status >= 500 or 200 <= response.status < 300:
-            message = (
-                f"The API answered {response.status} to {request.setting}, which is neither a "
-                "success, nor in retry_statuses or "
-                "refused_statuses. Add it where it belongs."
-            )
-            return Stop(InternalError(message))
-        return classify_by_status(response, "The API", hints)
+        return _by_status(request, response)
 
     def _said(self, response: HttpResponse, *, is_success: bool) -> bytes:
         """What may be searched for texts: a success may repeat rows, and these prove nothing."""
@@ -133,6 +120,20 @@ class Answers:
         except (KeyError, ValueError, TypeError):
             pass
         return max(waits)
+
+
+def _by_status(request: Request, response: HttpResponse) -> Disposition:
+    """What a status means that the form puts nowhere."""
+    where = f"Check base_url, {request.setting} and the table's name (tables[].table)."
+    denied = f"Check authentication and extra_headers, and the right that {request.setting} needs."
+    hints = {401: denied, 403: denied, 402: denied, 404: where, 405: where, 410: where}
+    if response.status in hints or 300 <= response.status < 400:
+        return classify_by_status(response, "The API", hints)
+    message = (
+        f"The API answered {response.status} to {request.setting}, which is neither a success, nor "
+        "in retry_statuses or refused_statuses. Add it where it belongs."
+    )
+    return Stop(InternalError(message))
 
 
 def _unix_time(http_date: str) -> float:

@@ -363,7 +363,13 @@ SPEC: JsonObject = {
                 "Limits: parallel requests", "At most this many at a time.", 1, 8, default=1
             ),
             "success_statuses": _text(
-                "Answer: success statuses", _STATUS_LIST, "200,201", default="200-299"
+                "Answer: success statuses",
+                (
+                    f"{_STATUS_LIST} A 202 counts as stored: leave it out where the API only "
+                    "queues rows. A 207 needs a path to results, errors or a count."
+                ),
+                "200,201",
+                default="200-299",
             ),
             "count_path": _text(
                 "Answer: path to the number of rows stored",
@@ -438,7 +444,10 @@ SPEC: JsonObject = {
                 "no such table",
             ),
             "retry_statuses": _text(
-                "Retry: statuses", _STATUS_LIST, "429,502-504", default="408,425,429,500,502-504"
+                "Retry: statuses",
+                _STATUS_LIST,
+                "429,502-504",
+                default="408,425,429,500,502-504,520-524",
             ),
             "rate_limit_texts": _list(
                 "Retry: texts that mean a rate limit",

@@ -60,6 +60,10 @@ class Results:
         """
         promises = self._count_path or self._results_path
         if not promises and not (self._errors_path and response.body.strip()):
+            if response.status == 207:
+                raise Ambiguous(
+                    "HTTP 207, of which neither results_path, errors_path nor count_path tells more"
+                )
             return []
         answer = _decode(response)
         if answer is None:
