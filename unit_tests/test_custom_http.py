@@ -799,6 +799,48 @@ def test_a_refused_row_stored_before_is_delivered_when_it_is_sent_again_alone() 
         run(provider, provider.write(table(), block(ROWS[0]), Context()), refusal)
 
 
+UPSERT = {"upsert_type": "request", "method": "PUT"}
+
+
+@pytest.mark.parametrize(
+    ("counted", "body", "is_proof"),
+    [
+        (None, {"n": 3}, True),
+        (None, {"m": 3}, False),
+        ("m", {"m": 3}, True),
+        ("m", {"n": 3}, False),
+        ("none", b"null", True),
+    ],
+)
+def test_an_upsert_may_be_counted_otherwise(counted: str | None, body: Any, is_proof: bool) -> None:  # noqa: FBT001 - a column of the table above
+    """As an insert, at a path of its own, or not at all."""
+    upsert = UPSERT | ({} if counted is None else {"count_path": counted})
+    provider = made(count_path="n", upsert=upsert)
+    flow = provider.write(dedup(), block(), Context())
+    if is_proof:
+        assert run(provider, flow, answer(200, body)) == WriteReport(delivered=3)
+    else:
+        with pytest.raises(Ambiguous):
+            run(provider, flow, answer(200, body))
+
+
+@pytest.mark.parametrize("stored", [0, 2, 3])
+def test_a_repeat_counts_the_rows_that_were_new(stored: int) -> None:
+    """An API that counts new rows tells fewer of them when rows are sent again."""
+    provider = made(count_path="n", repeat_is_safe=True)
+    body = {"n": stored}
+    assert write(provider, answer(200, body), repeated=True) == WriteReport(delivered=3)
+    if stored != 3:
+        with pytest.raises(Ambiguous):
+            write(provider, answer(200, body))
+    unsafe = made(count_path="n")
+    if stored != 3:
+        with pytest.raises(Ambiguous):
+            write(unsafe, answer(200, body), repeated=True)
+    with pytest.raises(Ambiguous):
+        write(provider, answer(200, {"n": 4}), repeated=True)
+
+
 @pytest.mark.parametrize(
     ("total", "stored"),
     [(10, set()), (13, {0, 1, 2}), (11, None), (14, None), (9, None)],

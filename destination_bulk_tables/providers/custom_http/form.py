@@ -193,6 +193,12 @@ _UPSERT = _one_of(
             '{"require": "{row_key}", "fields": "{row}"}',
         ),
         success_statuses=_text("Success statuses", "Empty: as for insert.", "200,201"),
+        count_path=_text(
+            "Path to the number of rows stored",
+            "Empty: as for insert. `none` where an upsert's answer does not tell it.",
+            "upserted",
+            "none",
+        ),
     ),
 )
 

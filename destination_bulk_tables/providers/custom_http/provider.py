@@ -198,7 +198,12 @@ class CustomHttp(Base):
         try:
             response = yield request
             is_repeated = is_repeated or response.resent
-            faults = self._results.faults_in_success(response, block.count, is_atomic=self._atomic)
+            faults = self._results.faults_in_success(
+                response,
+                block.count,
+                count_path=prepared.count_path,
+                is_repeat=is_repeated and self.repeats_safely(table),
+            )
         except Refused as refused:
             is_repeated = is_repeated or refused.resent
             if not (is_repeated and self._results.is_stored_before(refused.reason)):

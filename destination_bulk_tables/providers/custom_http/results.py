@@ -28,7 +28,7 @@ class Results:
     """Reads counts, results and errors where the form says that they are."""
 
     def __init__(self, form: dict[str, Any]) -> None:
-        self._count_path = form.get("count_path")
+        self._is_atomic = bool(form.get("refusals_store_nothing"))
         self._results_path = form.get("results_path")
         self._errors_path = form.get("errors_path")
         self._error_member = form.get("result_error_member")
@@ -52,13 +52,13 @@ class Results:
         return [failed, self._errors(answer)]
 
     def faults_in_success(
-        self, response: HttpResponse, count: int, *, is_atomic: bool
+        self, response: HttpResponse, count: int, *, count_path: str = "", is_repeat: bool = False
     ) -> list[RowFault]:
-        """The rows that a success names as failed.
+        """The rows that a success names as failed; of a repeat fewer rows may be new.
 
         Raises `Ambiguous` when it lacks what was promised, `Refused` when nothing was stored.
         """
-        promises = self._count_path or self._results_path
+        promises = count_path or self._results_path
         if not promises and not (self._errors_path and response.body.strip()):
             if response.status == 207:
                 raise Ambiguous(
@@ -68,23 +68,25 @@ class Results:
         answer = _decode(response)
         if answer is None:
             raise Ambiguous(f"HTTP {response.status} with an answer that is not JSON")
-        faults = self._faults_of(self._promised_results(answer, count, stops_early=is_atomic))
+        faults = self._faults_of(self._promised_results(answer, count))
         errors = self._errors(answer)
         named = self._named_faults(errors, count)
         if named is None:
-            raise Refused("row_errors", self._message(errors), partial=not is_atomic)
+            raise Refused("row_errors", self._message(errors), partial=not self._is_atomic)
         ordered = [fault for _, fault in sorted((faults | named).items())]
-        if ordered and is_atomic:
+        if ordered and self._is_atomic:
             raise Refused(ordered[0].code, ordered[0].reason, faults=tuple(ordered))
-        if self._count_path:
-            found = dig(answer, self._count_path)
+        if count_path:
+            found = dig(answer, count_path)
             stored = len(found) if isinstance(found, list) else found
-            if isinstance(stored, bool) or stored != count - len(ordered):
-                told = stored if isinstance(stored, int) else "no number"
+            good = count - len(ordered)
+            is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+            if not is_number or not (0 if is_repeat else good) <= stored <= good:
+                told = stored if is_number else "no number"
                 raise Ambiguous(f"an answer with {told} at count_path for {count} rows")
         return ordered
 
-    def _promised_results(self, answer: Any, count: int, *, stops_early: bool) -> list[Any]:
+    def _promised_results(self, answer: Any, count: int) -> list[Any]:
         if not self._results_path:
             return []
         results = self._results(answer)
@@ -95,7 +97,8 @@ class Results:
         if len(results) == count:
             return results
         # an API that stops at the first bad row has no results for those after it
-        if stops_early and len(results) < count and results and self._is_error(results[-1]):
+        is_cut = self._is_atomic and 0 < len(results) < count
+        if is_cut and self._is_error(results[-1]):
             return results
         raise Ambiguous(f"an answer with {len(results)} results for {count} rows")
 

@@ -36,6 +36,7 @@ class Prepared:
     path: str
     headers: Mapping[str, str]
     success: frozenset[int]
+    count_path: str
     setting: str
     before: bytes
     after: bytes
@@ -61,6 +62,7 @@ class Write:
     path: Path
     headers: Mapping[str, str]
     success: frozenset[int]
+    count_path: str
     kind: str
     rows_path: str
     extra: Template
@@ -80,6 +82,7 @@ class Write:
             path=Path.parse("write_path", form["write_path"], TABLE_NAMES),
             headers={},
             success=statuses("success_statuses", form.get("success_statuses", "200-299")),
+            count_path=form.get("count_path", ""),
             kind=body["body_type"],
             rows_path=rows_path,
             extra=Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
@@ -94,6 +97,7 @@ class Write:
         names = TABLE_NAMES | KEY_NAMES
         path, extra, row = (upsert.get(name) for name in ("path", "extra_body", "row_template"))
         own = upsert.get("success_statuses")
+        counted = upsert.get("count_path")
         if extra and insert.kind != "object":
             raise wrong("upsert.extra_body", "needs a body that is an object (body)")
         write = cls(
@@ -102,6 +106,7 @@ class Write:
             path=Path.parse("upsert.path", path, names) if path else insert.path,
             headers=header_lines("upsert.headers", upsert.get("headers")),
             success=statuses("upsert.success_statuses", own) if own else insert.success,
+            count_path="" if counted == "none" else counted or insert.count_path,
             kind=insert.kind,
             rows_path=insert.rows_path,
             extra=Template.object("upsert.extra_body", extra, names) if extra else insert.extra,
@@ -152,6 +157,7 @@ class Write:
             path=self.path.render(table),
             headers=self.headers,
             success=self.success,
+            count_path=self.count_path,
             setting=self.setting,
             before=before,
             after=after,
