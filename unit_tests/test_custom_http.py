@@ -331,6 +331,19 @@ def test_a_token_is_signed_for_each_request() -> None:
     assert claims["jti"] not in jwt.decode(second, options={"verify_signature": False})["jti"]
 
 
+def test_a_shared_secret_is_used_as_it_is() -> None:
+    """Only a private key has its line ends mended."""
+    secret = "a secret with \\n that is long enough"
+    provider = made(authentication={"auth_type": "jwt", "signing_secret": secret})
+    token = provider.headers(1000)["Authorization"].removeprefix("Bearer ")
+    jwt.decode(token, secret, ["HS256"], options={"verify_exp": False, "verify_iat": False})
+
+
+def test_space_around_the_address_does_not_matter() -> None:
+    """It comes with copying."""
+    assert made(base_url=" https://api.example.com ").base_url == "https://api.example.com"
+
+
 # --- what a form may not say
 
 
@@ -398,6 +411,17 @@ def test_a_token_is_signed_for_each_request() -> None:
             },
             "authentication.signing_secret cannot sign with RS256",
         ),
+        (
+            {
+                "authentication": {
+                    "auth_type": "jwt",
+                    "signing_secret": "s3cret",
+                    "claims": '{"iss": 5}',
+                }
+            },
+            "authentication.claims hold a value that no token can: Issuer (iss) must be a string",
+        ),
+        ({"base_url": "https://api.example .com"}, "base_url holds a space"),
         ({"table_count_path": "/n/{table}"}, "table_count_value is missing"),
         ({"table_count_value": "n"}, "table_count_path is missing"),
         (COUNT | {"table_count_path": "/n"}, "table_count_path lacks {table}"),
@@ -613,6 +637,24 @@ def test_a_refusal_names_rows_as_far_as_it_does(
     assert [fault.position for fault in caught.value.faults] == positions
 
 
+def test_rows_may_be_counted_from_one() -> None:
+    """In the member names of an object as well as in an index member."""
+    form = {"errors_path": "errors", "error_index_member": "at", "error_index_base": 1}
+    for errors in ({"1": "bad"}, [{"at": 1}], [{"at": "1"}]):
+        report = write(made(**form), answer(200, {"errors": errors}))
+        assert [fault.position for fault in report.faults] == [0]
+    with pytest.raises(Refused, match="row_errors"):
+        write(made(**form), answer(200, {"errors": [{"at": 0}]}))
+
+
+@pytest.mark.parametrize("name", ["\u00b2", "9" * 5000, "-1", "1.0", ""])
+def test_a_member_name_that_is_no_row_number_names_no_row(name: str) -> None:
+    """Whatever it looks like, the answer is judged and nothing crashes."""
+    with pytest.raises(Refused) as caught:
+        write(made(errors_path="errors"), answer(200, {"errors": {name: "bad"}}))
+    assert caught.value.partial
+
+
 def test_errors_that_name_no_row_make_a_success_partial() -> None:
     """Some rows are in and nobody knows which."""
     with pytest.raises(Refused) as caught:
@@ -692,6 +734,9 @@ def test_texts_in_a_success_count_only_in_the_errors_of_rows() -> None:
     assert isinstance(judged(made(**form), answer(201, quoted)), Accept)
     denied = [{"id": 1, "error": "unauthorized"}] * 3
     assert isinstance(judged(made(**form), answer(201, denied)), Stop)
+    single = next(made(**form).write(table(), block(ROWS[0]), Context()))
+    bare = form | {"results_path": "items"}  # an answer about one row may leave the list out
+    assert isinstance(made(**bare).classify(single, answer(201, denied[0])), Stop)
 
 
 @pytest.mark.parametrize(
@@ -894,6 +939,14 @@ def test_check_reads_once_and_writes_nothing() -> None:
     sent: list[HttpRequest] = []
     run(provider, provider.check(["deals"]), answer(200, b'{"admin": true}'), sent=sent)
     assert [(r.method, r.path, r.body) for r in sent] == [("GET", "/me", None)]
+
+
+def test_texts_of_good_answers_do_not_depend_on_white_space() -> None:
+    """The form's own example finds its member however the server writes JSON."""
+    provider = made(check_text='"ok": true', replace=EMPTY | {"success_text": '"ok":true'})
+    for body in (b'{"ok":true}', b'{"ok" : true}'):
+        run(provider, provider.check([]), answer(200, body))
+        run(provider, provider.replace_begin(table(), LOAD), answer(200, body), answer(200, body))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Answers:
     def classify(self, request: Request, response: HttpResponse) -> Disposition:
         status = response.status
         is_success = status in request.success
-        said = self._said(response, is_success=is_success)
+        said = self._said(request, response, is_success=is_success)
         if says(said, self._stop):
             message = (
                 f"The API answered {status} with one of stop_texts. Check authentication and its "
@@ -96,7 +96,7 @@ class Answers:
             return Retry(applied="no" if is_known else "maybe")
         return _by_status(request, response)
 
-    def _said(self, response: HttpResponse, *, is_success: bool) -> bytes:
+    def _said(self, request: Request, response: HttpResponse, *, is_success: bool) -> bytes:
         """What may be searched for texts: a success may repeat rows, and these prove nothing."""
         body = squeeze(response.body[:_LOOKED_AT])
         if not is_success:
@@ -105,7 +105,7 @@ class Answers:
             body = squeeze(response.body)
         if not says(body, [*self._stop, *self._limited, *self._large]):
             return b""
-        return squeeze(msgspec.json.encode(self._results.errors(response)))
+        return squeeze(msgspec.json.encode(self._results.errors(response, request.rows)))
 
     def _pause_s(self, response: HttpResponse) -> float | None:
         """The longest wait asked for; None leaves Retry-After to the sender."""

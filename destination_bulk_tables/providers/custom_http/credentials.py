@@ -57,8 +57,10 @@ def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
     claims = Template.object("authentication.claims", form.get("claims"), ()).value
     assert isinstance(claims, dict)
     algorithm = form.get("algorithm", "HS256")
-    # a form with one line per field turns the line ends of a key into \n
-    secret = _filled(form, "signing_secret").replace("\\n", "\n")
+    secret = _filled(form, "signing_secret")
+    if algorithm.startswith("RS"):
+        # a form with one line per field turns the line ends of a key into \n
+        secret = secret.replace("\\n", "\n")
     lifetime, key_id = form.get("lifetime_seconds", 300), form.get("key_id")
 
     def headers(now: float) -> Mapping[str, str]:
@@ -72,6 +74,11 @@ def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
         )
         return _credential(form, "token", form.get("value_template", "Bearer {token}"), token)
 
+    try:
+        jwt.encode(claims, "", "none")
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        what = f"hold a value that no token can: {error}".rstrip(".")
+        raise wrong("authentication.claims", what) from error
     try:
         headers(0)
     except (jwt.PyJWTError, ValueError, TypeError) as error:

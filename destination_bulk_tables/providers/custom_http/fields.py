@@ -18,6 +18,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _OWN_HEADERS = frozenset(
     {"connection", "content-encoding", "content-length", "expect", "transfer-encoding"}
 )
+_DIGITS = re.compile(r"[0-9]{1,9}")
 _STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
 
 
@@ -90,11 +91,18 @@ def dig(value: Any, path: str) -> Any:
     for step in path.split(".") if path != "." else ():
         if isinstance(value, dict):
             value = value.get(step)
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
+        elif isinstance(value, list) and (at := row_number(step)) is not None and at < len(value):
+            value = value[at]
         else:
             return None
     return value
+
+
+def row_number(value: Any) -> int | None:
+    """A number as it is or in digits; None for all else, also for what only looks like digits."""
+    if isinstance(value, str):
+        return int(value) if _DIGITS.fullmatch(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def texts(listed: Iterable[str]) -> list[bytes]:

@@ -413,8 +413,16 @@ SPEC: JsonObject = {
             ),
             "error_index_member": _text(
                 "Answer: row number inside an error",
-                "For a list of errors; counted from 0.",
+                "For a list of errors.",
                 "index",
+            ),
+            "error_index_base": _number(
+                "Answer: number of the first row",
+                "0 or 1, for row numbers inside errors and as member names.",
+                0,
+                1,
+                default=0,
+                examples=[1],
             ),
             "error_message_member": _text(
                 "Answer: reason inside an error or result",
@@ -436,7 +444,7 @@ SPEC: JsonObject = {
             ),
             "refused_texts": _list(
                 "Answer: texts that mean bad rows",
-                f"Never retried, even with a 5xx status. {_SAID}",
+                "Never retried, even with a 5xx status. Looked for in answers that are no success.",
                 "Code: 27,",
             ),
             "too_large_texts": _list(

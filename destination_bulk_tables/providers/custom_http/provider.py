@@ -27,7 +27,13 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.credentials import authentication
-from destination_bulk_tables.providers.custom_http.fields import header_lines, require_members
+from destination_bulk_tables.providers.custom_http.fields import (
+    header_lines,
+    require_members,
+    says,
+    squeeze,
+    wrong,
+)
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.results import Results
@@ -58,7 +64,9 @@ class CustomHttp(Base):
     def __init__(self, section: JsonObject) -> None:
         require_members(section, SPEC)
         form: dict[str, Any] = dict(section)
-        self.base_url = str(form["base_url"])
+        self.base_url = str(form["base_url"]).strip()
+        if len(self.base_url.split()) > 1:
+            raise wrong("base_url", "holds a space")
         self._authenticate = authentication(form["authentication"])
         self._headers = header_lines("extra_headers", form.get("extra_headers"))
         self._insert = Write.insert(form)
@@ -121,7 +129,7 @@ class CustomHttp(Base):
                 "API wants there."
             )
             raise ConfigError(message) from None
-        if check.text and check.text.encode() not in response.body:
+        if check.text and not says(squeeze(response.body), check.text):
             message = (
                 "The API answers check_path without the text that check_text asks for. Check the "
                 "credential (authentication) and its "
@@ -269,7 +277,8 @@ class CustomHttp(Base):
                 response = yield request
             except (Refused, TooLarge):
                 response = None
-            if response is None or replace.text.encode() not in response.body:
+            said = squeeze(response.body) if response is not None else b""
+            if response is None or (replace.text and not says(said, replace.text)):
                 message = (
                     f"The API did not empty table {table.name} as replace.requests ask. Check "
                     "them and the right to delete."

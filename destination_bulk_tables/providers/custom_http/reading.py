@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.providers.custom_http.fields import dig, statuses, wrong
+from destination_bulk_tables.providers.custom_http.fields import dig, statuses, texts, wrong
 from destination_bulk_tables.providers.custom_http.templates import Path
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ class Check:
 
     path: str
     success: frozenset[int]
-    text: str
+    text: list[bytes]
 
     @classmethod
     def parse(cls, form: dict[str, Any]) -> Check:
         path = Path.parse("check_path", form["check_path"], ())
         success = statuses("check_statuses", form.get("check_statuses", "200-299"))
-        return cls(path.text, success, form.get("check_text", ""))
+        return cls(path.text, success, texts([form.get("check_text", "")]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from destination_bulk_tables.provider import Ambiguous, Refused, RowFault
-from destination_bulk_tables.providers.custom_http.fields import dig, says, squeeze, texts, wrong
+from destination_bulk_tables.providers.custom_http.fields import (
+    dig,
+    row_number,
+    says,
+    squeeze,
+    texts,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +41,7 @@ class Results:
         self._error_member = form.get("result_error_member")
         self._status_member = form.get("result_status_member")
         self._index_member = form.get("error_index_member")
+        self._index_base = form.get("error_index_base", 0)
         self._message_member = form.get("error_message_member")
         if self._results_path and not (self._error_member or self._status_member):
             raise wrong(
@@ -45,10 +53,11 @@ class Results:
                 raise wrong(name, f"needs {' or '.join(needs)}")
         self._before = texts(form.get("already_stored_texts", ()))
 
-    def errors(self, response: HttpResponse) -> list[Any]:
-        """All that the answer names as errors of rows."""
+    def errors(self, response: HttpResponse, count: int | None) -> list[Any]:
+        """All that an answer about so many rows names as errors of them."""
         answer = _decode(response)
-        failed = [result for result in self._results(answer) or () if self._is_error(result)]
+        results = self._results(answer, count) or ()
+        failed = [result for result in results if self._is_error(result)]
         return [failed, self._errors(answer)]
 
     def faults_in_success(
@@ -89,9 +98,7 @@ class Results:
     def _promised_results(self, answer: Any, count: int) -> list[Any]:
         if not self._results_path:
             return []
-        results = self._results(answer)
-        if results is None and count == 1:
-            results = [answer]  # an answer about one row may leave the list out
+        results = self._results(answer, count)
         if results is None:
             raise Ambiguous("an answer without a list at results_path")
         if len(results) == count:
@@ -110,14 +117,18 @@ class Results:
         answer = _decode(response) if count and (self._results_path or self._errors_path) else None
         if answer is None or count is None:
             return ()
-        results = self._results(answer)
+        results = self._results(answer, count)
         faults = self._faults_of(results) if results and len(results) <= count else {}
         faults |= self._named_faults(self._errors(answer), count) or {}
         return tuple(faults[position] for position in sorted(faults))
 
-    def _results(self, answer: Any) -> list[Any] | None:
-        found = dig(answer, self._results_path) if self._results_path else None
-        return found if isinstance(found, list) else None
+    def _results(self, answer: Any, count: int | None) -> list[Any] | None:
+        if not self._results_path:
+            return None
+        found = dig(answer, self._results_path)
+        if isinstance(found, list):
+            return found
+        return [answer] if count == 1 else None  # an answer about one row may leave the list out
 
     def _errors(self, answer: Any) -> Any:
         return dig(answer, self._errors_path) if self._errors_path else None
@@ -136,9 +147,7 @@ class Results:
     def _named_faults(self, errors: Any, count: int) -> dict[int, RowFault] | None:
         """Errors by row; None when one of them names no row of the request."""
         if isinstance(errors, dict):
-            pairs = [
-                (int(name) if name.isdigit() else None, error) for name, error in errors.items()
-            ]
+            pairs: list[tuple[Any, Any]] = list(errors.items())
         elif isinstance(errors, list):
             pairs = [
                 (dig(error, self._index_member) if self._index_member else None, error)
@@ -147,13 +156,11 @@ class Results:
         else:
             pairs = [(None, errors)] if errors else []
         faults = {}
-        for position, error in pairs:
-            if (
-                not isinstance(position, int)
-                or isinstance(position, bool)
-                or not 0 <= position < count
-            ):
+        for named, error in pairs:
+            number = row_number(named)
+            if number is None or not 0 <= number - self._index_base < count:
                 return None
+            position = number - self._index_base
             faults[position] = self._fault(position, error)
         return faults
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from destination_bulk_tables.providers.custom_http.answers import OK, Request
-from destination_bulk_tables.providers.custom_http.fields import header_lines, statuses, wrong
+from destination_bulk_tables.providers.custom_http.fields import (
+    header_lines,
+    statuses,
+    texts,
+    wrong,
+)
 from destination_bulk_tables.providers.custom_http.templates import (
     KEY_NAMES,
     TABLE_NAMES,
@@ -190,7 +195,7 @@ class Replace:
     kind: str = "none"
     steps: tuple[tuple[str, Path, Template | str | None], ...] = ()
     success: frozenset[int] = OK
-    text: str = ""
+    text: Sequence[bytes] = ()
     query: str = ""
     requests: str = "one"
 
@@ -219,7 +224,7 @@ class Replace:
                 raise wrong(where, "lacks {table}, in its path or in its body")
             steps.append((step["method"], path, body))
         success = statuses("replace.success_statuses", form.get("success_statuses", "200-299"))
-        return cls(kind, tuple(steps), success, form.get("success_text", ""))
+        return cls(kind, tuple(steps), success, texts([form.get("success_text", "")]))
 
     def prepare(self, table: Table) -> list[Request]:
         """The requests that empty the table; each may be sent again."""
