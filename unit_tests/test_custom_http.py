@@ -358,6 +358,8 @@ def test_space_around_the_address_does_not_matter() -> None:
             "write_path holds {key_column}, which is unknown",
         ),
         ({"check_path": "/{table}"}, "check_path holds {table}"),
+        ({"check_method": "DELETE"}, "provider.check_method must be one of: GET, POST, HEAD"),
+        ({"check_method": "HEAD", "check_text": "x"}, "check_text needs an answer with a body"),
         ({"row_template": '{"fields": "{rwo}"}'}, "row_template holds {rwo}"),
         ({"row_template": '{"fields": 1}'}, 'row_template needs "{row}" exactly once'),
         ({"row_template": '{"a": "x {row}"}'}, 'row_template needs "{row}" exactly once'),
@@ -949,6 +951,15 @@ def test_texts_of_good_answers_do_not_depend_on_white_space() -> None:
         run(provider, provider.replace_begin(table(), LOAD), answer(200, body), answer(200, body))
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_check_may_use_another_method(method: str) -> None:
+    """Its statuses decide for each of them."""
+    provider = made(check_method=method, check_statuses="204")
+    sent: list[HttpRequest] = []
+    run(provider, provider.check([]), answer(204), sent=sent)
+    assert [(r.method, r.path, r.body) for r in sent] == [(method, "/me", None)]
+
+
 @pytest.mark.parametrize(
     ("response", "message"),
     [
@@ -1113,7 +1124,28 @@ def test_a_load_whose_rows_are_all_rejected_leaves_no_old_row() -> None:
         run(provider, provider.replace_end(table(), ReplacePlan(), 0), answer(400))
 
 
-# --- the docs
+# --- the form and the docs
+
+
+def fields_without_an_example(place: str, field: Any) -> list[str]:
+    """Every place of a form where something is to be typed and no example says what."""
+    found = [
+        where
+        for branch in field.get("oneOf", ())
+        for where in fields_without_an_example(place, branch)
+    ]
+    for name, member in field.get("properties", {}).items():
+        found += fields_without_an_example(f"{place}.{name}", member)
+    items = field.get("items", {})
+    if "properties" in items:
+        return found + fields_without_an_example(f"{place}[]", items)
+    is_typed = field["type"] not in {"object", "boolean"} and not {"enum", "const"} & set(field)
+    return found + ([place] if is_typed and not field.get("examples") else [])
+
+
+def test_each_field_has_an_example() -> None:
+    """A form is filled in by what it shows."""
+    assert fields_without_an_example("provider", CustomHttp.spec) == []
 
 
 def test_every_configuration_of_the_docs_is_valid() -> None:

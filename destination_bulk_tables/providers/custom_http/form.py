@@ -23,9 +23,11 @@ def _choice(title: str, description: str, *values: str, **more: JsonValue) -> Js
     return _text(title, description, enum=list(values), **more)
 
 
-def _number(title: str, description: str, low: float, high: float, **more: JsonValue) -> JsonObject:
+def _number(
+    title: str, description: str, low: float, high: float, example: float, **more: JsonValue
+) -> JsonObject:
     kind = "integer" if isinstance(low, int) and isinstance(high, int) else "number"
-    bounds: JsonObject = {"minimum": low, "maximum": high}
+    bounds: JsonObject = {"minimum": low, "maximum": high, "examples": [example]}
     return {"type": kind, "title": title, "description": description} | bounds | more
 
 
@@ -65,7 +67,9 @@ _AUTHENTICATION = _one_of(
         "Bearer token",
         ("auth_type", "bearer"),
         ["token"],
-        token=_text("Token", "Sent as `Authorization: Bearer ...`.", airbyte_secret=True),
+        token=_text(
+            "Token", "Sent as `Authorization: Bearer ...`.", "dstok_...", airbyte_secret=True
+        ),
     ),
     _branch(
         "API key in a header",
@@ -74,7 +78,7 @@ _AUTHENTICATION = _one_of(
         header_name=_text(
             "Header name", "Header that carries the key.", "X-API-Key", "xc-token", "apikey"
         ),
-        secret=_text("Key", "The key or token.", airbyte_secret=True),
+        secret=_text("Key", "The key or token.", "sb_secret_...", airbyte_secret=True),
         value_template=_text(
             "Header value",
             "`{secret}` is replaced by the key.",
@@ -88,7 +92,10 @@ _AUTHENTICATION = _one_of(
         ["username"],
         username=_text("User name", "Sent as HTTP Basic.", "loader"),
         password=_text(
-            "Password", "May be empty where the user name is a token.", airbyte_secret=True
+            "Password",
+            "May be empty where the user name is a token.",
+            "pass-...",
+            airbyte_secret=True,
         ),
     ),
     _branch(
@@ -98,6 +105,7 @@ _AUTHENTICATION = _one_of(
         signing_secret=_long(
             "Signing secret or private key",
             "The secret for HS*, the private key in PEM form for RS*.",
+            "-----BEGIN PRIVATE KEY-----\nMIIE...\n-----END PRIVATE KEY-----",
             airbyte_secret=True,
         ),
         algorithm=_choice(
@@ -118,7 +126,7 @@ _AUTHENTICATION = _one_of(
             default="{}",
         ),
         lifetime_seconds=_number(
-            "Lifetime (seconds)", "How long a token is valid.", 10, 3600, default=300
+            "Lifetime (seconds)", "How long a token is valid.", 10, 3600, 60, default=300
         ),
         key_id=_text("Key id", "`kid` in the token's header, where the server wants one.", "key-1"),
         header_name=_text(
@@ -238,6 +246,7 @@ _REPLACE = _one_of(
             ),
             "minItems": 1,
             "items": _REQUEST,
+            "examples": [[{"method": "DELETE", "path": "/{table}/rows"}]],
         },
         success_statuses=_text("Success statuses", _STATUS_LIST, "200,204,404", default="200-299"),
         success_text=_text(
@@ -300,11 +309,19 @@ SPEC: JsonObject = {
             "check_path": _text(
                 "Check: path",
                 (
-                    "Path of a GET request that reads and needs the credential; the connection "
-                    "test sends it and nothing else."
+                    "Path of a request that reads and needs the credential; the connection test "
+                    "sends it and nothing else."
                 ),
                 "/-/actor.json",
                 "/api/collections?perPage=1",
+            ),
+            "check_method": _choice(
+                "Check: method",
+                "Sent without a body. It must not write.",
+                "GET",
+                "POST",
+                "HEAD",
+                default="GET",
             ),
             "check_statuses": _text(
                 "Check: success statuses", _STATUS_LIST, "200", default="200-299"
@@ -338,6 +355,7 @@ SPEC: JsonObject = {
                 "Most rows the API takes at once.",
                 1,
                 100_000,
+                1000,
                 default=100,
             ),
             "max_megabytes_per_request": _number(
@@ -345,6 +363,7 @@ SPEC: JsonObject = {
                 "Largest request body, in 10^6 bytes.",
                 0.01,
                 100.0,
+                5,
                 default=1,
             ),
             "rate_limits": {
@@ -356,9 +375,9 @@ SPEC: JsonObject = {
                     "required": ["requests", "seconds"],
                     "properties": _ordered(
                         {
-                            "requests": _number("Requests", "At most this many", 1, 1_000_000),
+                            "requests": _number("Requests", "At most this many", 1, 1_000_000, 5),
                             "seconds": _number(
-                                "Seconds", "in any time of this length.", 0.1, 86_400.0
+                                "Seconds", "in any time of this length.", 0.1, 86_400.0, 1
                             ),
                         }
                     ),
@@ -366,7 +385,7 @@ SPEC: JsonObject = {
                 "examples": [[{"requests": 5, "seconds": 1}]],
             },
             "max_parallel_requests": _number(
-                "Limits: parallel requests", "At most this many at a time.", 1, 8, default=1
+                "Limits: parallel requests", "At most this many at a time.", 1, 8, 2, default=1
             ),
             "success_statuses": _text(
                 "Answer: success statuses",
@@ -421,8 +440,8 @@ SPEC: JsonObject = {
                 "0 or 1, for row numbers inside errors and as member names.",
                 0,
                 1,
+                1,
                 default=0,
-                examples=[1],
             ),
             "error_message_member": _text(
                 "Answer: reason inside an error or result",
@@ -473,6 +492,7 @@ SPEC: JsonObject = {
                 "At least this long; a longer Retry-After of the server wins.",
                 0,
                 300,
+                30,
                 default=0,
             ),
             "reset_header": _text(

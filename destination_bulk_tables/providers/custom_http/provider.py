@@ -122,7 +122,9 @@ class CustomHttp(Base):
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002 - one request, which reads and is the user's choice
         check = self._check
         try:
-            response = yield Request("GET", check.path, setting="check_path", success=check.success)
+            response = yield Request(
+                check.method, check.path, setting="check_path", success=check.success
+            )
         except (Refused, TooLarge):
             message = (
                 "The API refuses the request of check_path. Correct the path, or see what the "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Check:
     """The request of the connection test."""
 
+    method: str
     path: str
     success: frozenset[int]
     text: list[bytes]
@@ -28,7 +29,10 @@ class Check:
     def parse(cls, form: dict[str, Any]) -> Check:
         path = Path.parse("check_path", form["check_path"], ())
         success = statuses("check_statuses", form.get("check_statuses", "200-299"))
-        return cls(path.text, success, texts([form.get("check_text", "")]))
+        method, text = form.get("check_method", "GET"), texts([form.get("check_text", "")])
+        if text and method == "HEAD":
+            raise wrong("check_text", "needs an answer with a body, and check_method is HEAD")
+        return cls(method, path.text, success, text)
 
 
 @dataclass(frozen=True, slots=True)
