@@ -47,11 +47,13 @@ from integration_tests.servers import (
     Nginx,
     PocketBase,
     PouchDB,
+    Relay,
     Rqlite,
     SupabaseLite,
 )
 from integration_tests.servers.base import TableRow
 from integration_tests.servers.nginx import Fault
+from integration_tests.servers.relay import Moment
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs
 
@@ -169,7 +171,12 @@ TARGETS = (
 )
 ABOUT: dict[str, Callable[[Target], bool]] = {
     # Eve keeps its rows in memory: a killed one has lost them, whatever the connector does
-    "test_a_server_killed_in_between_loses_nothing": lambda target: target.kind.facts.survives_kill,
+    "test_a_server_killed_with_a_write_in_flight_loses_and_doubles_nothing": (
+        lambda target: target.kind.facts.survives_kill
+    ),
+    "test_rows_sent_again_without_a_count_may_double_and_it_is_said": (
+        lambda target: target.kind.facts.survives_kill and target.kind.facts.repeat_doubles
+    ),
     "test_more_rows_than_the_server_takes_are_split": lambda target: bool(
         target.kind.facts.max_rows
     ),
@@ -450,31 +457,66 @@ def test_an_unknown_table_is_a_config_error(lab: Lab, connector: Connector) -> N
     assert outcome.states == []
 
 
-def test_a_server_killed_in_between_loses_nothing(lab: Lab, connector: Connector) -> None:
-    """Killed while rows are under way and restarted, a server ends up with each row."""
-    table = lab.table()
-    rows = some_rows(12_000 if lab.target.rows > 10_000 else 1_200)
+def killed_under_way(
+    lab: Lab, connector: Connector, moment: Moment, rows: Sequence[TableRow], config: Any
+) -> Outcome:
+    """Run a sync whose server dies with a write in flight, after a third of the rows."""
     third = len(rows) // 3
+    with Relay(lab.server) as relay:
+        config["provider"]["base_url"] = relay.base_url
+        running = connector.writing(config, plan("append"))
+        running.send(*messages(rows[:third], cursor="first"))
+        running.wait_for_state()
+        relay.kill_at(moment)
+        # a connector that cannot send does not read either, so the feeding waits for the restart
+        rest = (*messages(rows[third:]), complete(STREAM))
+        feeding = threading.Thread(target=running.send, args=rest)
+        feeding.start()
+        try:
+            running.wait_for(lambda line: b"attempt_failed" in line)
+        finally:
+            relay.restart()
+        feeding.join(120)
+        return running.finish(240).delivered()
+
+
+@pytest.mark.parametrize("moment", ["asked", "stored"])
+def test_a_server_killed_with_a_write_in_flight_loses_and_doubles_nothing(
+    lab: Lab, connector: Connector, moment: Moment
+) -> None:
+    """Whether the write was stored is counted, or it is safe to repeat; the log says which."""
+    table = lab.table()
+    rows = some_rows(6_000 if lab.target.rows > 10_000 else 900)
     config = lab.config(table, batching={"max_wait_seconds": 1})
-    running = connector.writing(config, plan("append"))
-    # a connector that cannot send does not read either, so the feeding waits for the restart
-    lines = (*messages(rows[:third], cursor="first"), *messages(rows[third:]), complete(STREAM))
-    feeding = threading.Thread(target=running.send, args=lines)
-    feeding.start()
-    running.wait_for_state()
-    lab.server.kill()
-    try:
-        running.wait_for(lambda line: b"attempt_failed" in line)
-    finally:
-        lab.server.restart()
-    feeding.join(120)
-    outcome = running.finish(240).delivered()
+    outcome = killed_under_way(lab, connector, moment, rows, config)
+    lab.holds(table, rows)
+    read_back = re.findall(r"rows_read_back .*sent=(\d+) stored=(\d+)", outcome.text)
+    if config["provider"].get("repeat_is_safe"):
+        assert read_back == []
+    else:
+        ((sent, stored),) = read_back
+        assert stored == (sent if moment == "stored" else "0")
+    assert "duplicates=possible" not in outcome.text
+    print(f"\n{lab.server.name:14} killed at {moment:6}: rows={len(rows)} read_back={read_back}")
+
+
+def test_rows_sent_again_without_a_count_may_double_and_it_is_said(
+    lab: Lab, connector: Connector
+) -> None:
+    """Where nothing tells and on_ambiguous_write is retry, one batch is in twice."""
+    table = lab.table()
+    rows = some_rows(900)
+    config = lab.config(
+        table,
+        batching={"max_wait_seconds": 1},
+        provider={"on_ambiguous_write": "retry", "max_rows_per_request": 100},
+    )
+    del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
+    outcome = killed_under_way(lab, connector, "stored", rows, config)
     found = lab.server.rows(table)
-    unique = list({str(row["id"]): row for row in found}.values())
-    assert lab.checksum(unique) == lab.checksum(rows)
-    assert len(found) == len(rows) or lab.server.facts.repeat_doubles
-    how = re.findall(r"(rows_read_back .*|ambiguous_write_repeated .*)", outcome.text)
-    print(f"\n{lab.server.name:14} killed: rows={len(rows)} doubled={len(found) - len(rows)} {how}")
+    assert lab.checksum(list({str(row["id"]): row for row in found}.values())) == lab.checksum(rows)
+    assert len(found) == len(rows) + 100
+    assert len(re.findall("ambiguous_write_repeated .*duplicates=possible", outcome.text)) == 1
 
 
 def test_more_rows_than_the_server_takes_are_split(lab: Lab, connector: Connector) -> None:

@@ -11,6 +11,7 @@ from integration_tests.servers.eve import Eve
 from integration_tests.servers.nginx import Nginx
 from integration_tests.servers.pocketbase import PocketBase
 from integration_tests.servers.pouchdb import PouchDB
+from integration_tests.servers.relay import Relay
 from integration_tests.servers.rqlite import Rqlite
 from integration_tests.servers.supabase_lite import SupabaseLite
 
@@ -29,6 +30,7 @@ __all__ = [
     "Nginx",
     "PocketBase",
     "PouchDB",
+    "Relay",
     "Rqlite",
     "SupabaseLite",
 ]
