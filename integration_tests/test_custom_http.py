@@ -19,7 +19,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from integration_tests.connector import (
+    COMMAND,
     Connector,
     Outcome,
     catalog,
@@ -51,7 +56,7 @@ from integration_tests.servers import (
     Rqlite,
     SupabaseLite,
 )
-from integration_tests.servers.base import TableRow
+from integration_tests.servers.base import TableRow, cache_folder, free_port
 from integration_tests.servers.nginx import Fault
 from integration_tests.servers.relay import Moment
 
@@ -587,6 +592,38 @@ def test_a_row_without_a_member_is_sent_with_null(datasette: Lab, connector: Con
     del partial[0]["note"], partial[1]["email"]
     sync(connector, datasette.config(table), "append_dedup", partial).delivered()
     datasette.holds(table, [{**rows[0], "note": None}, {**rows[1], "email": None}])
+
+
+def test_the_docs_commands_lead_from_nothing_to_rows_on_a_page(pool: Pool, tmp_path: Path) -> None:
+    """The shell block of the docs runs as it stands, but for its port and the installing."""
+    server = pool.get(Datasette)
+    assert isinstance(server, Datasette)
+    block = DOCS.read_text().split("```sh\n")[1].split("```")[0]
+    install, commands = block.split("\n", 1)
+    (requirement,) = re.findall(r"pip install '(.*)'", install)
+    assert requirement in (cache_folder() / server.name / "installed").read_text()
+    port = str(free_port())
+    folders = (str(server.bin), str(Path(COMMAND).parent), os.environ["PATH"])
+    with (tmp_path / "printed").open("w") as printed:
+        shell = subprocess.Popen(
+            ["bash", "-e", "-o", "pipefail", "-c", commands.replace("8201", port)],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": os.pathsep.join(folders), "TMPDIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Datasette stays in its group when the shell has ended
+        )
+    try:
+        assert shell.wait(60) == 0, (tmp_path / "printed").read_text()
+        page = requests.get(f"http://localhost:{port}/lab/deals", timeout=10)
+        rows = requests.get(f"http://localhost:{port}/lab/deals.json", timeout=10).json()["rows"]
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    assert "13.5" in page.text
+    assert rows == [{"id": "a", "amount": 13.5}, {"id": "b", "amount": 20.0}]
+    assert "SUCCEEDED" in (tmp_path / "printed").read_text()
 
 
 def test_datasettes_default_limit_is_met_by_the_defaults(connector: Connector) -> None:
