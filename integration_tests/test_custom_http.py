@@ -600,7 +600,7 @@ def test_the_docs_commands_lead_from_nothing_to_rows_on_a_page(pool: Pool, tmp_p
     assert isinstance(server, Datasette)
     block = DOCS.read_text().split("```sh\n")[1].split("```")[0]
     install, commands = block.split("\n", 1)
-    (requirement,) = re.findall(r"pip install '(.*)'", install)
+    (requirement,) = re.findall(r"pip install \. '(.*)' && cd", install)
     assert requirement in (cache_folder() / server.name / "installed").read_text()
     port = str(free_port())
     folders = (str(server.bin), str(Path(COMMAND).parent), os.environ["PATH"])
