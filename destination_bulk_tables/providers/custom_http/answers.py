@@ -60,6 +60,7 @@ class Answers:
             texts(form.get(name, ()))
             for name in ("stop_texts", "rate_limit_texts", "too_large_texts", "refused_texts")
         )
+        self._in_success = [*self._stop, *self._limited, *self._large]
         self._wait_s = float(form.get("rate_limit_wait_seconds", 0))
         self._reset_header = form.get("reset_header", "").lower()
         self._reset_is_time = form.get("reset_header_format") == "unix_time"
@@ -98,12 +99,9 @@ class Answers:
 
     def _said(self, request: Request, response: HttpResponse, *, is_success: bool) -> bytes:
         """What may be searched for texts: a success may repeat rows, and these prove nothing."""
-        body = squeeze(response.body[:_LOOKED_AT])
         if not is_success:
-            return body
-        if len(response.body) > _LOOKED_AT:
-            body = squeeze(response.body)
-        if not says(body, [*self._stop, *self._limited, *self._large]):
+            return squeeze(response.body[:_LOOKED_AT])
+        if not self._in_success or not says(squeeze(response.body), self._in_success):
             return b""
         return squeeze(msgspec.json.encode(self._results.errors(response, request.rows)))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.provider import HttpResponse
+
 _NEEDS = {
     "result_error_member": ("results_path",),
     "result_status_member": ("results_path", "errors_path"),
