@@ -19,6 +19,10 @@ _decode = msgspec.json.Decoder(float_hook=lambda token: [token, str(float(token)
 _TOKEN = re.compile(r"[^\s'\"`<>\[\]{}(),;:]+")
 _ESCAPE = re.compile(r"\\+[nrtbf\"'/\\]")
 _WORD = re.compile(r"(?:\\+u[0-9a-fA-F]{4}|[^\W_])+")
+# a JWT, or a Basic pair: base64, which no plain word is that has a capital or a digit inside
+_MADE_OF_SECRETS = re.compile(
+    r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*|[Bb]asic\s+(?=[a-zA-Z][a-z+/]*[A-Z0-9=])[A-Za-z0-9+/]{8,}={0,2}"
+)
 _CUT = re.compile(r"\W*$|\s*(?:\.\.|\u2026)")
 # what a vendor's sentence is made of, and gives nothing away when a row holds it too
 _COMMON_TEXT = (
@@ -98,7 +102,7 @@ def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
 
 
 def mask_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The text without any of the secrets."""
+    """The text without any of the secrets, nor a pair or a signed token made of one."""
     for secret in secrets:
         text = text.replace(secret, MASK)
-    return text
+    return _MADE_OF_SECRETS.sub(MASK, text)

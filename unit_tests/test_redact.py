@@ -136,6 +136,21 @@ def test_the_value_of_a_secret_header_line_is_a_secret() -> None:
     assert "s3cr3tvalue" not in mask_secrets('bad key "s3cr3tvalue"', found)
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("got Basic dXNlcjpwYXNz, no", f"got {MASK}, no"),
+        ('{"auth":"basic dTpwYXNzd29yZA=="}', f'{{"auth":"{MASK}"}}'),
+        ("bad token eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln-x_y!", f"bad token {MASK}!"),
+        ("Basic authentication required", "Basic authentication required"),
+        ("the key eyJ is unknown", "the key eyJ is unknown"),
+    ],
+)
+def test_a_credential_made_of_secrets_is_masked(text: str, masked: str) -> None:
+    """A server that echoes the header shows a pair or a token that no setting holds as it is."""
+    assert mask_secrets(text, []) == masked
+
+
 @pytest.mark.parametrize("config", [None, [], "text", {"auth": "text"}, {"list": {"pin": 5}}])
 def test_a_config_of_the_wrong_shape_has_no_secrets(config: JsonObject) -> None:
     """Nothing is raised about a config that was not validated yet."""
