@@ -33,6 +33,7 @@ from typing import Any
 import pytest
 import requests
 
+from integration_tests.conftest import FakerInput
 from integration_tests.connector import (
     COMMAND,
     Connector,
@@ -590,6 +591,36 @@ def test_a_row_without_a_member_is_sent_with_null(datasette: Lab, connector: Con
     del partial[0]["note"], partial[1]["email"]
     sync(connector, datasette.config(table), "append_dedup", partial).delivered()
     datasette.holds(table, [{**rows[0], "note": None}, {**rows[1], "email": None}])
+
+
+def test_all_rows_of_source_faker_arrive(
+    datasette: Lab, connector: Connector, faker_input: FakerInput
+) -> None:
+    """100,000 records of a real source in three streams read back equal, value by value."""
+    tables = {stream: next(names) for stream in faker_input.records}
+    nested: set[str] = set()
+    for configured_stream in faker_input.catalog["streams"]:
+        stream = configured_stream["stream"]
+        columns = []
+        for name, about in stream["json_schema"]["properties"].items():
+            kinds = set(about["type"]) if isinstance(about["type"], list) else {about["type"]}
+            columns.append(Column(name, "number" if kinds & {"integer", "number"} else "text"))
+            nested |= {name} if "object" in kinds else set()
+        datasette.server.create_table(tables[stream["name"]], columns, "id")
+    config = datasette.config("unused")
+    config["tables"] = [{"stream": stream, "table": table} for stream, table in tables.items()]
+    with faker_input.messages.open("rb") as lines:
+        outcome = connector.writing(config, faker_input.catalog, stdin=lines).ended(120)
+    outcome.delivered()
+    for stream, records in faker_input.records.items():
+        found = datasette.server.rows(tables[stream])
+        for row in found:
+            row.update({name: json.loads(str(row[name])) for name in nested & row.keys()})
+        assert len(found) == len(records)
+        by_id = {row["id"]: row for row in found}
+        for sent in records:
+            row = by_id[sent["id"]]
+            assert {name: value for name, value in row.items() if value is not None} == sent
 
 
 def test_the_docs_commands_lead_from_nothing_to_rows_on_a_page(pool: Pool, tmp_path: Path) -> None:
