@@ -820,6 +820,22 @@ def test_rate_limits_are_those_of_the_form_for_all_tables() -> None:
     assert limits.shared_windows
 
 
+def test_whole_numbers_with_a_point_are_whole() -> None:
+    """JSON schema takes 10.0 for an integer, and slices, ranges and positions do not."""
+    provider = made(
+        rate_limits=[{"requests": 5.0, "seconds": 1}],
+        max_rows_per_request=10.0,
+        max_parallel_requests=3.0,
+        errors_path="errors",
+        error_index_base=1.0,
+    )
+    limits = provider.limits
+    numbers = (limits.max_rows, limits.hard_max_rows, limits.max_parallel, limits.windows[0][0])
+    assert [repr(number) for number in numbers] == ["10", "10", "3", "5"]
+    (fault,) = write(provider, answer(200, {"errors": {"1": "bad"}})).faults
+    assert repr(fault.position) == "0"
+
+
 # --- repeating
 
 

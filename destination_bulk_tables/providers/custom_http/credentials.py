@@ -61,7 +61,7 @@ def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
     if algorithm.startswith("RS"):
         # a form with one line per field turns the line ends of a key into \n
         secret = secret.replace("\\n", "\n")
-    lifetime, key_id = form.get("lifetime_seconds", 300), form.get("key_id")
+    lifetime, key_id = int(form.get("lifetime_seconds", 300)), form.get("key_id")
 
     def headers(now: float) -> Mapping[str, str]:
         times = {

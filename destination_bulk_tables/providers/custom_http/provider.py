@@ -81,7 +81,7 @@ class CustomHttp(Base):
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         self._repeats = bool(form.get("repeat_is_safe"))
-        max_rows = form.get("max_rows_per_request", 100)
+        max_rows = int(form.get("max_rows_per_request", 100))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
         self.limits = Limits(
             max_rows=max_rows,
@@ -89,10 +89,10 @@ class CustomHttp(Base):
             hard_max_rows=max_rows,
             hard_max_bytes=max_bytes,
             windows=tuple(
-                (w["requests"], float(w["seconds"])) for w in form.get("rate_limits", ())
+                (int(w["requests"]), float(w["seconds"])) for w in form.get("rate_limits", ())
             ),
             shared_windows=True,
-            max_parallel=form.get("max_parallel_requests", 1),
+            max_parallel=int(form.get("max_parallel_requests", 1)),
         )
         self.rules = RowRules(
             nulls=form.get("nulls", "send"),

@@ -42,7 +42,7 @@ class Results:
         self._error_member = form.get("result_error_member")
         self._status_member = form.get("result_status_member")
         self._index_member = form.get("error_index_member")
-        self._index_base = form.get("error_index_base", 0)
+        self._index_base = int(form.get("error_index_base", 0))
         self._message_member = form.get("error_message_member")
         if self._results_path and not (self._error_member or self._status_member):
             raise wrong(
