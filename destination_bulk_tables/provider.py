@@ -31,14 +31,15 @@ class HttpRequest:
     """One request. `path` is below the provider's base URL and already encoded.
 
     `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried
-    blindly. `not_after`: monotonic time after which it must not be sent any more.
+    blindly; "settled": it may be repeated, but what follows must not overtake an earlier attempt,
+    so that is given time. `not_after`: monotonic time after which it must not be sent any more.
     """
 
     method: str
     path: str
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    repeat: Literal["safe", "unsafe"] = "safe"
+    repeat: Literal["safe", "settled", "unsafe"] = "safe"
     not_after: float | None = None
     content_type: str = "application/json"
 

@@ -151,7 +151,7 @@ class Sender:
                 if not self._narrows and part.block.count > 1 and not fate.partial:
                     raise self._refusal(table, part.block, fate)
             if isinstance(fate, Ambiguous) and self._provider.repeats_safely(table):
-                self._wait(SETTLE_SLOW_S if fate.is_slow else SETTLE_S)
+                self._wait(_settle_s(is_slow=fate.is_slow))
                 stored = set()
             elif self._needs_reading(table, fate):
                 if not context.alone:
@@ -183,9 +183,8 @@ class Sender:
         self, table: Table, part: _Part, fate: Exception, context: Context, tally: Tally
     ) -> set[int]:
         """Which positions of the part the table holds after an ambiguous or refused write."""
-        slow = isinstance(fate, Ambiguous) and fate.is_slow
         if isinstance(fate, Ambiguous):
-            self._wait(SETTLE_SLOW_S if slow else SETTLE_S)
+            self._wait(_settle_s(is_slow=fate.is_slow))
         stored = self.run(table, self._provider.stored_rows(table, part.block, context), tally)
         if stored is None:
             return self._unread(table, fate)
@@ -382,7 +381,8 @@ class Sender:
             now = self._clock.monotonic()
             give_up = min(give_up, started + self._max_elapsed_s)
             wait = self._jitter() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
-            wait = max(wait, retry.after_s or 0.0)
+            is_settled = retry.applied == "no" or request.repeat == "safe"
+            wait = max(wait, retry.after_s or 0.0, 0.0 if is_settled else _settle_s(is_slow=slow))
             if attempts >= MAX_ATTEMPTS or now + wait > give_up:
                 raise self._exhausted(trouble, attempts, retry.after_s, table)
             if retry.pause:
@@ -460,6 +460,11 @@ def _reject_faults(block: RowBlock, faults: Sequence[RowFault], result: BatchRes
         index = block.indexes[fault.position]
         row = rows[fault.position]
         result.rejected.append(RejectedRow(stream, "vendor", fault.code, fault.reason, row, index))
+
+
+def _settle_s(*, is_slow: bool) -> float:
+    """How long a request without an answer is given to end at the vendor."""
+    return SETTLE_SLOW_S if is_slow else SETTLE_S
 
 
 def _add_stored(context: Context, rows: int) -> Context:

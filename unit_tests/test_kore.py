@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.model import RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
+    Ambiguous,
     Context,
     HttpRequest,
     Refused,
@@ -272,6 +273,39 @@ def test_tombstones_alone_insert_nothing() -> None:
     report, requests = play(kore().write(DEDUP, block, Context()), answer_of(200, {"nDeleted": 1}))
     assert [r.method for r in requests] == ["DELETE"]
     assert report.delivered == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "keys", "filters"),
+    [
+        (DEDUP, [b'"k%d"' % i for i in range(150)], [99, 51]),
+        (PAIR, [b'1,"x"', b'2,"y"'], [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("total", [True, False])
+def test_keys_written_in_doubt_are_counted(
+    table: Table,
+    keys: list[bytes],
+    filters: list[int],
+    total: bool,  # noqa: FBT001
+) -> None:
+    """Each filter asks for fewer keys than a page holds, so that a doubled row shows."""
+    block = block_of(*[{}] * len(keys), keys=keys)
+    found = [
+        answer_of(200, {"queryResult": [{}] * count, **({"total": count} if total else {})})
+        for count in filters
+    ]
+    doubled = answer_of(200, {"queryResult": [{}] * (filters[1] + 1)})
+    written = [
+        *[answer_of(200, {"nDeleted": 0})] * 2,
+        answer_of(200, {"records": [{}] * len(keys)}),
+    ]
+    context = Context(repeated=True)
+    report, requests = play(kore().write(table, block, context), *written, *found)
+    assert report.delivered == len(keys)
+    assert [r.path.partition("?")[0].endswith("/query") for r in requests[-2:]] == [True, True]
+    with pytest.raises(Ambiguous, match="keys"):
+        play(kore().write(table, block, context), *written, found[0], doubled)
 
 
 # --- reading back

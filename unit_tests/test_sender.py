@@ -502,12 +502,9 @@ def doubt_of(fate: Exception) -> list[tuple[RowBlock, Exception]]:
 
 def test_keyed_rows_need_no_reading_back(caplog: pytest.LogCaptureFixture) -> None:
     """Where a write can be repeated whole, a refusal is narrowed without a question."""
-    keys = [b'"d%d"' % i for i in range(8)]
-    batch = batch_of(deals(8), KEYED)
-    batch.block.keys = keys
     vendor = KoreVendor(is_bad=_bad("d3"))
     rig = Rig(vendor.answer, kore())
-    result = rig.sender.deliver(Delivery(batch))
+    result = rig.sender.deliver(Delivery(keyed_batch(8)))
     assert result.delivered == 7 == len(vendor.rows())
     questions = [sent for sent in rig.transport.sent if "/query" in sent.request.path]
     assert len(questions) == 1  # whether the table itself is fine
@@ -730,11 +727,58 @@ def test_keyed_rows_wait_as_long_before_they_are_repeated() -> None:
         vendor = KoreVendor()
         rig = Rig(vendor.answer, kore())
         rig.transport.faults = {2: fault}
-        batch = batch_of(deals(2), KEYED)
-        batch.block.keys = [b'"d0"', b'"d1"']
-        assert rig.sender.deliver(Delivery(batch)).delivered == 2 == len(vendor.rows())
+        assert rig.sender.deliver(Delivery(keyed_batch(2))).delivered == 2 == len(vendor.rows())
         waits.append(rig.clock.waits)
     assert waits == [[10.0], [1.0]]
+
+
+def keyed_batch(count: int) -> Batch:
+    """Rows that replace those with the same id."""
+    batch = batch_of(deals(count), KEYED)
+    batch.block.keys = [b'"d%d"' % i for i in range(count)]
+    return batch
+
+
+@pytest.mark.parametrize("position", [1, 2])
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_the_vendor_applies_late_is_repaired(
+    position: int,
+    reads: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A delete or an insert that comes after the client repeated it and wrote the rows anew."""
+    vendor = KoreVendor(reads=reads)
+    vendor.put([{"id": f"d{i}", "amount": -1} for i in range(4)])
+    rig = Rig(vendor.answer, kore())
+    late: list[HttpRequest] = []
+
+    def time_out(request: HttpRequest, answer: Answer) -> HttpResponse:  # noqa: ARG001
+        late.append(request)
+        raise TransportError("maybe", "no answer in time", "timeout")
+
+    def arrive() -> None:
+        last = rig.transport.sent[-1]
+        if late and last.is_write and len(rig.transport.sent) > position:
+            vendor.answer(late.pop())
+
+    rig.transport.faults, rig.transport.watch = {position: time_out}, arrive
+    result = rig.sender.deliver(Delivery(keyed_batch(4)))
+    assert (result.error, result.delivered) == (None, 4)
+    assert rig.clock.waits[0] == 10.0
+    if reads:
+        assert sorted(row["amount"] for row in vendor.rows()) == [0, 1, 2, 3]
+    assert ("keys_not_counted" in caplog.text) is not reads
+
+
+def test_rows_that_never_stay_end_the_sync() -> None:
+    """Counted again and again, the keys are not there: nothing is acknowledged."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: cut_after}
+    rig.transport.watch = vendor.tables["deals"].clear
+    result = rig.sender.deliver(Delivery(keyed_batch(2)))
+    assert isinstance(result.error, TransientError)
+    assert result.delivered == 0
 
 
 def test_an_unexpected_error_is_a_result() -> None:

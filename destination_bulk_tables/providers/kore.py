@@ -12,11 +12,14 @@ the text says "rate limit" and the status is not documented.
 Not documented, and therefore: whether a refused insert stored some of its rows (the table's total
 before and after tells), what happened to an insert without an answer (the same), null (left out),
 dates (ISO 8601 as the API returns them), the status for a missing right (401 and 403 are read
-alike). An insert is not keyed: repeating it blindly doubles rows.
+alike). An insert is not keyed: repeating it blindly doubles rows. A delete that ended without an
+answer may be applied late and take rows that were inserted since: it is repeated after a while, and
+the keys are counted after the insert.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -53,6 +56,8 @@ from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 _PAGE = 100  # the most rows a query returns
 _KEYS_PER_DELETE = 100
@@ -402,9 +407,11 @@ class Kore(Base):
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Insert; where rows are kept by key, delete their keys first."""
+        is_doubtful = False
         if table.mode == "dedup" and context.replace is None:
             keys = [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
-            yield from self._delete_keys(table, keys)
+            is_resent = yield from self._delete_keys(table, keys)
+            is_doubtful = is_resent or context.repeated
         if not block.count:
             return WriteReport(delivered=len(block))
         response = yield HttpRequest(
@@ -423,6 +430,8 @@ class Kore(Base):
         if stored != block.count:
             reason = f"the answer lists {stored} of {block.count} rows"
             raise Refused("not_stored", reason, partial=not self.repeats_safely(table))
+        if is_doubtful:
+            yield from self._require_keys(table, block.keys or ())
         return WriteReport(delivered=len(block))
 
     def repeats_safely(self, table: Table) -> bool:
@@ -440,29 +449,34 @@ class Kore(Base):
             raise ConfigError(_no_table(table.name, refused), stream=table.stream) from None
         return True
 
-    def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
-        """A filter joins expressions of one column by `or`, or the columns of one key by `and`."""
-        if len(table.key_columns) == 1:
-            column = table.key_columns[0]
-            expressions = [_expression(column, key_tokens(key)) for key in keys]
-            for group in _groups(expressions, _KEYS_PER_DELETE):
-                yield from self._delete(table.name, group, b"or")
-        else:
-            for key in keys:
-                tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
-                both = [
-                    _expression(column, bytes(token))
-                    for column, token in zip(table.key_columns, tokens, strict=True)
-                ]
-                yield from self._delete(table.name, both, b"and")
+    def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
+        """Delete the rows with these keys; True when a request may have been applied twice."""
+        is_resent = False
+        for query, _ in _key_filters(table, keys, _KEYS_PER_DELETE):
+            response = yield self._delete(table.name, query)
+            is_resent = is_resent or response.resent
+        return is_resent
 
-    def _delete(self, table: str, expressions: Sequence[bytes], operator: bytes) -> Flow[int]:
-        body = b'{"query":{"expressions":[%b],"operator":"%b"}}' % (
-            b",".join(expressions),
-            operator,
+    def _require_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
+        """Raise `Ambiguous` unless the table holds one row of each key: nothing came late."""
+        try:
+            for query, count in _key_filters(table, keys, _PAGE - 1):
+                answer = yield from self._query(table.name, query, limit=_PAGE)
+                total = len(answer.queryResult) if answer.total is None else answer.total
+                if total != count:
+                    message = f"the table holds {total} rows of {count} keys that were just written"
+                    raise Ambiguous(message)
+        except Refused as refused:
+            log.warning(
+                "keys_not_counted table=%s code=%s effect=late_deletes_go_unnoticed",
+                table.name,
+                refused.code,
+            )
+
+    def _delete(self, table: str, query: bytes) -> HttpRequest:
+        return HttpRequest(
+            "DELETE", self._path(table), body=b'{"query":%b}' % query, repeat="settled"
         )
-        response = yield HttpRequest("DELETE", self._path(table), body=body)
-        return _deleted(response)
 
     # --- reading back
 
@@ -517,8 +531,7 @@ class Kore(Base):
             group = positions[start : start + _PAGE]
             if telling is not None:
                 column, tokens = telling
-                either = b",".join([_expression(column, tokens[i]) for i in group])
-                query = b'{"expressions":[%b],"operator":"or"}' % either
+                query = _joined([_expression(column, tokens[i]) for i in group], b"or")
                 answer = yield from self._query(table.name, query, limit=_PAGE)
                 if answer.total == len(answer.queryResult):
                     held = {msgspec.json.decode(row).get(column) for row in answer.queryResult}
@@ -577,13 +590,12 @@ class Kore(Base):
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """Delete the rows that were there before, only after the new ones are proven to be in."""
         yield from self._require_total(table, len(plan.old_ids) + delivered)
-        for group in _groups(
-            [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids], _KEYS_PER_DELETE
-        ):
+        old = [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids]
+        for group in _groups(old, _KEYS_PER_DELETE):
             remaining = len(group)
             while remaining > 0:
                 try:
-                    deleted = yield from self._delete(table.name, group, b"or")
+                    deleted = _deleted((yield self._delete(table.name, _joined(group, b"or"))))
                 except Refused as refused:
                     message = (
                         f"Kore.ai refuses to delete the old rows of table {table.name} "
@@ -639,10 +651,9 @@ class Kore(Base):
 
     def _empty(self, table: Table) -> Flow[None]:
         """Delete all rows; stop before anything is inserted when some stay."""
-        body = b'{"query":%b}' % _EVERY_ROW
         total = yield from self._total(table.name)
         while total is None or total:
-            response = yield HttpRequest("DELETE", self._path(table.name), body=body)
+            response = yield self._delete(table.name, _EVERY_ROW)
             before, total = total, (yield from self._total(table.name))
             if total is None:
                 total = len((yield from self._list_ids(table)))
@@ -737,6 +748,27 @@ def _expression(column: str, token: bytes) -> bytes:
     return b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
 
 
+def _joined(expressions: Sequence[bytes], operator: bytes) -> bytes:
+    return b'{"expressions":[%b],"operator":"%b"}' % (b",".join(expressions), operator)
+
+
+def _key_filters(table: Table, keys: Sequence[Key], size: int) -> Iterator[tuple[bytes, int]]:
+    """Filters for these keys, and how many each is for.
+
+    A filter joins expressions of one column by `or`, or the columns of one key by `and`.
+    """
+    if len(table.key_columns) == 1:
+        column = table.key_columns[0]
+        expressions = [_expression(column, key_tokens(key)) for key in keys]
+        for group in _groups(expressions, size):
+            yield _joined(group, b"or"), len(group)
+        return
+    for key in keys:
+        tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
+        columns = zip(table.key_columns, tokens, strict=True)
+        yield _joined([_expression(column, bytes(token)) for column, token in columns], b"and"), 1
+
+
 def _probes(row: bytes, table: Table) -> dict[str, bytes]:
     """The columns a filter can find this row by: short texts and numbers."""
     members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
@@ -764,7 +796,7 @@ def _filter_of(row: bytes, table: Table) -> bytes | None:
     expressions = [_expression(column, token) for column, token in _probes(row, table).items()]
     if not expressions:
         return None
-    return b'{"expressions":[%b],"operator":"and"}' % b",".join(expressions[:_PROBE_COLUMNS])
+    return _joined(expressions[:_PROBE_COLUMNS], b"and")
 
 
 def _sample(positions: range) -> list[int]:
