@@ -25,6 +25,7 @@ from destination_bulk_tables.provider import (
     Refused,
     Renew,
     Retry,
+    RowFault,
     TooLarge,
     WriteReport,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.model import Batch, RowBlock, Table
-    from destination_bulk_tables.provider import Flow, HttpRequest, Provider, RowFault
+    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -85,8 +86,8 @@ class _Part:
 class Sender:
     """Shared by all sender threads.
 
-    `narrows`: a refused batch is taken apart (policy skip). `max_elapsed_s`: how long the retries
-    of one request may take.
+    `narrows`: a refused batch is taken apart (policy skip); one that deletes first always is.
+    `max_elapsed_s`: how long the retries of one request may take.
     """
 
     def __init__(
@@ -148,7 +149,8 @@ class Sender:
                 if self.run(table, self._provider.examine(table), tally) is None:
                     log.warning("table_not_examined table=%s needs=read_right", table.name)
                 examined = True
-                if not self._narrows and part.block.count > 1 and not fate.partial:
+                narrows = self._narrows or self._deletes_first(table)
+                if not narrows and part.block.count > 1 and not fate.partial:
                     raise self._refusal(table, part.block, fate)
             if isinstance(fate, Ambiguous) and self._provider.repeats_safely(table):
                 self._wait(_settle_s(is_slow=fate.is_slow))
@@ -164,6 +166,10 @@ class Sender:
             context = _add_stored(context, len(stored))
             at_once = context.replace is not None and context.replace.single
             self._pursue(part, fate, stored, parts, result, at_once=at_once)
+
+    def _deletes_first(self, table: Table) -> bool:
+        """Whether a refused batch may have lost the old versions of its good rows by now."""
+        return self._provider.rules.deletes and self._provider.repeats_safely(table)
 
     def _needs_reading(self, table: Table, fate: Exception) -> bool:
         match fate:
@@ -271,16 +277,16 @@ class Sender:
                 _Part(right, ambiguous=again),
                 _Part(left, ambiguous=again, proves=proves),
             ]
-        elif isinstance(fate, Refused):
-            self._reject(block, 0, fate.code, fate.reason, result)
         else:
-            self._reject(
-                block,
-                0,
-                "too_large",
-                "the vendor refuses a request with this row alone as too large",
-                result,
+            if block.count and block.tombstones:
+                # what was refused may be the delete, which is then owed to the other keys
+                parts.append(_Part(block.select([])))
+            code, reason = (
+                (fate.code, fate.reason)
+                if isinstance(fate, Refused)
+                else ("too_large", "the vendor refuses a request with this row alone as too large")
             )
+            self._reject(block, code, reason, result)
 
     def _account(self, part: _Part, report: WriteReport, result: BatchResult) -> None:
         receipted = report.receipt.rows if report.receipt else 0
@@ -292,9 +298,8 @@ class Sender:
             result.receipts.append(report.receipt)
         _reject_faults(part.block, report.faults, result)
 
-    def _reject(
-        self, block: RowBlock, position: int, code: str, reason: str, result: BatchResult
-    ) -> None:
+    def _reject(self, block: RowBlock, code: str, reason: str, result: BatchResult) -> None:
+        """Reject the one row of a block."""
         stream = result.batch.table.stream
         if not block.count:
             message = (
@@ -302,13 +307,7 @@ class Sender:
                 f"({code})."
             )
             raise ConfigError(message, stream=stream)
-        row = block.rows()[position]
-        result.rejected.append(
-            RejectedRow(stream, "vendor", code, reason, row, block.indexes[position])
-        )
-        result.delivered += len(
-            block.tombstones
-        )  # a refused insert comes after the deletes of its part
+        _reject_faults(block, [RowFault(0, code, reason)], result)
 
     def _refusal(self, table: Table, block: RowBlock, fate: Refused) -> ConfigError:
         message = (

@@ -781,6 +781,34 @@ def test_rows_that_never_stay_end_the_sync() -> None:
     assert result.delivered == 0
 
 
+@pytest.mark.parametrize("verb", ["DELETE", "POST"])
+def test_a_refused_row_does_not_take_the_deletes_of_its_batch_along(verb: str) -> None:
+    """Whether the delete was refused or the insert: the other keys are still deleted."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "gone1"}, {"id": "gone2"}])
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_bad = request.method == verb and b"d0" in (request.body or b"")
+        return status(400) if is_bad else vendor.answer(request)
+
+    rig = Rig(answer, kore())
+    batch = keyed_batch(1)
+    batch.block.tombstones = (Tombstone(1, b'"gone1"'), Tombstone(2, b'"gone2"'))
+    result = rig.sender.deliver(Delivery(batch))
+    assert (result.error, result.delivered, len(result.rejected)) == (None, 2, 1)
+    assert vendor.rows() == []
+
+
+def test_a_bad_row_costs_no_other_key_its_row_under_any_policy() -> None:
+    """The old versions are deleted by then, so the good rows go in before the sync may end."""
+    vendor = KoreVendor(is_bad=_bad("d1"))
+    vendor.put([{"id": f"d{i}", "amount": -1} for i in range(4)])
+    rig = Rig(vendor.answer, kore(), narrows=False)
+    result = rig.sender.deliver(Delivery(keyed_batch(4)))
+    assert (result.error, [row.index for row in result.rejected]) == (None, [1])
+    assert sorted(row["amount"] for row in vendor.rows()) == [0, 2, 3]
+
+
 def test_an_unexpected_error_is_a_result() -> None:
     """A sender thread never raises: the engine decides."""
     rig = Rig(scripted(ZeroDivisionError()))
