@@ -809,6 +809,23 @@ def test_a_bad_row_costs_no_other_key_its_row_under_any_policy() -> None:
     assert sorted(row["amount"] for row in vendor.rows()) == [0, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("delete_max", "deletes"), [(None, [2, 1]), (1, [6, 6]), (3, [2, 2]), (5, [2, 2])]
+)
+def test_a_delete_that_leaves_rows_behind_is_repeated(
+    delete_max: int | None, deletes: list[int]
+) -> None:
+    """A key of which a row stayed would be doubled; once a limit is excluded nothing is asked."""
+    vendor = KoreVendor(delete_max=delete_max)
+    vendor.put([{"id": f"d{i}", "amount": -1} for i in range(5)])
+    rig = Rig(vendor.answer, kore())
+    for count in deletes:
+        rig.transport.sent.clear()
+        assert rig.sender.deliver(Delivery(keyed_batch(6))).delivered == 6
+        assert sorted(row["amount"] for row in vendor.rows()) == [0, 1, 2, 3, 4, 5]
+        assert len(rig.transport.sent) == count + 1
+
+
 def test_an_unexpected_error_is_a_result() -> None:
     """A sender thread never raises: the engine decides."""
     rig = Rig(scripted(ZeroDivisionError()))

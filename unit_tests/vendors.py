@@ -41,7 +41,10 @@ def _error(code: int, text: str) -> HttpResponse:
 
 
 class KoreVendor:
-    """Kore.ai's data tables. `bulk`: what an insert with a bad row does."""
+    """Kore.ai's data tables.
+
+    `bulk`: what an insert with a bad row does. `delete_max`: rows that one delete removes at most.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class KoreVendor:
         bulk: Literal["atomic", "ordered_partial", "skip_bad"] = "atomic",
         totals: bool = True,
         order: Random | None = None,
+        delete_max: int | None = None,
         is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
     ) -> None:
         self.tables: dict[str, list[Row]] = {"deals": []}
@@ -57,6 +61,7 @@ class KoreVendor:
         self.bulk = bulk
         self.totals = totals
         self.order = order
+        self.delete_max = delete_max
         self.is_bad = is_bad
         self.tokens: set[str] = set()
         self._next = 0
@@ -99,7 +104,7 @@ class KoreVendor:
             case "POST", "query":
                 return self._query(table, body["query"], parse_qs(parts.query))
             case "DELETE", "":
-                doomed = [row for row in table if _matches(row, body["query"])]
+                doomed = [row for row in table if _matches(row, body["query"])][: self.delete_max]
                 table[:] = [row for row in table if row not in doomed]
                 return answer_of(200, {"nDeleted": len(doomed)})
             case _:

@@ -278,6 +278,7 @@ class Kore(Base):
         self._replace_strategy = replace_strategy
         self.rules = rules
         self.traits = Traits(reads_back=True, on_unknown=on_unknown)
+        self._most_deleted = 1  # by one request
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
@@ -450,11 +451,22 @@ class Kore(Base):
         return True
 
     def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
-        """Delete the rows with these keys; True when a request may have been applied twice."""
+        """Delete the rows with these keys; True when a request may have been applied twice.
+
+        Not documented: a limit of rows per request. So a delete is repeated until it finds none, a
+        row of each key is gone, or it counts fewer than some request did: no limit stopped it.
+        """
         is_resent = False
-        for query, _ in _key_filters(table, keys, _KEYS_PER_DELETE):
-            response = yield self._delete(table.name, query)
-            is_resent = is_resent or response.resent
+        for query, count in _key_filters(table, keys, _KEYS_PER_DELETE):
+            left = count
+            while left > 0:
+                response = yield self._delete(table.name, query)
+                is_resent = is_resent or response.resent
+                deleted = _deleted(response)
+                if deleted < self._most_deleted:
+                    break
+                self._most_deleted = deleted
+                left -= deleted
         return is_resent
 
     def _require_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
