@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.model import RowBlock, Table, Tombstone
+from destination_bulk_tables.model import Message, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Ambiguous,
     Context,
@@ -401,6 +401,26 @@ def test_a_large_batch_is_read_back(stored_rows: int, is_prefix: bool) -> None: 
     vendor = KoreVendor()
     vendor.put([rows[i] for i in held])
     assert look(vendor, rows, 0) == set(held)
+
+
+BEFORE: list[Row] = [{**row, "version": 0} for row in ROWS]
+REPLACE: list[Message | float] = [records(ROWS), state(1), complete()]
+
+
+@pytest.mark.parametrize("bulk", ["ordered_partial", "skip_bad"])
+@pytest.mark.parametrize(
+    ("old", "mode"), [(BEFORE, "append"), (BEFORE, "overwrite"), (ROWS, "overwrite")]
+)
+def test_rows_of_an_earlier_sync_are_not_taken_for_those_just_sent(
+    bulk: Any, old: list[Row], mode: Any
+) -> None:
+    """They have the same ids, or even the same values where a table is replaced."""
+    vendor = KoreVendor(bulk=bulk, is_bad=lambda row: row["id"] in {"d2", "d7"})
+    vendor.put(old)
+    done = sync("kore", mode, REPLACE, vendor=vendor).run()
+    assert (done.error, done.acknowledged, done.rejected_ids) == (None, [1], ["d2", "d7"])
+    rows = [row for row in vendor.rows() if mode == "overwrite" or row not in old]
+    assert sorted(row["id"] for row in rows) == [f"d{i}" for i in range(10) if i not in {2, 7}]
 
 
 # --- replacing

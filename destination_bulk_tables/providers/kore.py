@@ -28,7 +28,7 @@ import jwt
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.model import JsonObject, Key, RowBlock, Table, key_tokens
+from destination_bulk_tables.model import JsonObject, JsonValue, Key, RowBlock, Table, key_tokens
 from destination_bulk_tables.provider import (
     Accept,
     Ambiguous,
@@ -505,13 +505,15 @@ class Kore(Base):
                 return set(range(block.count))
             if new < 0 or new > block.count + context.others:
                 return None  # somebody else writes to the table as well
-            return (yield from self._find_rows(table, block, new, context.others))
+            old = set(context.replace.old_ids) if context.replace else set()
+            return (yield from self._find_rows(table, block, new, context.others, old))
         except Refused:
             return None
 
     def _find_rows(
-        self, table: Table, block: RowBlock, new: int, others: int
+        self, table: Table, block: RowBlock, new: int, others: int, old: set[str]
     ) -> Flow[set[int] | None]:
+        """Look for `new` rows of the block among the table's, those with `old` ids left out."""
         filters = [_filter_of(row, table) for row in block.rows()]
         if None in filters or len(set(filters)) < len(filters):
             return None
@@ -520,51 +522,60 @@ class Kore(Base):
         if not others:
             # an insert that stops at its first bad row has stored the rows before it
             head, tail = range(new), range(new, block.count)
-            if (yield from self._all(table, known, _sample(head), is_in=True)) and (
-                yield from self._all(table, known, _sample(tail), is_in=False)
+            if (yield from self._all(table, known, _sample(head), old, is_in=True)) and (
+                yield from self._all(table, known, _sample(tail), old, is_in=False)
             ):
                 fewer = head if len(head) <= len(tail) else tail
-                held = yield from self._held(table, known, telling, fewer)
+                held = yield from self._held(table, known, telling, fewer, old)
                 if held == (set(head) if fewer is head else set()):
                     return set(head)
-        found = yield from self._held(table, known, telling, range(block.count))
+        found = yield from self._held(table, known, telling, range(block.count), old)
         return found if len(found) <= new <= len(found) + others else None
 
     def _held(
         self,
         table: Table,
         filters: Sequence[bytes],
-        telling: tuple[str, Sequence[bytes]] | None,
+        telling: tuple[str, Sequence[dict[str, bytes]]] | None,
         positions: range,
+        old: set[str],
     ) -> Flow[set[int]]:
         """Which rows the table holds: asked for by the page where one column tells them apart."""
         found: set[int] = set()
-        for start in range(0, len(positions), _PAGE):
-            group = positions[start : start + _PAGE]
+        size = _PAGE // 2 if old else _PAGE  # a page shows an old and a new row of each
+        for start in range(0, len(positions), size):
+            group = positions[start : start + size]
             if telling is not None:
-                column, tokens = telling
-                query = _joined([_expression(column, tokens[i]) for i in group], b"or")
+                column, probes = telling
+                query = _joined([_expression(column, probes[i][column]) for i in group], b"or")
                 answer = yield from self._query(table.name, query, limit=_PAGE)
                 if answer.total == len(answer.queryResult):
-                    held = {msgspec.json.decode(row).get(column) for row in answer.queryResult}
-                    found |= {i for i in group if msgspec.json.decode(tokens[i]) in held}
+                    held = [msgspec.json.decode(row) for row in _without(old, answer.queryResult)]
+                    # the same key may be there with other values, of an earlier sync
+                    found |= {i for i in group if any(_is_like(row, probes[i]) for row in held)}
                     continue
             for position in group:
-                if (yield from self._holds(table, filters[position])):
+                if (yield from self._holds(table, filters[position], old)):
                     found.add(position)
         return found
 
     def _all(
-        self, table: Table, filters: Sequence[bytes], positions: Sequence[int], *, is_in: bool
+        self,
+        table: Table,
+        filters: Sequence[bytes],
+        positions: Sequence[int],
+        old: set[str],
+        *,
+        is_in: bool,
     ) -> Flow[bool]:
         for position in positions:
-            if (yield from self._holds(table, filters[position])) is not is_in:
+            if (yield from self._holds(table, filters[position], old)) is not is_in:
                 return False
         return True
 
-    def _holds(self, table: Table, query: bytes) -> Flow[bool]:
-        answer = yield from self._query(table.name, query, limit=1)
-        return bool(answer.queryResult)
+    def _holds(self, table: Table, query: bytes, old: set[str]) -> Flow[bool]:
+        answer = yield from self._query(table.name, query, limit=_PAGE if old else 1)
+        return bool(_without(old, answer.queryResult))
 
     def _query(self, table: str, query: bytes, limit: int, offset: int = 0) -> Flow[_Queried]:
         path = self._path(table, f"/query?sys_limit={limit}&sys_offset={offset}")
@@ -793,13 +804,34 @@ def _probes(row: bytes, table: Table) -> dict[str, bytes]:
     }
 
 
-def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[bytes]] | None:
-    """A column with another value in each row of the block, and these values."""
+def _without(old: set[str], rows: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The rows that were not there before a load."""
+    return (
+        [row for row in rows if msgspec.json.decode(row, type=_Row).sys_Id not in old]
+        if old
+        else rows
+    )
+
+
+def _is_like(row: JsonObject, probes: dict[str, bytes]) -> bool:
+    return all(
+        _plain(row.get(column)) == _plain(msgspec.json.decode(token))
+        for column, token in probes.items()
+    )
+
+
+def _plain(value: JsonValue) -> JsonValue:
+    """Numbers as a vendor may keep them."""
+    return float(str(value)) if isinstance(value, int) else value
+
+
+def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[dict[str, bytes]]] | None:
+    """A column with another value in each row of the block, and what each is found by."""
     probes = [_probes(row, table) for row in block.rows()]
     for column in probes[0]:
         tokens = [probe[column] for probe in probes if column in probe]
         if len(tokens) == len(set(tokens)) == len(probes):
-            return column, tokens
+            return column, probes
     return None
 
 
