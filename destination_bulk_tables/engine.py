@@ -434,6 +434,8 @@ class Engine:
         for row in result.rejected:
             tracked.count_rejected(batch.epoch_of(row.index))
         is_allowed = self._count_rejected(lane, result.rejected)
+        if lane.replace is not None:
+            lane.replace.refused.update(row.code for row in result.rejected)
         if lane.stored is not None:
             lane.stored += result.delivered
         if lane.started_at is not None:

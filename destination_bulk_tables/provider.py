@@ -247,6 +247,8 @@ class ReplacePlan:
     begun: bool = False  # the provider's own: a request of this load was accepted
     stored: int | None = None
     old_ids: list[str] = field(default_factory=list)
+    hint: str = ""  # what to change when a row is refused while old rows are there
+    refused: set[str] = field(default_factory=set)  # codes of such rows; set by the engine
 
 
 @dataclass(frozen=True, slots=True)

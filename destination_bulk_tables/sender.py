@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.model import Batch, RowBlock, Table
-    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
+    from destination_bulk_tables.provider import Flow, HttpRequest, Provider, ReplacePlan
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Sender:
                 examined = True
                 narrows = self._narrows or self._deletes_first(table)
                 if not narrows and part.block.count > 1 and not fate.partial:
-                    raise self._refusal(table, part.block, fate)
+                    raise self._refusal(table, part.block, fate, context.replace)
             if isinstance(fate, Ambiguous) and self._provider.repeats_safely(table):
                 self._wait(_settle_s(is_slow=fate.is_slow))
                 stored = set()
@@ -309,13 +309,15 @@ class Sender:
             raise ConfigError(message, stream=stream)
         _reject_faults(block, [RowFault(0, code, reason)], result)
 
-    def _refusal(self, table: Table, block: RowBlock, fate: Refused) -> ConfigError:
+    def _refusal(
+        self, table: Table, block: RowBlock, fate: Refused, plan: ReplacePlan | None
+    ) -> ConfigError:
         message = (
             f"{self._provider.title} refused {block.count} rows of table {table.name} "
             f"({fate.code}): {mask_values(fate.reason, block)} Correct the rows or their mapping, "
             "or set rejected_records.policy to 'skip' to deliver the good rows and list the bad "
-            "ones in rejected_records.report_path."
-        )
+            f"ones in rejected_records.report_path. {plan.hint if plan else ''}"
+        ).rstrip()
         return ConfigError(message, stream=table.stream)
 
     # --- one flow

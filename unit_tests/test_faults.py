@@ -305,6 +305,14 @@ SCENARIOS = [
         survives=frozenset(SURVIVED) - {"cut after", "timeout after", "500 applied", "504 applied"},
     ),
     Scenario(
+        "kore replace, bad rows",
+        "overwrite",
+        "kore",
+        lambda _: KoreVendor(is_bad=_is_bad),
+        bad=_BAD,
+        survives=frozenset({"refused", "429", "429 in seconds", "429 as a date", "503", "401"}),
+    ),
+    Scenario(
         "kore replace, deletes first",
         "overwrite",
         "kore",

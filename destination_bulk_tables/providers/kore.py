@@ -47,6 +47,7 @@ from destination_bulk_tables.provider import (
     RowRules,
     Stop,
     Throw,
+    TooLarge,
     Traits,
     WriteReport,
     classify_by_status,
@@ -70,6 +71,10 @@ _TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
 _CLOCK_SKEW_S = 30
 _NO_SUCH_TABLE = "airbyte-check-no-such-table"
 _EVERY_ROW = b'{"expressions":[{"field":"sys_Id","operand":"!=","value":""}],"operator":"and"}'
+_UNIQUE_INDEX = (
+    "If the table has a unique index, old and new rows clash: set replace_strategy to "
+    "'delete_then_insert'."
+)
 _NO_READ = {"http_401", "http_403"}
 _SYSTEM_COLUMNS = {"_id", "sys_Id", "Created_On", "Updated_On", "Created_By", "Updated_By"}
 # Source: https://docs.kore.ai/xo/administration/data/data-table/ (reserved words; read 2026-11-22)
@@ -200,9 +205,10 @@ class Kore(Base):
                 "title": "How to replace a table",
                 "description": (
                     "'insert_then_delete' inserts the new rows and then deletes the old ones: at "
-                    "each moment the table holds all old or all new rows. 'delete_then_insert' is "
-                    "for tables with a unique index; the table is empty in between, and stays so "
-                    "if the sync is ended there."
+                    "each moment the table holds all old or all new rows. When rows are refused "
+                    "because of a unique index the old ones stay and the sync fails. "
+                    "'delete_then_insert' is for such tables; the table is empty in between, and "
+                    "stays so if the sync is ended there."
                 ),
                 "type": "string",
                 "enum": ["insert_then_delete", "delete_then_insert"],
@@ -415,12 +421,7 @@ class Kore(Base):
             is_doubtful = is_resent or context.repeated
         if not block.count:
             return WriteReport(delivered=len(block))
-        response = yield HttpRequest(
-            "POST",
-            self._path(table.name, "/bulk"),
-            body=b'{"data":[%b]}' % block.body,
-            repeat="unsafe",
-        )
+        response = yield self._insert(table.name, block.body)
         try:
             stored = len(response.decode(_Inserted).records)
         except Ambiguous:
@@ -434,6 +435,10 @@ class Kore(Base):
         if is_doubtful:
             yield from self._require_keys(table, block.keys or ())
         return WriteReport(delivered=len(block))
+
+    def _insert(self, table: str, rows: bytes) -> HttpRequest:
+        body = b'{"data":[%b]}' % rows
+        return HttpRequest("POST", self._path(table, "/bulk"), body=body, repeat="unsafe")
 
     def repeats_safely(self, table: Table) -> bool:
         return table.mode == "dedup" and not table.replace
@@ -599,7 +604,7 @@ class Kore(Base):
                 yield from self._empty(table)
                 return ReplacePlan(stored=0)
             ids = yield from self._list_ids(table)
-            return ReplacePlan(stored=len(ids), old_ids=ids)
+            return ReplacePlan(stored=len(ids), old_ids=ids, hint=_UNIQUE_INDEX if ids else "")
         except Refused as refused:
             if refused.code not in _NO_READ:
                 raise ConfigError(_no_table(table.name, refused), stream=table.stream) from None
@@ -613,6 +618,8 @@ class Kore(Base):
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """Delete the rows that were there before, only after the new ones are proven to be in."""
         yield from self._require_total(table, len(plan.old_ids) + delivered)
+        if plan.refused and plan.old_ids:
+            yield from self._require_no_clash(table, plan, delivered)
         old = [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids]
         for group in _groups(old, _KEYS_PER_DELETE):
             remaining = len(group)
@@ -631,6 +638,43 @@ class Kore(Base):
                 remaining -= deleted
         if plan.old_ids:
             yield from self._require_total(table, delivered)
+
+    def _require_no_clash(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
+        """Raise unless the refused rows are bad in themselves: then the old ones must stay.
+
+        A row may be refused because an old one has its value in a column with a unique index. A
+        table with such an index refuses a copy of a row as well; a copy it takes goes with the old.
+        """
+        copy = (yield from self._insert_copy(table, plan)) if delivered else None
+        if copy is None:
+            message = (
+                f"Kore.ai refused rows that were to replace table {table.name} "
+                f"({', '.join(sorted(plan.refused))}), and they may be good: it refuses copies of "
+                "rows too, or took none. No old row was deleted. rejected_records.report_path "
+                f"lists the refused rows and why. {_UNIQUE_INDEX}"
+            )
+            raise ConfigError(message, stream=table.stream)
+        plan.old_ids.append(copy)
+
+    def _insert_copy(self, table: Table, plan: ReplacePlan) -> Flow[str | None]:
+        """Insert a copy of a row, of a new one if possible: its sys_Id, None when refused."""
+        old = set(plan.old_ids)
+        try:
+            page = yield from self._query(table.name, _EVERY_ROW, limit=_PAGE, offset=len(old))
+            rows = [_copy_of(row, table, old) for row in page.queryResult]
+            _, _, copy = max(rows, default=(False, 0, b"{}"))
+            try:
+                response = yield self._insert(table.name, copy)
+            except (Refused, TooLarge):
+                return None
+            stored = response.decode(_Inserted).records
+            return msgspec.json.decode(stored[0], type=_Row).sys_Id if stored else None
+        except (Refused, Ambiguous, msgspec.DecodeError) as error:
+            message = (
+                f"Rows that were to replace table {table.name} were refused, and it could not be "
+                "told why. No old row was deleted; the next attempt replaces all it finds."
+            )
+            raise TransientError(message, stream=table.stream) from error
 
     def _require_total(self, table: Table, expected: int) -> Flow[None]:
         try:
@@ -765,6 +809,15 @@ def _no_table(name: str, refused: Refused) -> str:
         "table's name (tables[].table), the host and the API path; the table must exist before the "
         "first sync."
     )
+
+
+def _copy_of(row: bytes, table: Table, old: set[str]) -> tuple[bool, int, bytes]:
+    """What is sent of a row to insert it once more; the best to copy is new and has most values."""
+    members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    sent = {column: members[column] for column in table.columns if column in members}
+    sent = {column: raw for column, raw in sent.items() if bytes(raw) != b"null"}
+    is_new = msgspec.json.decode(row, type=_Row).sys_Id not in old
+    return is_new, len(sent), msgspec.json.encode(sent)
 
 
 def _expression(column: str, token: bytes) -> bytes:
