@@ -161,7 +161,7 @@ class Sender:
                     continue
                 stored = self._read_back(table, part, fate, context, tally)
             else:
-                stored = self._unread(table, fate)
+                stored = self._unread(table, part.block, fate)
             result.delivered += len(stored)
             context = _add_stored(context, len(stored))
             at_once = context.replace is not None and context.replace.single
@@ -193,7 +193,7 @@ class Sender:
             self._wait(_settle_s(is_slow=fate.is_slow))
         stored = self.run(table, self._provider.stored_rows(table, part.block, context), tally)
         if stored is None:
-            return self._unread(table, fate)
+            return self._unread(table, part.block, fate)
         log.warning(
             "rows_read_back table=%s sent=%d stored=%d cause=%s",
             table.name,
@@ -203,29 +203,33 @@ class Sender:
         )
         return stored
 
-    def _unread(self, table: Table, fate: Exception) -> set[int]:
+    def _unread(self, table: Table, block: RowBlock, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: decide as configured."""
         # rows that may be sent again need no account of which are in
-        is_whole = isinstance(fate, Refused) and not fate.partial
-        if isinstance(fate, TooLarge) or is_whole or self._provider.repeats_safely(table):
-            if isinstance(fate, Refused) and not self._stores_nothing(table, fate):
-                log.warning("refusal_not_verified table=%s assumed=nothing_stored", table.name)
+        if isinstance(fate, TooLarge) or self._provider.repeats_safely(table):
             return set()
+        traits, is_refused = self._provider.traits, isinstance(fate, Refused)
         if isinstance(fate, Refused):
+            if fate.partial:
+                message = (
+                    f"{self._provider.title} did not account for each row sent to table "
+                    f"{table.name}: {mask_values(fate.reason, block)}"
+                )
+                raise UnaccountedRows(message, stream=table.stream)
+            if self._stores_nothing(table, fate):
+                return set()
+        if traits.on_unknown == "fail" and (traits.reads_back or not is_refused):
             message = (
-                f"{self._provider.title} did not account for each row sent to table {table.name}: "
-                f"{fate.reason}"
-            )
-            raise UnaccountedRows(message, stream=table.stream)
-        if self._provider.traits.on_unknown == "fail":
-            message = (
-                f"A write to table {table.name} ended without an answer ({fate}), and reading the "
-                "table back could not tell whether its rows are in. The sync stops because "
-                "on_ambiguous_write is 'fail'."
+                f"A write to table {table.name} was refused or ended without an answer ({fate}), "
+                "and reading the table back could not tell which of its rows are in. The sync "
+                "stops because on_ambiguous_write is 'fail'."
             )
             raise TransientError(message, stream=table.stream)
         log.warning(
-            "ambiguous_write_repeated table=%s cause=%s duplicates=possible", table.name, fate
+            "%s table=%s cause=%s duplicates=possible",
+            "refusal_not_verified" if is_refused else "ambiguous_write_repeated",
+            table.name,
+            fate,
         )
         return set()
 

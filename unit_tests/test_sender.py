@@ -583,6 +583,33 @@ def test_a_refusal_that_is_not_verified_is_logged(
     assert ("table_not_examined" in caplog.text) is not reads
 
 
+@pytest.mark.parametrize("policy", ["verify_then_retry", "fail"])
+def test_a_refusal_whose_rows_may_be_in_is_decided_as_configured(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else writes, so the total proves nothing: sending rows again may double them."""
+    vendor = KoreVendor(is_bad=_bad("d1"), bulk="ordered_partial")
+    vendor.put(deals(9))
+    rig = Rig(vendor.answer, kore(on_ambiguous_write=policy))
+    result = rig.deliver(deals(2), Context(stored=0))
+    if policy == "fail":
+        assert isinstance(result.error, TransientError)
+        assert "http_400" in result.error.message
+        assert len(rig.transport.writes) == 1
+    else:
+        assert result.error is None
+        assert "refusal_not_verified table=deals cause=http_400 duplicates=possible" in caplog.text
+
+
+def test_unaccounted_rows_are_not_quoted() -> None:
+    """What an answer says of the rows may hold their values."""
+    rig = Rig(KoreVendor(reads=False).answer, kore())
+    refused = Refused("row_errors", "value 'd3' is bad", partial=True)
+    error = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused))).error
+    assert isinstance(error, UnaccountedRows)
+    assert "value '****' is bad" in error.message
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_pause_is_the_tables_own_unless_the_limit_is_shared(shared: bool) -> None:  # noqa: FBT001
     """Kore.ai counts per table; a configured API may count per key."""
