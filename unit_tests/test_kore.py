@@ -172,10 +172,13 @@ def test_the_check_queries_each_table() -> None:
     ("tables", "answers", "words"),
     [
         (["a"], [Refused("http_401", ""), Refused("http_401", "")], "token"),
-        (["a"], [Refused("http_401", ""), Refused("http_400", "")], "right to Read"),
-        (["a"], [Refused("http_403", ""), Refused("http_404", "")], "right to Read"),
+        (["a"], [Refused("http_401", ""), Refused("http_400", "It says: no.")], "right to Read"),
+        (["a"], [Refused("http_403", ""), Refused("http_404", "It says: no.")], "right to Read"),
         (["a"], [Refused("http_400", "")], "table's name"),
         ([], [Refused("http_401", "")], "token"),
+        ([], [Refused("http_404", "")], "host and api_path_prefix"),
+        ([], [status(200, b"<html>")], "host and api_path_prefix"),
+        ([], [status(200, b"{}")], "host and api_path_prefix"),
     ],
 )
 def test_the_check_says_what_is_wrong(tables: list[str], answers: list[Any], words: str) -> None:
@@ -186,7 +189,7 @@ def test_the_check_says_what_is_wrong(tables: list[str], answers: list[Any], wor
 
 def test_the_check_without_tables_accepts_a_good_token() -> None:
     """A table that cannot exist is refused with anything but 401."""
-    play(kore().check([]), Refused("http_400", ""))
+    play(kore().check([]), Refused("http_400", "It says: no such table."))
 
 
 # --- columns

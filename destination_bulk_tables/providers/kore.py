@@ -361,7 +361,7 @@ class Kore(Base):
             yield from self._check_token()
 
     def _check_token(self) -> Flow[None]:
-        """A good token is refused a table that cannot exist with anything but 401."""
+        """A good token is refused a table that cannot exist with anything but 401, by Kore.ai."""
         try:
             yield from self._total(_NO_SUCH_TABLE)
         except Refused as refused:
@@ -370,6 +370,12 @@ class Kore(Base):
                     f"Kore.ai does not accept the token (401). {refused.reason} Check the client "
                     "id, the secret and the algorithm, or the static token, and that they are of "
                     "an app of this host."
+                )
+                raise ConfigError(message) from None
+            if refused.code == "unreadable_answer" or not refused.reason:
+                message = (
+                    f"The host answers, but not like Kore.ai's API ({refused.code}). Check host "
+                    "and api_path_prefix."
                 )
                 raise ConfigError(message) from None
 
