@@ -507,6 +507,9 @@ def _check_address(url: str, *, is_cloud: bool) -> None:
     except ValueError as error:
         message = "Config: the provider's address is not a valid URL."
         raise ConfigError(message) from error
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
+        message = "Config: the provider's address must not hold spaces or control characters."
+        raise ConfigError(message)
     if not host or parts.scheme not in {"http", "https"}:
         message = "Config: the provider's address must be a URL such as https://host.example.com."
         raise ConfigError(message)

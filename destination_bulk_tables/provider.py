@@ -398,6 +398,15 @@ class Base:
         yield from ()
 
 
+def credential(text: str, setting: str) -> str:
+    """Strip a credential; raises `ConfigError` when it cannot be sent as a header."""
+    text = text.strip()
+    if not (text.isascii() and text.isprintable()):
+        message = f"{setting} holds characters that no credential has. Copy it again, in one line."
+        raise ConfigError(message)
+    return text
+
+
 def segment(text: str) -> str:
     """Encode text as one segment of a URL path."""
     return quote(text, safe="")

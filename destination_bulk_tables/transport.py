@@ -17,10 +17,12 @@ import requests.utils
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NameResolutionError,
     NewConnectionError,
 )
 
+from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpResponse
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ class Transport:
     def send(
         self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
-        """Send once; raises `TransportError`. `timeout_s` bounds the answer as a whole."""
+        """Send once; raises `TransportError`, or `ConfigError` for what HTTP cannot carry.
+
+        `timeout_s` bounds the answer as a whole.
+        """
         session = self._session()
         started = self._clock.monotonic()
         if request.body is not None:
@@ -81,6 +86,17 @@ class Transport:
             )
             with response:
                 body = self._read(response, started + timeout_s)
+        except (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.InvalidHeader,
+            LocationParseError,
+            UnicodeError,
+        ) as error:
+            message = (
+                "No request can be made of the provider's address, path or credential: one of them "
+                f"holds characters that HTTP does not allow ({type(error).__name__})."
+            )
+            raise ConfigError(message) from error
         except (requests.RequestException, HTTPError, OSError) as error:
             session.close()
             raise _fold(error) from error

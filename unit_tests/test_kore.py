@@ -106,6 +106,8 @@ def test_static_tokens() -> None:
         provider.headers(NOW)
     with pytest.raises(ConfigError, match="three parts"):
         signed_by(auth_type="static_jwt", jwt="nonsense")
+    with pytest.raises(ConfigError, match="in one line"):
+        signed_by(auth_type="static_jwt", jwt=f"{lasting[:9]}\n{lasting[9:]}")
 
 
 # --- what an answer means

@@ -125,6 +125,15 @@ def test_dedup_needs_the_id_column_as_its_key() -> None:
     provider.validate(Table("t", DEALS, "append"))
 
 
+@pytest.mark.parametrize("key", ["cl\u00e9", "a\nb", "a\x00b", "\ud800"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    """Before the first request, and without showing it."""
+    with pytest.raises(ConfigError) as caught:
+        Qobra.from_config({"api_key": key})
+    assert "api_key" in caught.value.message
+    assert key not in caught.value.message
+
+
 def test_the_check_reads_and_recognises_qobra() -> None:
     """It asks for the data structures, and another server's page is not taken for Qobra."""
     _, [request] = play(qobra().check([]), answer_of(200, {"data": []}))

@@ -13,6 +13,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     IncompleteRead,
+    LocationParseError,
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
@@ -20,6 +21,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpRequest
 from destination_bulk_tables.transport import MAX_RESPONSE_BYTES, Transport, TransportError, _fold
 from unit_tests.fakes import FakeClock
@@ -119,6 +121,30 @@ def rig(
     transport._session().mount("https://", adapter)
     transport._local.used = 0.0
     return transport, adapter, clock
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("https://vendor .example", {}),
+        ("https://.example", {}),
+        ("https://vendor.example", {"auth": "a\nb"}),
+    ],
+)
+def test_what_http_cannot_carry_is_a_config_error(url: str, headers: dict[str, str]) -> None:
+    """It fails the same way at each attempt, so it is not one that may pass."""
+    with pytest.raises(ConfigError):
+        Transport(url, FakeClock()).send(HttpRequest("GET", "/"), headers, 5.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LocationParseError("label too long"), UnicodeEncodeError("latin-1", "\u20ac", 0, 1, "")],
+)
+def test_what_only_shows_when_it_is_sent_is_one_as_well(error: Exception) -> None:
+    """A host name with a label that is too long, a header that is not Latin-1."""
+    with pytest.raises(ConfigError):
+        rig([], error)[0].send(HttpRequest("GET", "/"), {}, 5.0)
 
 
 def test_a_request_leaves_as_it_is() -> None:

@@ -51,6 +51,7 @@ from destination_bulk_tables.provider import (
     Traits,
     WriteReport,
     classify_by_status,
+    credential,
     segment,
 )
 from destination_bulk_tables.redact import mask_values
@@ -290,7 +291,7 @@ class Kore(Base):
     def from_config(cls, section: JsonObject) -> Kore:
         """Raises `ConfigError` if the key cannot sign or the token is over."""
         return cls(
-            host=str(section["host"]),
+            host=str(section["host"]).strip(),
             prefix=str(section.get("api_path_prefix", "/api/public")),
             authentication=cast("JsonObject", section["authentication"]),
             replace_strategy=cast("Any", section.get("replace_strategy", "insert_then_delete")),
@@ -745,7 +746,7 @@ class Kore(Base):
 def _token_maker(authentication: JsonObject) -> Any:
     """A function of the Unix time that gives the token for one attempt."""
     if authentication["auth_type"] == "static_jwt":
-        token = str(authentication["jwt"]).strip()
+        token = credential(str(authentication["jwt"]), "authentication.jwt")
         try:
             expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
         except jwt.PyJWTError as error:

@@ -45,6 +45,7 @@ from destination_bulk_tables.provider import (
     Verdict,
     WriteReport,
     classify_by_status,
+    credential,
     segment,
 )
 from destination_bulk_tables.redact import mask_values
@@ -207,8 +208,8 @@ class Qobra(Base):
     def from_config(cls, section: JsonObject) -> Qobra:
         """Make it from a validated config."""
         return cls(
-            api_key=str(section["api_key"]).strip(),
-            base_url=str(section.get("base_url", "https://api.qobra.co")),
+            api_key=credential(str(section["api_key"]), "api_key"),
+            base_url=str(section.get("base_url", "https://api.qobra.co")).strip(),
             id_field=str(section.get("id_field", "id")),
             debounce_s=cast("int | None", section.get("debounce_seconds")),
             import_timeout_s=60.0 * cast("float", section.get("import_timeout_minutes", 60)),
