@@ -38,9 +38,16 @@ def mask_values(text: str, block: RowBlock) -> str:
     """A vendor's text without the values of the rows it is about, cut to a readable length.
 
     Also where it quotes a part of a value, or writes it with escapes: words of values are masked.
+    Nothing is left where the rows cannot be read.
     """
     text = _ESCAPE.sub(" ", text)
-    values = {value for row in block.rows() for value in _scalars(_decode(row))}
+    try:
+        rows = [_decode(row) for row in block.rows()]
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return MASK
+    if not all(isinstance(row, dict) for row in rows):
+        return MASK  # what the text is about is not known
+    values = {value for row in rows for value in _scalars(row)}
     for value in sorted(
         (v for v in values if len(v) >= _SHORTEST and v in text), key=len, reverse=True
     ):

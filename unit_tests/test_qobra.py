@@ -205,6 +205,26 @@ def test_finished_is_not_delivered(own: Row, error: type[DestinationError]) -> N
     assert "AAA" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"title": "Jane's row: bad", "parsing_error_details": [BAD_ROW]},
+        {"title": "E" * 61},
+        {
+            "title": "ParsingError",
+            "description": "Can't parse Jane",
+            "parsing_error_details": [BAD_ROW, {"line_number": 2}],
+        },
+    ],
+)
+def test_a_failed_import_quotes_no_row(error: Row) -> None:
+    """Neither by its title, which goes into the log, nor by a text about rows it does not show."""
+    with pytest.raises(ConfigError) as caught:
+        play(qobra().verify(pending()), shown(own={"number_of_records": None, "error": error}))
+    assert "Jane" not in caught.value.message
+    assert "EEE" not in caught.value.message
+
+
 def test_named_rows_are_rejected_when_the_rest_is_counted() -> None:
     """A parse error of one row with a count of all others is one rejected row."""
     own = {

@@ -88,6 +88,14 @@ def test_a_text_is_cut_to_a_readable_length() -> None:
     assert masked == "x" * 497 + "***"
 
 
+@pytest.mark.parametrize(
+    "row", [b"null", b"[1]", b"{bad", b'{"a":"\xff"}', b'{"a":%b}' % (b"9" * 5000)]
+)
+def test_nothing_is_shown_of_a_text_about_rows_that_cannot_be_read(row: bytes) -> None:
+    """An entry without its row, half a row, an integer of thousands of digits."""
+    assert mask_values("Jane is bad", RowBlock(row, 1, range(1))) == MASK
+
+
 # --- secrets
 
 SPEC: JsonObject = {

@@ -18,6 +18,7 @@ be repeated: the write is keyed.
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -53,6 +54,7 @@ from destination_bulk_tables.redact import mask_values
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_TITLE = re.compile(r"[A-Za-z0-9_ -]{1,60}")  # a name and not a sentence that may quote a row
 _MAX_DEBOUNCE_S = 3600
 _MIN_DEBOUNCE_S = 300
 _DEBOUNCE_PER_REQUEST_S = 10.0
@@ -318,7 +320,8 @@ class Qobra(Base):
         for entry in entries:
             if entry.error is None:
                 continue
-            title = entry.error.title or "ImportError"
+            title = entry.error.title or ""
+            title = title if _TITLE.fullmatch(title) else "ImportError"
             details = entry.error.parsing_error_details or []
             for detail in details:
                 row = bytes(detail.row)
