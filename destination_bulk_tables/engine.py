@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from destination_bulk_tables.errors import (
     BadInput,
+    ConfigError,
     DestinationError,
     InternalError,
     Stopped,
@@ -552,7 +553,8 @@ class Engine:
         is_current: bool,
     ) -> None:
         now = self._tools.clock.monotonic()
-        if isinstance(answer, UnaccountedRows) and (lane.in_flight or not is_current):
+        may_change = lane.in_flight or not is_current
+        if may_change and isinstance(answer, UnaccountedRows | ConfigError):
             answer = None  # a request that is under way may have joined the same import
         if isinstance(answer, Exception):
             self._fail(answer, lane)

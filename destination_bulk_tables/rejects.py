@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +49,7 @@ class Rejects:
         if not rejected:
             return
         self.total += len(rejected)
-        if self._file:
-            self._file.write(b"".join([_line(row) for row in rejected]))
-            self._file.flush()
+        self._report(rejected)
         for row in rejected:
             if (str(row.stream), row.code) not in self._seen:
                 self._seen.add((str(row.stream), row.code))
@@ -58,7 +58,7 @@ class Rejects:
                 )
         first = rejected[0]
         what = f"{len(rejected)} row(s) of stream {first.stream} cannot be delivered ({first.code}"
-        what += f": {first.reason})" if first.stage == "shape" else ")"
+        what += f": {_shown(first)})"
         where = (
             f" The report {self._path} lists them."
             if self._path
@@ -80,11 +80,15 @@ class Rejects:
     def close(self) -> None:
         """Close the report; remove one that stayed empty."""
         if self._file and self._path:
-            is_empty = self._file.tell() == 0
-            self._file.close()
-            self._file = None
-            if is_empty:
-                self._path.unlink(missing_ok=True)
+            file, self._file = self._file, None
+            try:
+                is_empty = file.tell() == 0 and self._path.is_file()
+                file.close()
+                if is_empty:
+                    self._path.unlink(missing_ok=True)
+            except OSError as error:
+                # whatever ended the sync is what the user must read
+                log.warning("report_not_closed path=%s cause=%s", self._path, error.strerror)
 
     def _open(self) -> None:
         assert self._path
@@ -93,11 +97,24 @@ class Rejects:
             self._file = self._path.open("ab")
             self._file.seek(0, 2)
         except OSError as error:
-            message = (
-                f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). "
-                "Choose a folder that exists in the container and that its user may write to."
-            )
-            raise ConfigError(message) from error
+            raise self._unwritable(error) from error
+
+    def _report(self, rejected: Sequence[RejectedRow]) -> None:
+        if not self._file:
+            return
+        try:
+            self._file.write(b"".join([_line(row) for row in rejected]))
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        message = (
+            f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). "
+            "Choose a folder that exists in the container, that its user may write to and that has "
+            "room."
+        )
+        return ConfigError(message)
 
 
 def _report_file(report_path: str, now: float) -> Path:
@@ -106,6 +123,13 @@ def _report_file(report_path: str, now: float) -> Path:
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         return path / f"rejected-{stamp}.jsonl"
     return path
+
+
+def _shown(row: RejectedRow) -> str:
+    """Why a row is rejected, for a message: a vendor may quote it, our own reasons do not."""
+    if row.stage == "shape":
+        return row.reason
+    return mask_values(row.reason, RowBlock(row.row, 1, range(1)))
 
 
 def _line(row: RejectedRow) -> bytes:

@@ -193,7 +193,7 @@ def test_foreign_entries_do_not_count() -> None:
                 "number_of_records": 2,
                 "error": {"title": "ParsingError", "parsing_error_details": [BAD_ROW]},
             },
-            UnaccountedRows,
+            ConfigError,
         ),
         ({"data_table_key": "other"}, UnaccountedRows),
     ],
@@ -203,6 +203,7 @@ def test_finished_is_not_delivered(own: Row, error: type[DestinationError]) -> N
     with pytest.raises(error) as caught:
         play(qobra().verify(pending()), shown(own=own))
     assert "AAA" not in caught.value.message
+    assert ("ParsingError" in caught.value.message) is ("parsing_error_details" in str(own))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -50,13 +50,22 @@ def test_policy_fail_ends_the_sync_and_reports_first(tmp_path: Path) -> None:
     assert "Jane" not in message
 
 
-def test_a_vendors_reason_stays_out_of_the_message() -> None:
-    """A vendor's text may quote the row; ours is safe to show."""
-    for stage, is_shown in (("shape", True), ("vendor", False)):
-        with pytest.raises(ConfigError) as caught:
-            Rejects("fail", 0, None, NOW).add([reject(stage=stage)])  # type: ignore[arg-type]
-        assert ("why bad_key" in caught.value.message) is is_shown
-        assert "report_path" in caught.value.message
+@pytest.mark.parametrize(
+    ("stage", "row", "shown"),
+    [
+        ("shape", ROW, "bad_key: Jane is bad)"),
+        ("vendor", ROW, "bad_key: **** is bad)"),
+        ("vendor", b"null", "bad_key: ****)"),
+    ],
+)
+def test_the_message_says_why(stage: Any, row: bytes, shown: str) -> None:
+    """A vendor's text without what it quotes of the row; ours is safe to show as it is."""
+    with pytest.raises(ConfigError) as caught:
+        Rejects("fail", 0, None, NOW).add(
+            [RejectedRow(STREAM, stage, "bad_key", "Jane is bad", row)]
+        )
+    assert shown in caught.value.message
+    assert "report_path" in caught.value.message
 
 
 def test_policy_skip_goes_on_to_the_limit_and_no_further() -> None:
@@ -134,6 +143,17 @@ def test_a_report_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
         Rejects("skip", 10, str(tmp_path / "file" / "report.jsonl"), NOW)
+
+
+def test_a_full_disk_under_the_report_is_a_config_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It names the setting, and closing the report afterwards hides no other error."""
+    rejects = Rejects("skip", 10, "/dev/full", NOW)
+    with pytest.raises(ConfigError, match=r"report_path cannot be written: /dev/full \(No space"):
+        rejects.add([reject()])
+    rejects.close()
+    assert "report_not_closed path=/dev/full" in caplog.text
+    Rejects("skip", 10, "/dev/null", NOW).close()
+    assert Path("/dev/null").exists()
 
 
 def test_each_kind_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

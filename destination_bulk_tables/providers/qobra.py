@@ -306,7 +306,7 @@ class Qobra(Base):
             for found in imports
         ]
         faults = self._faults(table, [entry for entries in own for entry in entries])
-        self._require_count(unverified, own, len(faults))
+        self._require_count(unverified, own, faults)
         if unverified.replace is not None and unverified.replace.window_s is not None:
             _require_one_run(unverified, imports)
         return Verdict(tuple(faults))
@@ -346,12 +346,15 @@ class Qobra(Base):
         return list(faults.values())
 
     def _require_count(
-        self, unverified: Unverified, own: Sequence[Sequence[_TableDetails]], faults: int
+        self,
+        unverified: Unverified,
+        own: Sequence[Sequence[_TableDetails]],
+        faults: Sequence[VendorFault],
     ) -> None:
         if not unverified.rows:
             return
         counts = [sum(entry.number_of_records or 0 for entry in entries) for entries in own]
-        expected = unverified.rows - faults
+        expected = unverified.rows - len(faults)
         views = {sum(counts)}
         if len(counts) > 1 and len(set(counts)) == 1:
             views.add(
@@ -360,9 +363,16 @@ class Qobra(Base):
         if not any(expected <= view <= expected + unverified.resent for view in views):
             message = (
                 f"Qobra imported {sum(counts)} records into table {unverified.table.name} where "
-                f"{expected} were expected, so it cannot be told which rows are in. Look at its "
-                "import page."
+                f"{expected} were expected, so it cannot be told which rows are in. "
             )
+            if faults and expected >= 0:
+                codes = ", ".join(sorted({fault.code for fault in faults}))
+                message += (
+                    f"It names {len(faults)} bad row(s) ({codes}), maybe not all. Correct them at "
+                    "the source or map the column in tables[].columns; its import page shows why."
+                )
+                raise ConfigError(message, stream=unverified.table.stream)
+            message += "Look at its import page."
             raise UnaccountedRows(message, stream=unverified.table.stream)
 
     def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
