@@ -25,6 +25,7 @@ from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.redact import mask_secrets, secrets_of
 from destination_bulk_tables.rejects import Rejects
@@ -176,6 +177,11 @@ def check(raw: JsonValue) -> str | None:
         sender.run(None, config.provider.check(tables))
     except DestinationError as error:
         return error.message
+    except (Refused, TooLarge, Ambiguous) as error:
+        return (
+            f"The provider's address does not take the check's request ({str(error) or 'too large'}"
+            "). Check that it leads to the provider's API: base_url or host."
+        )
     except Exception as error:
         log.exception("unexpected_error", exc_info=error)
         return (

@@ -155,7 +155,8 @@ def classify_by_status(
         return Throw(Refused(f"http_{status}", response.text))
     if status in {408, 425, 429, 503}:
         return Retry(pause=status == 429)
-    if status in {500, 502, 504}:
+    if status >= 500 and status not in {501, 505}:
+        # gateways have numbers of their own (520 to 529), and the vendor behind one may have acted
         return Retry(applied="maybe")
     if 300 <= status < 400:
         message = (

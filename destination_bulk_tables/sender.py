@@ -15,7 +15,13 @@ from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from destination_bulk_tables.errors import ConfigError, Stopped, TransientError, UnaccountedRows
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    Stopped,
+    TransientError,
+    UnaccountedRows,
+)
 from destination_bulk_tables.model import BatchResult, RejectedRow
 from destination_bulk_tables.provider import (
     Accept,
@@ -374,7 +380,7 @@ class Sender:
                 if not isinstance(disposition, Retry):
                     if isinstance(disposition.error, Refused):
                         disposition.error.resent = resent
-                    raise disposition.error
+                    raise _about(table, disposition.error)
                 retry = disposition
                 if retry.after_s is None:
                     retry = replace(retry, after_s=self._retry_after(response.headers))
@@ -470,6 +476,14 @@ def _reject_faults(block: RowBlock, faults: Sequence[RowFault], result: BatchRes
 def _settle_s(*, is_slow: bool) -> float:
     """How long a request without an answer is given to end at the vendor."""
     return SETTLE_SLOW_S if is_slow else SETTLE_S
+
+
+def _about(table: Table | None, error: Exception) -> Exception:
+    """An answer's error with the table it is about: the setting to check may be that table's."""
+    if table is None or not isinstance(error, DestinationError):
+        return error
+    message = f"Table {table.name}: {error.message}"
+    return type(error)(message, detail=error.detail, stream=table.stream)
 
 
 def _add_stored(context: Context, rows: int) -> Context:

@@ -90,6 +90,17 @@ def test_a_refused_check_says_what_to_change(monkeypatch: pytest.MonkeyPatch, co
     assert "the-key" not in found
 
 
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_check_that_the_address_does_not_take_names_it(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Another server's answer to a request it does not know is not an unexpected error."""
+    answering(monkeypatch, lambda _: status(code))
+    found = str(commands.check({"provider": QOBRA}))
+    assert "base_url" in found
+    assert "unexpected" not in found
+
+
 def test_a_bad_config_is_an_answer_too() -> None:
     """Whatever is wrong, a check answers."""
     assert "provider_type" in str(commands.check({}))

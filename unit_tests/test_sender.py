@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.errors import ConfigError, Stopped, TransientError, UnaccountedRows
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    Stopped,
+    TransientError,
+    UnaccountedRows,
+)
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Accept,
@@ -134,6 +140,10 @@ DISPOSITIONS: list[tuple[int, type[Any], str]] = [
     (503, Retry, "no"),
     (504, Retry, "maybe"),
     (505, Stop, "InternalError"),
+    (507, Retry, "maybe"),
+    (520, Retry, "maybe"),
+    (524, Retry, "maybe"),
+    (529, Retry, "maybe"),
     (199, Stop, "InternalError"),
 ]
 
@@ -269,6 +279,17 @@ def test_401_renews_once_and_then_stops() -> None:
     with pytest.raises(ConfigError):
         rig.ask(POST)
     assert len(rig.transport.sent) == 2
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 418])
+def test_an_answer_that_ends_the_sync_names_the_table(code: int) -> None:
+    """One of many tables may be missing or not be assigned to the app."""
+    rig = Rig(scripted(status(code)))
+    with pytest.raises(DestinationError, match=f"^Table deals: .*{code}") as caught:
+        rig.ask(POST)
+    assert caught.value.stream == DEALS
+    with pytest.raises(DestinationError, match=f"^Qobra answered {code}"):
+        rig.sender.run(None, asked(POST))
 
 
 def test_each_attempt_carries_a_fresh_token() -> None:
