@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -137,6 +138,16 @@ def test_the_hourly_limit_ends_the_sync(code: int) -> None:
 def test_a_good_answer_that_mentions_a_rate_limit_is_good() -> None:
     """A row may hold the words."""
     assert type(kore().classify(INSERT, status(200, b"rate limit"))).__name__ == "Accept"
+
+
+def test_a_refusal_that_quotes_a_rate_limit_is_a_refusal() -> None:
+    """A row may hold the words, and so may the text about it; the vendor's own are known."""
+    insert = replace(INSERT, body=b'{"data":[{"note":"Interest Rate Limit per hour"}]}')
+    quoted = status(400, b"Invalid value 'interest rate limit per hour'")
+    assert isinstance(kore().classify(insert, quoted), Throw)
+    assert isinstance(kore().classify(INSERT, quoted), Stop)
+    told = status(400, b"You've exceeded the per-minute rate limit.")
+    assert isinstance(kore().classify(insert, told), Retry)
 
 
 def test_a_missing_right_names_it() -> None:

@@ -68,6 +68,7 @@ _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8
 _MAX_PROBE_TOKEN = 256
 _RATE_PAUSE_S = 60.0  # after a refusal for the rate that does not say how long to wait
+_RATE_LIMITS = (b"per-minute rate limit", b"hourly rate limit", b"rate limit for this api")
 _TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
 _CLOCK_SKEW_S = 30
 _NO_SUCH_TABLE = "airbyte-check-no-such-table"
@@ -314,8 +315,9 @@ class Kore(Base):
         (read 2026-11-22)
         """
         status = response.status
-        if status >= 400 and b"rate limit" in response.body[:4000].lower():
-            if b"hour" in response.body[:4000].lower():
+        text = response.body[:4000].lower() if status >= 400 else b""
+        if _tells_rate_limit(text, request):
+            if b"hour" in text:
                 message = (
                     "Kore.ai's hourly rate limit (18,000 requests per table) is used up, also by "
                     "other clients. Run the sync less often, raise batching.max_rows, or ask "
@@ -797,6 +799,14 @@ def _deleted(response: HttpResponse) -> int:
         return response.decode(_Deleted).nDeleted
     except Ambiguous:
         return 0
+
+
+def _tells_rate_limit(text: bytes, request: HttpRequest) -> bool:
+    """Whether a text speaks of the rate limit; the words alone may be quoted from a row."""
+    if b"rate limit" not in text:
+        return False
+    is_quoted = b"rate limit" in (request.body or b"").lower()
+    return not is_quoted or any(known in text for known in _RATE_LIMITS)
 
 
 def _message(request: HttpRequest, response: HttpResponse) -> str:
