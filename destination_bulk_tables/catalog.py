@@ -18,7 +18,7 @@ from destination_bulk_tables.rows import columns_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.config import Config, TableEntry
     from destination_bulk_tables.rows import Column
 
 _MODES: dict[str, tuple[Mode, bool]] = {
@@ -79,6 +79,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     entry = config.entry(key)
     schema = stream.get("json_schema")
     schema = schema if isinstance(schema, dict) else {}
+    _require_text(key, entry, schema)
     columns = tuple(columns_of(schema, entry.columns if entry else None, f"Stream {key}"))
     mode, replace = _mode(configured, key, config)
     key_fields: tuple[str, ...] = ()
@@ -109,15 +110,29 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     return StreamPlan(key, table, columns, key_fields, cursor_field, expects_status)
 
 
+def _require_text(key: StreamKey, entry: TableEntry | None, schema: JsonObject) -> None:
+    """Names go into messages and requests, which hold no half of a surrogate pair."""
+    properties = schema.get("properties")
+    names = [key.namespace or "", key.name, *(properties if isinstance(properties, dict) else ())]
+    if entry is not None:
+        names += [entry.table or "", *(name for pair in entry.columns or () for name in pair)]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            message = f"The name {name!a} holds half of a surrogate pair. Rename it."
+            raise ConfigError(message) from None
+
+
 def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode, bool]:
     asked = configured.get("destination_sync_mode")
-    if asked not in _MODES:
+    if not isinstance(asked, str) or asked not in _MODES:
         message = (
             f"Stream {key}: the sync mode {asked!r} is not supported. Choose append, overwrite or "
             "append + deduped."
         )
         raise ConfigError(message, stream=key)
-    mode, replace = _MODES[str(asked)]
+    mode, replace = _MODES[asked]
     generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
     if not replace and minimum:
         if minimum != generation:

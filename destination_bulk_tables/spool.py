@@ -15,12 +15,15 @@ from array import array
 from itertools import islice
 from typing import IO, TYPE_CHECKING
 
-from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from destination_bulk_tables.errors import DestinationError
+
 _READ_ROWS = 2000
+_BY_SETTING = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class DiskBudget:
@@ -32,7 +35,7 @@ class DiskBudget:
         self.used = 0
 
     def spend(self, n_bytes: int) -> None:
-        """Raises `TransientError` when the budget is used up."""
+        """Raises `ConfigError` when the budget is used up."""
         self.used += n_bytes
         if self.used > self.max_bytes:
             message = (
@@ -41,7 +44,7 @@ class DiskBudget:
                 "Raise it, point staging.directory at a larger disk, or sync fewer rows. The table "
                 "was not touched."
             )
-            raise TransientError(message)
+            raise ConfigError(message)
 
 
 class Spool:
@@ -55,7 +58,7 @@ class Spool:
         self.longest = 0
 
     def append(self, lines: list[bytes]) -> None:
-        """Write lines. Raises `TransientError` when the budget or the disk is used up."""
+        """Write lines. Raises `ConfigError` for the settings, `TransientError` for a full disk."""
         if not lines:
             return
         data = b"\n".join(lines) + b"\n"
@@ -90,18 +93,18 @@ class Spool:
             self._file = None
 
 
-def _disk_error(error: OSError, directory: str) -> TransientError:
+def _disk_error(error: OSError, directory: str) -> DestinationError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         message = (
             f"The disk under {directory} is full; rows of a table to replace are staged there. "
             "Free space, or point staging.directory at a larger disk. The table was not touched."
         )
-    else:
-        message = (
-            f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to "
-            "a folder the connector may write to. The table was not touched."
-        )
-    return TransientError(message)
+        return TransientError(message)
+    message = (
+        f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to a "
+        "folder the connector may write to. The table was not touched."
+    )
+    return ConfigError(message) if error.errno in _BY_SETTING else TransientError(message)
 
 
 class KeyFilter:

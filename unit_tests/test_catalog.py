@@ -107,8 +107,8 @@ def test_when_a_table_is_replaced(
     assert table.mode == ("dedup" if mode in {D, WD} else "append")
 
 
-@pytest.mark.parametrize("mode", ["update", "soft_delete", None, "APPEND"])
-def test_an_unknown_sync_mode_is_a_config_error(mode: str | None) -> None:
+@pytest.mark.parametrize("mode", ["update", "soft_delete", None, "APPEND", ["append"]])
+def test_an_unknown_sync_mode_is_a_config_error(mode: JsonValue) -> None:
     """The message names the stream and what may be chosen."""
     with pytest.raises(ConfigError, match=r"deals.*append, overwrite or append \+ deduped"):
         plan_one(configured(destination_sync_mode=mode))
@@ -129,6 +129,23 @@ def test_whether_a_status_will_come(ids: JsonObject, *, expected: bool) -> None:
 
 
 # --- streams and tables
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"name": "\ud800"},
+        {"name": "s", "namespace": "a\udfff"},
+        {"name": "s", "json_schema": {"properties": {"f\ud800": {}}}},
+    ],
+)
+def test_a_name_that_no_request_can_hold_is_a_config_error(stream: JsonObject) -> None:
+    """Half of a surrogate pair; the message shows it in a form that can be printed."""
+    catalog: JsonObject = {"streams": [{"stream": stream, "destination_sync_mode": "append"}]}
+    with pytest.raises(ConfigError, match="surrogate") as caught:
+        plan_streams(catalog, config_of())
+    caught.value.message.encode()
+    assert caught.value.stream is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from destination_bulk_tables import spool as module
-from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.spool import DiskBudget, KeyFilter, Spool
 
 GENEROUS = 10**9
@@ -59,7 +59,7 @@ def test_spools_share_one_budget(tmp_path: Path) -> None:
     first, second = Spool(budget), Spool(budget)
     first.append([b"1234"])
     second.append([b"1", b"2", b""])
-    with pytest.raises(TransientError, match=r"staging\.max_gigabytes"):
+    with pytest.raises(ConfigError, match=r"staging\.max_gigabytes"):
         second.append([b""])
     assert second.lines == 3
     first.close()
@@ -76,7 +76,7 @@ def test_nothing_to_append_makes_no_file(tmp_path: Path) -> None:
 def test_a_missing_directory_names_the_setting(tmp_path: Path) -> None:
     """A folder that cannot be written to is an error about `staging.directory`."""
     spool = Spool(DiskBudget(str(tmp_path / "absent"), GENEROUS))
-    with pytest.raises(TransientError, match=r"cannot be staged .* Set staging\.directory"):
+    with pytest.raises(ConfigError, match=r"cannot be staged .* Set staging\.directory"):
         spool.append([b"{}"])
 
 
