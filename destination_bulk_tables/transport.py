@@ -2,31 +2,38 @@
 
 `TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen
 the request, "maybe" that it may have been applied. No redirect is followed, no attempt is repeated
-here, no credential is taken from the environment, and a response is bounded in size and in time.
+here, no credential is taken from the environment, and a response is bounded in size and in time:
+as a whole, where a socket's timeout starts anew with each byte that trickles in.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import threading
-from typing import TYPE_CHECKING, Literal
+import time
+from typing import TYPE_CHECKING, Any, Literal
 
 import requests
 import requests.adapters
 import requests.utils
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
+    ReadTimeoutError,
 )
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.provider import HttpRequest
@@ -35,6 +42,7 @@ CONNECT_TIMEOUT_S = 15.0
 MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0
 _CHUNK = 1 << 18
+_BUFFER = 1 << 16
 
 
 class TransportError(Exception):
@@ -71,7 +79,6 @@ class Transport:
         `timeout_s` bounds the answer as a whole.
         """
         session = self._session()
-        started = self._clock.monotonic()
         if request.body is not None:
             headers = {"Content-Type": request.content_type, **headers}
         try:
@@ -85,7 +92,7 @@ class Transport:
                 stream=True,
             )
             with response:
-                body = self._read(response, started + timeout_s)
+                body = _read(response)
         except (
             requests.exceptions.InvalidURL,
             requests.exceptions.InvalidHeader,
@@ -105,20 +112,6 @@ class Transport:
         names = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, names, body)
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        for part in response.iter_content(_CHUNK):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_RESPONSE_BYTES:
-                raise TransportError(
-                    "maybe", f"the answer is larger than {MAX_RESPONSE_BYTES} bytes"
-                )
-            if self._clock.monotonic() > deadline:
-                raise TransportError("maybe", "the answer did not end in time", "timeout")
-        return b"".join(parts)
-
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
@@ -128,7 +121,7 @@ class Transport:
             session.proxies.update(self._proxies)
             session.verify = self._ca_bundle
             session.headers["User-Agent"] = "airbyte-destination-bulk-tables"
-            adapter = requests.adapters.HTTPAdapter(max_retries=0)
+            adapter = _Adapter(max_retries=0)
             session.mount("https://", adapter)
             # the config allows this for loopback hosts only
             session.mount("http://", adapter)  # ignore-https-check
@@ -137,6 +130,68 @@ class Transport:
             # a server closing an idle connection just as we send looks like an ambiguous write
             session.close()
         return session
+
+
+def _read(response: requests.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_content(_CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_RESPONSE_BYTES:
+            raise TransportError("maybe", f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
+    return b"".join(parts)
+
+
+class BoundedReader(io.RawIOBase):
+    """What a socket receives, all of it within the timeout that the socket has at first."""
+
+    def __init__(self, sock: socket.socket, now: Callable[[], float] = time.monotonic) -> None:
+        self._sock = sock
+        self._received = sock.makefile("rb", buffering=0)
+        self._timeout_s = sock.gettimeout() or CONNECT_TIMEOUT_S
+        self._now = now
+        self._deadline = now() + self._timeout_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - self._now()
+        if left <= 0:
+            message = "the answer did not end in time"
+            raise TimeoutError(message)
+        self._sock.settimeout(left)
+        try:
+            return self._received.readinto(buffer)
+        finally:
+            self._sock.settimeout(self._timeout_s)  # the connection may be used again
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(BoundedReader(sock), _BUFFER)
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = _TlsConnection if pool.scheme == "https" else _Connection
+        return pool
 
 
 def _fold(error: BaseException) -> TransportError:
@@ -155,6 +210,8 @@ def _fold(error: BaseException) -> TransportError:
             )
         if isinstance(cause, ConnectTimeoutError):
             return TransportError("no", "no connection in time", "connect")
+        if isinstance(cause, ReadTimeoutError):
+            return TransportError("maybe", "no complete answer in time", "timeout")
         reason = getattr(cause, "reason", None)
         arguments = getattr(cause, "args", ())
         cause = reason if reason is not None else (arguments[0] if arguments else None)

@@ -23,7 +23,13 @@ from urllib3.exceptions import (
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpRequest
-from destination_bulk_tables.transport import MAX_RESPONSE_BYTES, Transport, TransportError, _fold
+from destination_bulk_tables.transport import (
+    MAX_RESPONSE_BYTES,
+    BoundedReader,
+    Transport,
+    TransportError,
+    _fold,
+)
 from unit_tests.fakes import FakeClock
 
 CONNECTION = HTTPSConnection("vendor.example")
@@ -60,6 +66,7 @@ def retried(reason: Exception) -> MaxRetryError:
         (requests.exceptions.SSLError("certificate verify failed"), "no", "tls"),
         (requests.ReadTimeout(ReadTimeoutError(POOL, "/", "timed out")), "maybe", "timeout"),
         (requests.Timeout(), "maybe", "timeout"),
+        (requests.ConnectionError(ReadTimeoutError(POOL, "/", "timed out")), "maybe", "timeout"),
         (
             requests.ConnectionError(ProtocolError("aborted", ConnectionResetError(104, "reset"))),
             "maybe",
@@ -188,18 +195,46 @@ def test_an_endless_answer_is_cut() -> None:
     with pytest.raises(TransportError, match="larger") as caught:
         transport.send(HttpRequest("GET", "/"), {}, 5.0)
     assert caught.value.sent == "maybe"
-    transport, adapter, clock = rig([])
 
-    class Slow(list[bytes]):
-        def __iter__(self) -> Any:
-            while True:
-                clock.advance(2.0)
-                yield b"."
 
-    adapter.chunks = Slow()
-    with pytest.raises(TransportError, match="in time") as caught:
-        transport.send(HttpRequest("GET", "/"), {}, 5.0)
-    assert (caught.value.sent, caught.value.kind) == ("maybe", "timeout")
+class TricklingSocket:
+    """A byte each two seconds, forever."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.timeout = 5.0
+        self.timeouts: list[float] = []
+
+    def makefile(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def gettimeout(self) -> float:
+        return self.timeout
+
+    def settimeout(self, seconds: float) -> None:
+        self.timeout = seconds
+        self.timeouts.append(seconds)
+
+    def readinto(self, buffer: Any) -> int:
+        self.clock.advance(2.0)
+        buffer[:1] = b"."
+        return 1
+
+    def close(self) -> None:
+        self.clock.advance(100.0)
+
+
+def test_an_answer_that_trickles_in_is_bounded_as_a_whole() -> None:
+    """Each byte starts a socket's timeout anew, so each waits for what is left of the first one."""
+    clock = FakeClock()
+    sock: Any = TricklingSocket(clock)
+    reader = io.BufferedReader(BoundedReader(sock, clock.monotonic))
+    with pytest.raises(TimeoutError, match="in time"):
+        reader.readline()
+    assert clock.elapsed == 6.0
+    assert sock.timeouts == [5.0, 5.0, 3.0, 5.0, 1.0, 5.0]
+    reader.close()
+    assert clock.elapsed == 106.0
 
 
 def test_an_idle_connection_is_not_used_again() -> None:
