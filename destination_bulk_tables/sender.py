@@ -58,8 +58,10 @@ MAX_ELAPSED_S = (
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 MAX_AMBIGUOUS = 5
+MAX_AMBIGUOUS_S = 420.0  # another attempt of a read timeout still ends within ten minutes
 SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
 SETTLE_SLOW_S = 10.0
+LONG_WAIT_S = 10.0  # a wait for the rate limit that somebody who watches should understand
 _GATEWAY_TIMEOUT = 504
 _OF_ONE_ROW = re.compile(r"""\"[^\"]*\"|'[^']*'|\d+""")
 
@@ -87,6 +89,7 @@ class _Part:
     fate: Exception | None = None
     proves: str | None = None  # this kind of refusal stores nothing, if this part is delivered
     ambiguous: int = 0
+    since: float = float("inf")  # when the first attempt began
 
 
 class Sender:
@@ -139,6 +142,7 @@ class Sender:
         while parts:
             part = parts.pop()
             fate = part.fate
+            part.since = min(part.since, self._clock.monotonic())
             if fate is None:
                 try:
                     now = replace(context, repeated=part.ambiguous > 0)
@@ -257,13 +261,14 @@ class Sender:
         if not block.count and not block.tombstones and (stored or not at_once):
             return
         if isinstance(fate, Ambiguous):
-            if part.ambiguous >= MAX_AMBIGUOUS:
+            is_over = self._clock.monotonic() - part.since > MAX_AMBIGUOUS_S
+            if part.ambiguous >= MAX_AMBIGUOUS or is_over:
                 message = (
                     f"Writes to table {result.batch.table.name} keep ending without an answer "
                     f"({fate})."
                 )
                 raise TransientError(message, stream=result.batch.table.stream)
-            parts.append(_Part(block, ambiguous=part.ambiguous + 1))
+            parts.append(_Part(block, ambiguous=part.ambiguous + 1, since=part.since))
         elif block.count > 1 and isinstance(fate, Refused) and fate.faults and not stored:
             _reject_faults(block, fate.faults, result)
             bad = {fault.position for fault in fate.faults}
@@ -354,7 +359,7 @@ class Sender:
         give_up = float("inf")
         renewed = resent = False
         while True:
-            self._take_slot(limiter, request)
+            self._take_slot(limiter, request, table)
             started = self._clock.monotonic()
             timeout = self._provider.limits.read_timeout_s
             attempts += 1
@@ -423,7 +428,8 @@ class Sender:
         )
         return TransientError(message, stream=table.stream if table else None)
 
-    def _take_slot(self, limiter: WindowLimiter, request: HttpRequest) -> None:
+    def _take_slot(self, limiter: WindowLimiter, request: HttpRequest, table: Table | None) -> None:
+        is_logged = False
         while True:
             now = self._clock.monotonic()
             if request.not_after is not None and now > request.not_after:
@@ -436,6 +442,15 @@ class Sender:
             wait = limiter.reserve(now)
             if not wait:
                 return
+            if wait > LONG_WAIT_S and not is_logged:
+                is_logged = True
+                windows = self._provider.limits.windows
+                log.info(
+                    "rate_limit_wait table=%s wait_s=%.0f limits=%s",
+                    table.name if table else "-",
+                    wait,
+                    ",".join([f"{requests}/{seconds:.0f}s" for requests, seconds in windows]),
+                )
             self._wait(wait)
 
     def _wait(self, seconds: float) -> None:

@@ -254,6 +254,19 @@ def test_every_attempt_pays_the_limiter() -> None:
     assert all(late - early >= 60 for early, late in zip(times, times[600:], strict=False))
 
 
+def test_a_long_wait_for_the_rate_limit_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody who watches sees which limit the sync waits for."""
+    caplog.set_level("INFO")
+    rig = Rig(scripted(status(200)), kore())
+    for _ in range(600):
+        rig.ask()
+    assert "rate_limit_wait" not in caplog.text
+    rig.ask()
+    assert (
+        caplog.text.count("rate_limit_wait table=deals wait_s=55 limits=600/60s,18000/3600s") == 1
+    )
+
+
 def test_a_stop_ends_a_wait() -> None:
     """A sync that was asked to stop does not wait for its next attempt."""
     rig = Rig(scripted(status(503), status(200)))
@@ -766,6 +779,19 @@ def test_a_vendor_that_dies_during_a_write_ends_it_within_ten_minutes() -> None:
     result = rig.deliver(deals(2), Context(stored=0))
     assert isinstance(result.error, TransientError)
     assert rig.clock.elapsed < 600
+
+
+def test_inserts_that_never_answer_end_within_ten_minutes() -> None:
+    """Also where the vendor answers every question in between."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    hang = _hang(rig.clock)
+    rig.transport.answer = lambda request: (
+        hang(request) if request.path.endswith("bulk") else vendor.answer(request)
+    )
+    result = rig.deliver(deals(2), Context(stored=0))
+    assert isinstance(result.error, TransientError)
+    assert 300 < rig.clock.elapsed < 600
 
 
 def test_keyed_rows_wait_as_long_before_they_are_repeated() -> None:
