@@ -30,8 +30,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     stop = threading.Event()
 
     def handle(*_: object) -> None:
-        stop.set()
-        signal.setitimer(signal.ITIMER_REAL, HARD_STOP_S)  # its default action ends the process
+        if not stop.is_set():  # a second signal does not begin anew
+            stop.set()
+            signal.setitimer(signal.ITIMER_REAL, HARD_STOP_S)  # its default action ends the process
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
