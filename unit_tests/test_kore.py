@@ -582,8 +582,9 @@ def test_a_refused_load_names_the_other_strategy_under_policy_fail() -> None:
     assert vendor.rows() == BEFORE
 
 
-def test_appending_needs_only_the_right_to_write() -> None:
+def test_appending_needs_only_the_right_to_write(caplog: pytest.LogCaptureFixture) -> None:
     """The log says what cannot be verified; the rows arrive."""
     vendor = KoreVendor(reads=False)
     done = sync("kore", "append", [records(ROWS), state(1), complete()], vendor=vendor).run()
     assert (done.error, done.acknowledged, len(vendor.rows())) == (None, [1], 10)
+    assert "table_not_readable table=deals needs=read_right" in caplog.text

@@ -413,7 +413,9 @@ class Kore(Base):
             return None
         try:
             return (yield from self._total(table.name))
-        except Refused:
+        except Refused as refused:
+            if refused.code in _NO_READ:
+                log.warning("table_not_readable table=%s needs=read_right", table.name)
             return None
 
     # --- writing
