@@ -307,6 +307,45 @@ def test_requests_that_were_not_joined_are_seen(launched: str, fine: bool) -> No
             play(flow, *answers)
 
 
+@pytest.mark.parametrize(
+    ("created", "launched", "is_logged"),
+    [
+        (["00:00:00", "00:00:04"], ["00:05:00", "00:05:00"], False),
+        (["00:00:00", "00:00:00"], ["00:05:00", "00:05:00"], True),
+        (["00:00:00", "00:00:04"], ["00:05:00", None], True),
+        ([None, None], [None, None], True),
+    ],
+)
+def test_times_that_do_not_tell_are_logged(
+    created: list[str | None],
+    launched: list[str | None],
+    is_logged: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Imports of one load with an id each, and nothing that shows they were joined."""
+    times = [
+        {
+            name: text and f"2026-01-01T{text}Z"
+            for name, text in (("created_at", one), ("launched_at", two))
+        }
+        for one, two in zip(created, launched, strict=True)
+    ]
+    answers = [shown(own={"number_of_records": 1}, **found) for found in times]
+    receipts = (Receipt("i1", 1), Receipt("i2", 1))
+    flow = qobra().verify(pending(receipts=receipts, replace=ReplacePlan(window_s=300.0)))
+    assert play(flow, *answers)[0] == Verdict()
+    assert ("load_not_proven_whole" in caplog.text) is is_logged
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b'{"data_import":{"status":5}}', b'{"data_import":{"status":null}}']
+)
+def test_an_import_that_is_not_as_documented_ends_the_sync(body: bytes) -> None:
+    """It will not change in an hour, and no timeout is to be raised for it."""
+    with pytest.raises(UnaccountedRows, match="not as documented"):
+        play(qobra().verify(pending()), status(200, body))
+
+
 # --- replacing
 
 

@@ -17,6 +17,7 @@ be repeated: the write is keyed.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from datetime import datetime
@@ -53,6 +54,8 @@ from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 _TITLE = re.compile(r"[A-Za-z0-9_ -]{1,60}")  # a name and not a sentence that may quote a row
 _MAX_DEBOUNCE_S = 3600
@@ -292,8 +295,15 @@ class Qobra(Base):
                     "announced itself."
                 )
                 raise UnaccountedRows(message, stream=table.stream) from None
-            except Ambiguous:
-                return None
+            except Ambiguous as error:
+                if not isinstance(error.__cause__, msgspec.ValidationError):
+                    return None
+                message = (
+                    f"Qobra's answer about import {receipt.id} of table {table.name} is JSON, but "
+                    "not as documented, so it cannot be told whether its rows are in. Please "
+                    "report it; Qobra's import page shows how the import ended."
+                )
+                raise UnaccountedRows(message, stream=table.stream) from None
             if found.status != "finished":
                 return None
             imports.append(found)
@@ -418,6 +428,13 @@ def _require_one_run(unverified: Unverified, imports: Sequence[_Import]) -> None
     """The vendor's own times must show that all requests of the load were imported together."""
     launches = [moment for found in imports if (moment := _time(found.launched_at))]
     created = [moment for found in imports if (moment := _time(found.created_at))]
+    are_known = len(launches) == len(created) == len(imports)
+    if len(imports) > 1 and (not are_known or len(set(created)) == 1):
+        log.warning(
+            "load_not_proven_whole table=%s imports=%d cause=times_do_not_tell",
+            unverified.table.name,
+            len(imports),
+        )
     if not launches or not created:
         return
     waited = (min(launches) - min(created)).total_seconds()
