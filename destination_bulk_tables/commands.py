@@ -243,7 +243,13 @@ def write(
     for plan in plans.values():
         _require_possible(plan, config)
     rejected = config.rejected_records
-    rejects = Rejects(rejected.policy, rejected.max_rejected, rejected.report_path, clock.now())
+    rejects = Rejects(
+        rejected.policy,
+        rejected.max_rejected,
+        rejected.report_path,
+        clock.now(),
+        secrets_in(raw_config),
+    )
     slots = min(
         config.batching.max_parallel,
         config.provider.limits.max_parallel or config.batching.max_parallel,

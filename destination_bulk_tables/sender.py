@@ -157,18 +157,18 @@ class Sender:
                     continue
             if isinstance(fate, Refused) and not examined:
                 if self.run(table, self._provider.examine(table), tally) is None:
-                    log.warning("table_not_examined table=%s needs=read_right", table.name)
+                    log.warning("table_not_examined table=%s", table.name)
                 examined = True
                 narrows = self._narrows or self._deletes_first(table)
                 if not narrows and part.block.count > 1 and not fate.partial:
                     raise self._refusal(table, part.block, fate, context.replace)
-            if isinstance(fate, Ambiguous) and self._provider.repeats_safely(table):
+            needs_reading = self._needs_reading(table, fate)
+            if needs_reading and not context.alone:
+                result.doubt.append((part.block, fate))
+                continue
+            if isinstance(fate, Ambiguous):
                 self._wait(_settle_s(is_slow=fate.is_slow))
-                stored = set()
-            elif self._needs_reading(table, fate):
-                if not context.alone:
-                    result.doubt.append((part.block, fate))
-                    continue
+            if needs_reading:
                 stored = self._read_back(table, part, fate, context, tally)
             else:
                 stored = self._unread(table, part.block, fate)
@@ -184,7 +184,7 @@ class Sender:
     def _needs_reading(self, table: Table, fate: Exception) -> bool:
         match fate:
             case Ambiguous():
-                return self._provider.traits.reads_back
+                return self._provider.traits.reads_back and not self._provider.repeats_safely(table)
             case Refused():
                 return fate.partial or not self._stores_nothing(table, fate)
             case _:
@@ -199,8 +199,6 @@ class Sender:
         self, table: Table, part: _Part, fate: Exception, context: Context, tally: Tally
     ) -> set[int]:
         """Which positions of the part the table holds after an ambiguous or refused write."""
-        if isinstance(fate, Ambiguous):
-            self._wait(_settle_s(is_slow=fate.is_slow))
         stored = self.run(table, self._provider.stored_rows(table, part.block, context), tally)
         if stored is None:
             return self._unread(table, part.block, fate)

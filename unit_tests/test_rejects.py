@@ -36,6 +36,15 @@ def test_no_rejected_row_is_no_event() -> None:
     rejects.close()
 
 
+def test_the_report_holds_no_secret(tmp_path: Path) -> None:
+    """A vendor may quote the credential in its reason."""
+    path = tmp_path / "report.jsonl"
+    rejects = Rejects("skip", 1000, str(path), NOW, ["bad_key"])
+    rejects.add([reject()])
+    rejects.close()
+    assert json.loads(lines_of(path)[0])["reason"] == "why ****"
+
+
 def test_policy_fail_ends_the_sync_and_reports_first(tmp_path: Path) -> None:
     """The row is in the report when the error is raised; the message has no value of the row."""
     path = tmp_path / "report.jsonl"

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from destination_bulk_tables.sender import (
     BACKOFF_BASE_S,
     BACKOFF_CAP_S,
     MAX_ATTEMPTS,
+    SETTLE_S,
     Delivery,
     Sender,
 )
@@ -633,6 +635,17 @@ def test_a_refusal_whose_rows_may_be_in_is_decided_as_configured(
     else:
         assert result.error is None
         assert "refusal_not_verified table=deals cause=http_400 duplicates=possible" in caplog.text
+
+
+def test_a_write_that_nothing_can_read_back_is_repeated_after_a_pause() -> None:
+    """A vendor that closes every connection is not asked five times within a moment."""
+    rig = Rig(KoreVendor().answer, kore())
+    rig.transport.faults = {1: cut_after, 2: cut_after}
+    rig.provider.traits = replace(rig.provider.traits, reads_back=False)
+    result = rig.deliver(deals(2))
+    assert result.error is None
+    times = [sent.at for sent in rig.transport.writes]
+    assert [late - early >= SETTLE_S for early, late in pairwise(times)] == [True, True]
 
 
 def test_unaccounted_rows_are_not_quoted() -> None:

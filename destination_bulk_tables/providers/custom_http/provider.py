@@ -9,7 +9,7 @@ values wrapped cell by cell.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.model import RowBlock
@@ -32,7 +32,6 @@ from destination_bulk_tables.providers.custom_http.fields import (
     require_members,
     says,
     squeeze,
-    wrong,
 )
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
@@ -65,8 +64,6 @@ class CustomHttp(Base):
         require_members(section, SPEC)
         form: dict[str, Any] = dict(section)
         self.base_url = str(form["base_url"]).strip()
-        if len(self.base_url.split()) > 1:
-            raise wrong("base_url", "holds a space")
         self._authenticate = authentication(form["authentication"])
         self._headers = header_lines("extra_headers", form.get("extra_headers"))
         self._insert = Write.insert(form)
@@ -192,13 +189,12 @@ class CustomHttp(Base):
         plan, path = context.replace, prepared.path
         if plan is not None and self._replace.is_flagged(plan):
             path += ("&" if "?" in path else "?") + self._replace.query
-        is_first = plan is not None and self._replace.is_first(plan)
         request = Request(
             prepared.method,
             path,
             body=body,
             headers=prepared.headers,
-            repeat="safe" if is_first or self.repeats_safely(table) else "unsafe",
+            repeat=self._repeat_of(table, plan),
             content_type=prepared.content_type,
             setting=prepared.setting,
             success=prepared.success,
@@ -231,6 +227,13 @@ class CustomHttp(Base):
         if is_repeated:
             faults = [fault for fault in faults if not self._results.is_stored_before(fault.reason)]
         return WriteReport(delivered=block.count - len(faults), faults=tuple(faults))
+
+    def _repeat_of(
+        self, table: Table, plan: ReplacePlan | None
+    ) -> Literal["safe", "settled", "unsafe"]:
+        if plan is not None and self._replace.is_first(plan):
+            return "settled"
+        return "safe" if self.repeats_safely(table) else "unsafe"
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
         """By count alone: all or none of the rows, or it cannot be told."""

@@ -227,7 +227,7 @@ class Replace:
         return cls(kind, tuple(steps), success, texts([form.get("success_text", "")]))
 
     def prepare(self, table: Table) -> list[Request]:
-        """The requests that empty the table; each may be sent again."""
+        """The requests that empty the table; each may be sent again, and none may come late."""
         requests = []
         for number, (method, path, body) in enumerate(self.steps):
             is_json = isinstance(body, Template)
@@ -242,6 +242,7 @@ class Replace:
                     path.render(table),
                     body=content,
                     content_type="application/json" if is_json else "text/plain",
+                    repeat="settled",
                     setting="replace.requests",
                     success=self.success,
                 )
