@@ -3,11 +3,13 @@
 They come from the package airbyte-internal-ops, which needs Python 3.12: `make qa`. They expect
 Airbyte's monorepo, so the tracked files are laid out as one in a temporary folder. What they would
 ask of the internet is answered here: the base image exists, the connector was never released. Ends
-with 1 if a check fails that is not in EXPECTED.
+with 1 if a check fails that is not in EXPECTED; checks for sources only are counted, not shown.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -46,7 +48,8 @@ def run_checks() -> list[tuple[str, str, str]]:
     metadata_validator.get_latest_version_on_dockerhub = lambda *_, **__: None
     version.CheckVersionIncrement._get_master_metadata = lambda *_: None
     Connector.is_released = property(lambda _: False)
-    results = [check.run(Connector(NAME)) for check in ENABLED_CHECKS]
+    with contextlib.redirect_stdout(io.StringIO()):  # each validator says that it runs
+        results = [check.run(Connector(NAME)) for check in ENABLED_CHECKS]
     return [(type(r.check).__name__, r.status.name, r.message) for r in results]
 
 
@@ -59,11 +62,16 @@ def main() -> int:
         os.chdir(monorepo)
         results = run_checks()
         os.chdir(ROOT)
-    for name, status, message in results:
-        print(f"{status:<8} {name:<55} {message}")
     failed = {name for name, status, _ in results if status == "FAILED"}
-    print(f"{len(results)} checks, failed: {', '.join(sorted(failed)) or 'none'}")
-    return 0 if failed <= EXPECTED else 1
+    skipped = [name for name, status, _ in results if status == "SKIPPED"]
+    for name, status, message in results:
+        if status != "SKIPPED":
+            shown = "EXPECTED" if name in failed & EXPECTED else status
+            print(f"{shown:<8}  {name.removeprefix('Check'):<37}  {' '.join(message.split())}")
+    passed = len(results) - len(failed) - len(skipped)
+    print(f"{passed} passed, {len(failed & EXPECTED)} failed as expected", end=", ")
+    print(f"{len(failed - EXPECTED)} failed, {len(skipped)} not for a Python destination")
+    return 1 if failed - EXPECTED else 0
 
 
 if __name__ == "__main__":
