@@ -67,7 +67,7 @@ coverage: $(TOOLS) ## Run the unit tests with branch coverage
 
 image: $(TOOLS) ## Build the container image and run spec, check and write in it
 	integration_tests/image/build.sh
-	$(BIN)/python -m pytest -m image integration_tests/image
+	$(BIN)/python -m pytest -m image -v integration_tests/image
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-faker .venv-pyairbyte .venv-qa build dist .tmp .*_cache .hypothesis .coverage

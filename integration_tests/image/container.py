@@ -1,5 +1,6 @@
-"""Runs the built image the way the platform does: uid 1000, no HOME, stdin as a pipe.
+"""Runs the built image as the platform does or stricter.
 
+That is with uid 1000, no HOME, no capability, a pipe as stdin, and the connector's files read-only.
 Speaks to docker where an engine answers, else to buildah with chroot isolation, which needs no
 kernel feature that a plain virtual machine lacks. It does not build: `build.sh` does.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGE = os.environ.get("IMAGE", "airbyte/destination-bulk-tables:dev")
+CONNECTOR = "/opt/connector"
 BUILDAH = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
 
 
@@ -55,18 +57,20 @@ def container() -> Iterator[Container]:
     """Open the built image with the engine of this machine."""
     if _answers("docker", "info"):
         (inspected,) = json.loads(_output("docker", "image", "inspect", IMAGE))
-        start = "docker run --rm --interactive --network=host --user=1000:1000 --read-only"
+        start = "docker run --rm --interactive --network=host --user=1000:1000 --cap-drop=ALL"
         yield Container(
-            command=(*start.split(), "--tmpfs=/tmp", "--entrypoint=/bin/sh"),
+            command=(*start.split(), "--read-only", "--tmpfs=/tmp", "--entrypoint=/bin/sh"),
             after=(IMAGE,),
             config=inspected["Config"],
         )
         return
     inspected = json.loads(_output("buildah", "inspect", "--type=image", IMAGE))
     name = _output("buildah", "from", "--pull-never", IMAGE).strip()
+    start = "buildah run --terminal=false --user=1000:1000 --cap-drop=ALL"
     try:
+        files = _output("buildah", "mount", name).strip() + CONNECTOR
         yield Container(
-            command=("buildah", "run", "--terminal=false", "--user=1000:1000"),
+            command=(*start.split(), f"--volume={files}:{CONNECTOR}:ro"),
             after=(name, "--", "/bin/sh"),
             config=inspected["OCIv1"]["config"],
         )
