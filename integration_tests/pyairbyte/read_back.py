@@ -1,4 +1,4 @@
-"""What a smoke test sent, what the tables hold and what was rejected, stream by stream.
+"""What a client sent, what the tables hold and what was rejected, stream by stream.
 
 PyAirbyte counts what it sent, so a destination that drops everything passes its test. This reads
 the messages that went into the connector and the rows the emulator got. The rules by which a value
@@ -32,7 +32,7 @@ class StreamResult:
     expected: int  # rows once duplicates of a key are one
     stored: int
     rejected: Counter[str]  # by reason
-    differences: tuple[str, ...]  # columns whose value is not what was sent
+    differences: tuple[str, ...]  # columns whose value is not what was sent, doubled rows
 
     @property
     def is_complete(self) -> bool:
@@ -66,6 +66,8 @@ def compare(
         if "id" in row
         for column in _differences(wanted[_id_in(wanted, row["id"])], row)
     ]
+    ids = Counter(str(row["id"]) for row in stored if "id" in row)
+    differences += [f"{key} is there {count} times" for key, count in ids.items() if count > 1]
     reasons = Counter(str(line["reason"]) for line in rejected)
     return StreamResult(stream, len(sent), expected, len(stored), reasons, tuple(differences))
 

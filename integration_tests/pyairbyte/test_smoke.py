@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from integration_tests.connector import COMMAND
 from integration_tests.emulator import Emulator
+from integration_tests.pyairbyte.conftest import PyAirbyte
 from integration_tests.pyairbyte.read_back import HEADING, StreamResult, compare, messages
 from integration_tests.vendor_configs import Vendor, config_for
 
-ROOT = Path(__file__).parents[2]
-CONNECTOR = Path(sys.executable).with_name("destination-bulk-tables")
+CONNECTOR = shlex.quote(COMMAND)
 WITHOUT_ID = "schema_with_no_primary_key"
 STREAMS = 22 + 1  # those of the scenarios, and the preflight's
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs PyAirbyte
-
-
-@pytest.fixture(scope="module")
-def pyairbyte() -> Path:
-    """Return the bin folder of an environment with PyAirbyte, made by the Makefile."""
-    environment = ".venv-pyairbyte"
-    make = [
-        "make",
-        "--silent",
-        f"PYTHON={sys.base_prefix}/bin/python3",
-        f"{environment}/.installed",
-    ]
-    subprocess.run(make, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return ROOT / environment / "bin"
 
 
 def recording_connector(folder: Path) -> Path:
@@ -43,44 +27,28 @@ def recording_connector(folder: Path) -> Path:
     program = folder / "recording-connector"
     program.write_text(
         "#!/bin/bash\nset -o pipefail\n"
-        f'[ "$1" = write ] || exec {shlex.quote(str(CONNECTOR))} "$@"\n'
-        f'tee {shlex.quote(str(folder))}/sent.$$ | {shlex.quote(str(CONNECTOR))} "$@"\n'
+        f'[ "$1" = write ] || exec {CONNECTOR} "$@"\n'
+        f'tee {shlex.quote(str(folder))}/sent.$$ | {CONNECTOR} "$@"\n'
     )
     program.chmod(0o755)
     return program
 
 
-def smoke_test(pyairbyte: Path, folder: Path, config: Path) -> str:
+def smoke_test(pyairbyte: PyAirbyte, folder: Path, config: Path) -> str:
     """Run all scenarios and return what the tool printed."""
-    command = [
-        str(pyairbyte / "pyab"),
+    return pyairbyte.run(
+        folder,
+        "pyab",
         "destination-smoke-test",
         f"--destination={recording_connector(folder)}",  # absolute, or it would not be found
         f"--config={config}",
         "--scenarios=all",
-    ]
-    offline = {
-        "AIRBYTE_OFFLINE_MODE": "1",
-        "DO_NOT_TRACK": "1",
-        "AIRBYTE_LOGGING_ROOT": str(folder / "logs"),
-        "PATH": f"{pyairbyte}{os.pathsep}{os.environ['PATH']}",
-    }
-    done = subprocess.run(
-        command,
-        env=os.environ | offline,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.mark.parametrize("vendor", get_args(Vendor))
 def test_smoke(
-    vendor: Vendor, pyairbyte: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    vendor: Vendor, pyairbyte: PyAirbyte, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each row of each scenario is in its table with its values, or rejected with a reason."""
     report = tmp_path / "rejected.jsonl"
