@@ -34,8 +34,8 @@ $(FAKER) $(PYAIRBYTE):
 demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; KEEP=1 keeps their page open
 	$(BIN)/python -m integration_tests.demo $(if $(KEEP),--keep)
 
-test: $(TOOLS) $(FAKER) $(PYAIRBYTE) ## Run all unit and integration tests
-	$(BIN)/python -m pytest
+test: $(TOOLS) $(FAKER) $(PYAIRBYTE) ## Run all tests; QUICK=1 leaves out the slow real servers
+	$(BIN)/python -m pytest $(if $(QUICK),-m "not (image or image_tests or slow_servers)")
 
 check: $(TOOLS) ## Run every static check
 	$(BIN)/ruff format --check .
