@@ -13,6 +13,7 @@ from destination_bulk_tables.config import TableEntry
 from destination_bulk_tables.errors import (
     BadInput,
     ConfigError,
+    DestinationError,
     InternalError,
     Stopped,
     TransientError,
@@ -524,10 +525,12 @@ def test_what_keeps_a_lane_sending(busy: Any) -> None:
     ("in_flight", "is_current", "fails"),
     [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
 )
+@pytest.mark.parametrize("kind", [UnaccountedRows, ConfigError])
 def test_a_count_is_judged_when_nothing_can_have_joined(
     in_flight: bool,  # noqa: FBT001
     is_current: bool,  # noqa: FBT001
     fails: bool,  # noqa: FBT001
+    kind: type[DestinationError],
 ) -> None:
     """A request under way, or one accepted since the question, may be in the same import."""
     made = sync("qobra", "append", [])
@@ -536,7 +539,7 @@ def test_a_count_is_judged_when_nothing_can_have_joined(
     job.add(Receipt("i", 1), Tracked(batch_of_keys()), 0.0)
     if in_flight:
         lane.in_flight[1] = batch_of_keys()
-    found = UnaccountedRows("another count")
+    found = kind("another count")
     engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
     assert (engine._failure is found) is fails
     assert job.next_poll > 0.2 or fails
