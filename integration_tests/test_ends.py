@@ -38,8 +38,8 @@ def test_a_vendor_that_is_away_for_some_seconds(stand: Stand, tmp_path: Path) ->
 
     def trial(emulator: WatchedEmulator, folder: Path, name: str) -> str:
         case = CASES[name]
-        if "debounce_seconds" in case.provider:  # the window must hold the outage
-            case = Case("qobra", "overwrite", {"debounce_seconds": 30}, {"time_scale": 3.0})
+        if "debounce_seconds" in case.provider:  # the window must hold the outage and a backoff
+            case = Case("qobra", "overwrite", {"debounce_seconds": 30}, {"time_scale": 1.5})
         case.prepare(emulator)
         emulator.faults([{"kind": "down", "seconds": 3.0, "at": 2}])
         with Sync(folder, case.config(emulator.url), case.catalog()) as sync:
