@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.batcher import last_versions
-from destination_bulk_tables.model import RowBlock, key_of, key_tokens
+from destination_bulk_tables.model import Epoch, RowBlock, key_of, key_tokens
 from destination_bulk_tables.provider import Load
 from destination_bulk_tables.spool import KeyFilter, Spool
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from destination_bulk_tables.batcher import Batcher
-    from destination_bulk_tables.model import Batch, Epoch, Key
+    from destination_bulk_tables.model import Batch, Key
     from destination_bulk_tables.spool import DiskBudget
 
 _TOMBSTONE = b"["  # a row starts with a brace
@@ -75,7 +75,7 @@ class StagedLoad:
             self._dropped = self._superseded(self._filter)
         rows = self._rows.lines - len(self._dropped)
         n_bytes = self._rows.n_bytes
-        if rows <= max_rows and n_bytes + rows < max_bytes:
+        if rows <= max_rows and n_bytes + rows - 1 <= max_bytes:
             return Load(rows, n_bytes, min(1, rows))
         requests = math.ceil(rows / max_rows)
         longest = self._rows.longest + 1
@@ -111,7 +111,7 @@ class StagedLoad:
     def batches(self, batcher: Batcher) -> Iterator[Batch]:
         """Read the load back as batches; the epochs of superseded rows are settled on the way."""
         epochs = iter(self._epochs)
-        epoch, left = next(epochs, (None, 0))
+        epoch, left = Epoch(), 0
         number = 0
         for lines in self._rows.read():
             start = 0
@@ -125,8 +125,7 @@ class StagedLoad:
                 if self._dropped:
                     kept = [line for i, line in enumerate(part, number) if i not in self._dropped]
                 number += len(part)
-                if epoch is not None:
-                    epoch.delivered += len(part) - len(kept)
+                epoch.delivered += len(part) - len(kept)
                 if kept:
                     block = RowBlock(b",".join(kept), len(kept), range(len(kept)))
                     yield from batcher.extend(block, epoch, 0.0, [])

@@ -242,7 +242,9 @@ def _run_of(sizes: list[int], number: int) -> int:
         (10, 10, 1000, 1),
         (11, 10, 1000, 2),
         (10, 10, 80, 1),
-        (10, 10, 81, 1),
+        (10, 100, 79, 1),
+        (10, 100, 78, 2),
+        (10, 5, 79, 2),
     ],
 )
 def test_a_load_that_fits_is_one_request(
