@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +23,6 @@ Key = str | bytes  # the text of a key of one column, else the JSON tokens joine
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 
-_NUMERIC = frozenset(b"%c" % digit for digit in b"-0123456789")
 _LONGEST_PLAIN = 40  # digits; larger exponents are kept as such
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -39,9 +38,12 @@ def _canonical(token: bytes) -> bytes:
     """One spelling for each value: of 1.0 and 1, of an escape and its character."""
     if token[:1] == b'"':
         return msgspec.json.encode(msgspec.json.decode(token)) if b"\\" in token else token
-    if token[:1] not in _NUMERIC or token.isdigit():
+    if token.isdigit():
         return token
-    sign, digits, exponent = Decimal(token.decode()).as_tuple()
+    try:
+        sign, digits, exponent = Decimal(token.decode()).as_tuple()
+    except InvalidOperation:  # no number, or one that no table holds
+        return token
     assert isinstance(exponent, int)
     text = "".join(map(str, digits)).lstrip("0")
     number = text.rstrip("0")

@@ -151,7 +151,8 @@ class RowCodec:
         self._rejects_deleted = tombstones == "reject"
         self._sources = list(attributes)
         as_tokens = {self._cursor, self._deleted}
-        if len(self._keys) > 1:
+        texts = {attributes[column.field] for column in columns if column.is_text}
+        if len(self._keys) > 1 or not texts.issuperset(self._keys):
             as_tokens.update(self._keys)
         self._forms = [
             _Form(columns, attributes, rules, as_tokens),
@@ -203,8 +204,9 @@ class RowCodec:
         rejected: list[RejectedRow],
         text_of: _TextOf,
     ) -> tuple[RowBlock, list[RejectedRow]]:
-        # versions are compared by the cursor as it came
+        # versions are compared by the cursor as it came, and a deletion is no value to convert
         cursors = _tokens(rows, self._cursor) if self._cursor else None
+        deleted = _tokens(rows, self._deleted) if self._deleted else [_NULL] * len(rows)
         faults: dict[int, str] = {}
         for column in form.tokens if rows else ():
             self._shape(form, column, rows, faults)
@@ -217,11 +219,12 @@ class RowCodec:
             good = [i for i in range(len(rows)) if i not in faults]
             rows, indexes = [rows[i] for i in good], [indexes[i] for i in good]
             cursors = cursors and [cursors[i] for i in good]
+            deleted = [deleted[i] for i in good]
         tombstones: list[Tombstone] = []
         keys: list[Key] | None = None
         if self._keys or self._rules.required_column is not None:
             found = self._key_values(form, rows)
-            kept = self._sort(rows, indexes, found, cursors, tombstones, rejected, text_of)
+            kept = self._sort(rows, indexes, found, deleted, cursors, tombstones, rejected, text_of)
             if kept is not None:
                 rows, indexes = [rows[i] for i in kept], [indexes[i] for i in kept]
                 found = [found[i] for i in kept]
@@ -236,7 +239,7 @@ class RowCodec:
         """Convert a column, turn nested values into compact JSON text or faults, omit nulls."""
         came: list[Raw] = _values(rows, column.attribute)
         tokens: Sequence[Any] = came
-        text = b"\n".join(tokens)  # no token holds a newline: a record is one line
+        text = values.SEPARATOR.join(tokens)
         for convert in column.converts:
             tokens = convert(tokens, text)
         where = values.nested_at(text)
@@ -280,13 +283,13 @@ class RowCodec:
         rows: list[Any],
         indexes: Sequence[int],
         keys: Sequence[Key | None],
+        deleted: list[bytes],
         cursors: list[bytes] | None,
         tombstones: list[Tombstone],
         rejected: list[RejectedRow],
         text_of: _TextOf,
     ) -> list[int] | None:
         """Take out rows without a key and records of deleted rows; None: all rows stay."""
-        deleted = _tokens(rows, self._deleted) if self._deleted else [_NULL] * len(rows)
         if None not in keys and deleted.count(_NULL) == len(rows):
             return None
         kept: list[int] = []

@@ -1,8 +1,8 @@
 """Conversions of a column's values: timestamps, booleans, numbers as text, nested values.
 
-Each takes the JSON tokens of one column, a run at a time, with the same tokens as they came as one
-text of lines, and gives as many values back. Nothing is parsed that need not be. A value that is
-not what its column says is left as it is: the vendor decides.
+Each takes the JSON tokens of one column, a run at a time, and gives as many values back; with them
+the tokens as they came, before another conversion, as one text. Nothing is parsed that need not be.
+A value that is not what its column says is left as it is: the vendor decides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from msgspec import Raw
 
 Convert = Callable[[Sequence[Any], bytes], Sequence[Any]]
 
+SEPARATOR = b"\0"  # what joins tokens to one text: no JSON text holds it
+_SEPARATOR = SEPARATOR.decode()
 _OPENING = frozenset({b"[", b"{"})
 _NUMERIC = frozenset(b"%c" % digit for digit in b"-0123456789")
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
@@ -120,27 +122,30 @@ class _Timestamps:
         self._alike = alike
 
     def __call__(self, tokens: Sequence[Raw], text: bytes) -> Sequence[object]:
-        texts, layouts = text.decode().split("\n"), text.translate(_ZEROS).decode().split("\n")
-        values: Sequence[object]
+        texts = text.decode().split(_SEPARATOR)
+        layouts = text.translate(_ZEROS).decode().split(_SEPARATOR)
         if layouts.count(layouts[0]) == len(tokens):
             values = self._of_layout(texts, text, layouts[0])
         else:
-            groups: dict[str, list[int]] = {}
-            for i, layout in enumerate(layouts):
-                groups.setdefault(layout, []).append(i)
-            mixed: list[object] = [None] * len(tokens)
-            values = mixed
-            for layout, where in groups.items():
-                group = [texts[i] for i in where]
-                found = self._of_layout(group, "\n".join(group).encode(), layout)
-                for i, value in zip(where, found, strict=True):
-                    mixed[i] = value
+            values = self._of_layouts(texts, layouts)
         if None not in values:
             return values
         return [token if v is None else v for token, v in zip(tokens, values, strict=True)]
 
+    def _of_layouts(self, texts: Sequence[str], layouts: Sequence[str]) -> Sequence[object]:
+        values: list[object] = [None] * len(texts)
+        groups: dict[str, list[int]] = {}
+        for i, layout in enumerate(layouts):
+            groups.setdefault(layout, []).append(i)
+        for layout, where in groups.items():
+            group = [texts[i] for i in where]
+            found = self._of_layout(group, _SEPARATOR.join(group).encode(), layout)
+            for i, value in zip(where, found, strict=True):
+                values[i] = value
+        return values
+
     def _of_layout(self, texts: Sequence[str], text: bytes, layout: str) -> Sequence[object]:
-        """Convert texts of one layout, also given as one text of lines; None for no timestamp."""
+        """Convert texts of one layout, also given joined; None for what is no timestamp."""
         match = self._alike and (_UTC.fullmatch(layout) or _OFFSET.fullmatch(layout))
         if self._alike and match:
             hours = _hours_in_utc(texts, text, has_offset=match.re is _OFFSET)
@@ -153,15 +158,15 @@ class _Timestamps:
 def _hours_in_utc(texts: Sequence[str], text: bytes, *, has_offset: bool) -> list[str] | None:
     """The hours of timestamps of one layout; None where one needs a closer look.
 
-    In lines of one length the same place of each is a slice with a step.
+    Where all have one length, the same place of each is a slice of the joined text with a step.
     """
     step = len(texts[0]) + 1
     if (text[15::step] + text[18::step]).translate(None, b"012345"):
         return None  # minutes or seconds beyond 59
-    hours: list[str] = [line[1:14] for line in texts]
+    hours: list[str] = [stamp[1:14] for stamp in texts]
     zone = texts[0][-7:-1] if has_offset else "+00:00"
     if has_offset and text.count(zone.encode()) != len(texts):
-        moved = [_hour_in_utc(hour, line[-7:-1]) for hour, line in zip(hours, texts, strict=True)]
+        moved = [_hour_in_utc(hour, stamp[-7:-1]) for hour, stamp in zip(hours, texts, strict=True)]
     else:
         known = {hour: _hour_in_utc(hour, zone) for hour in set(hours)}
         moved = list(map(known.__getitem__, hours))
@@ -179,13 +184,13 @@ TIMESTAMPS: dict[str, Convert] = {
 
 
 def nested_at(text: bytes) -> Sequence[int]:
-    """Positions of the objects and arrays among tokens joined by newlines."""
-    if text[:1] not in _OPENING and b"\n{" not in text and b"\n[" not in text:
+    """Positions of the objects and arrays among joined tokens."""
+    if text[:1] not in _OPENING and b"\0{" not in text and b"\0[" not in text:
         return ()
-    lines = text.count(b"\n") + 1
-    if (text[:1] in _OPENING) + text.count(b"\n{") + text.count(b"\n[") == lines:
-        return range(lines)
-    return [i for i, token in enumerate(text.split(b"\n")) if token[:1] in _OPENING]
+    count = text.count(SEPARATOR) + 1
+    if (text[:1] in _OPENING) + text.count(b"\0{") + text.count(b"\0[") == count:
+        return range(count)
+    return [i for i, token in enumerate(text.split(SEPARATOR)) if token[:1] in _OPENING]
 
 
 def json_texts(tokens: Sequence[Raw]) -> list[str]:
@@ -193,5 +198,5 @@ def json_texts(tokens: Sequence[Raw]) -> list[str]:
     as_came = b"[%b]" % b",".join(tokens)
     compact = msgspec.json.format(as_came, indent=-1)
     if compact == as_came:
-        return b"\n".join(tokens).decode().split("\n")
+        return SEPARATOR.join(tokens).decode().split(_SEPARATOR)
     return [bytes(value).decode() for value in _decode_raws(compact)]

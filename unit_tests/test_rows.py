@@ -600,6 +600,41 @@ def test_keys_are_the_same_when_their_values_are() -> None:
         assert len(set(block.keys)) == 3
 
 
+@pytest.mark.parametrize("timestamps", ["as_is", "date", "iso"])
+@pytest.mark.parametrize("gone", ['"2024-01-01T00:00:00Z"', '{"at":1}', "true"])
+def test_a_deletion_is_seen_however_its_column_is_sent(timestamps: Any, gone: str) -> None:
+    """`_ab_cdc_deleted_at` may be declared, converted, nested or of another type."""
+    properties = {"id": "string", DELETED: "timestamp"}
+    rules = RowRules(timestamps=timestamps)
+    case = Case(properties, None, rules, "json_string", keys=["id"], tombstones="delete")
+    records = [f'{{"id":"{i}","{DELETED}":{at}}}'.encode() for i, at in enumerate(["null", gone])]
+    block, rejected = case.codec().encode([Raw(record) for record in records])
+    assert (block.count, len(block.tombstones), rejected) == (1, 1, [])
+
+
+def test_a_record_may_span_lines() -> None:
+    """White space in a value is no border between values."""
+    records = ['{"x":\n1}', '{"x":{\n"y":\t2}}', '{"x":[3,\n4]}', '{"x":7}']
+    assert encode(records, {"x": "anything"}) == [
+        '{"x":1}',
+        '{"x":"{\\"y\\":2}"}',
+        '{"x":"[3,4]"}',
+        '{"x":7}',
+    ]
+
+
+def test_keys_that_are_no_text_are_compared_by_their_tokens() -> None:
+    """Booleans, and numbers beyond what any table holds."""
+    for kind in ("boolean", "anything"):
+        case = Case({"k": kind}, None, RowRules(booleans="string"), "json_string", keys=["k"])
+        block, rejected = case.codec().encode([Raw(b'{"k":true}'), Raw(b'{"k":false}')])
+        assert (block.keys, rejected) == (["true", "false"], [])
+    huge = "1e9999999999999999999"
+    case = Case({"k": "number"}, None, RowRules(), "json_string", keys=["k"])
+    block, _ = case.codec().encode([Raw(f'{{"k":{huge}}}'.encode())])
+    assert block.keys == [huge.encode()]
+
+
 def test_an_empty_text_is_a_key_where_the_vendor_has_no_rule_about_it() -> None:
     """Only a vendor that identifies rows by one column refuses an empty one."""
     records = [Raw(b'{"id":"","n":1}'), Raw(b'{"id":null,"n":1}')]
