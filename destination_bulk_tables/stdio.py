@@ -39,6 +39,7 @@ _PIPE_BUF = 4096  # a pipe that select calls writable takes this much without bl
 _WRITE_WAIT_S = 0.5
 _LONGEST_WRITE_S = 3600.0
 _MOST_MISSES = 3
+_TYPED = {"RECORD", "STATE", "TRACE"}  # what a block that is read in place may hold
 _NOT_DELIVERED = "Nothing after that line was delivered."
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -156,9 +157,8 @@ class MessageReader:
         self._fd = fd
         self._wake = wake
         self._parts: list[bytes] = []  # a line whose end has not come yet
-        self._line = (
-            0  # blank lines are not counted: counting them costs as much as a fifth of decoding
-        )
+        # blank lines are not counted: counting them costs as much as a fifth of decoding
+        self._line = 0
         self.ended = False
         with contextlib.suppress(OSError):  # not a pipe, or not allowed
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -206,6 +206,8 @@ class MessageReader:
                 missed = self._current.stream
                 self._current = None
         lines = _lines.decode_lines(text)
+        if missed is not None and not {line.type for line in lines} <= _TYPED:
+            missed = None
         messages = _plain_messages(lines)
         keys = {message.stream for message in messages if isinstance(message, RecordRun)}
         key = keys.pop() if len(keys) == 1 else None
@@ -323,7 +325,7 @@ def _runs(lines: Sequence[_Line]) -> list[Message]:
     runs: dict[tuple[str | None, str], list[Any]] = {}
     for line in lines:
         if (record := line.record) is not None:
-            name = (record.namespace, record.stream)
+            name = (record.namespace or None, record.stream)
             data = runs.get(name)
             if data is None:
                 data = runs[name] = []

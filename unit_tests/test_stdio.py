@@ -298,6 +298,28 @@ def test_any_state_comes_back_with_equal_values(members: dict[str, Any]) -> None
     assert list(back.items()) == list(state.items())
 
 
+def test_the_records_of_a_stream_keep_their_order_however_its_namespace_is_written() -> None:
+    """Null, absent and empty are one namespace."""
+    spellings = ["", ',"namespace":null', ',"namespace":""', ""]
+    lines = [
+        f'{{"type":"RECORD","record":{{"stream":"users","data":{{"a":{i}}}{text}}}}}\n'.encode()
+        for i, text in enumerate(spellings)
+    ]
+    other = b'{"type":"RECORD","record":{"stream":"other","data":{"a":9}}}\n'
+    messages = take([b"".join([*lines, other])])
+    (users,) = [m for m in messages if isinstance(m, RecordRun) and m.stream == USERS]
+    assert [bytes(_member(data)) for data in users.data] == [b"0", b"1", b"2", b"3"]
+
+
+def test_other_messages_do_not_count_against_a_type() -> None:
+    """A LOG line is no sign that the values are of another type."""
+    block = b'{"type":"RECORD","record":{"stream":"users","data":{"a":"x"}}}\n' * 2
+    messages = take([*[block, block + b'{"type":"LOG"}\n'] * 9, block, block], ROW_TYPES)
+    last = messages[-1]
+    assert isinstance(last, RecordRun)
+    assert type(last.data[0]) is TextRow
+
+
 def test_a_record_nested_too_deeply_is_an_error_that_says_so() -> None:
     """It is valid JSON, and nothing here can look into it."""
     data = b'{"a":' * 5000 + b"1" + b"}" * 5000
