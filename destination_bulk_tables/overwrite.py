@@ -75,13 +75,13 @@ class StagedLoad:
             self._dropped = self._superseded(self._filter)
         rows = self._rows.lines - len(self._dropped)
         n_bytes = self._rows.n_bytes
-        if rows <= max_rows and n_bytes + rows - 1 <= max_bytes:
+        if not rows or (rows <= max_rows and n_bytes + rows - 1 <= max_bytes):
             return Load(rows, n_bytes, min(1, rows))
         requests = math.ceil(rows / max_rows)
-        longest = self._rows.longest + 1
+        size, longest = n_bytes + rows, self._rows.longest + 1
         if max_rows * longest > max_bytes:
-            # a batch cut by bytes has no room for one more row
-            requests += (n_bytes + rows) // max(1, max_bytes - longest)
+            # a batch cut by bytes has no room for one more row, nor for the next batch's first
+            requests += min(size // max(1, max_bytes - longest), 2 * size // max_bytes)
         return Load(rows, n_bytes, requests)
 
     def _superseded(self, key_filter: KeyFilter) -> set[int]:

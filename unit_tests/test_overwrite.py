@@ -258,6 +258,34 @@ def test_a_load_that_fits_is_one_request(
     load.close()
 
 
+def test_one_long_row_does_not_multiply_the_requests_of_a_load(tmp_path: Path) -> None:
+    """The debounce of a load grows with their number, which is a bound and near the truth."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ())
+    rows = [b'{"n":"%b"}' % (b"x" * 90)] * 500 + [b'{"n":"%b"}' % (b"x" * 992)]
+    load.stage(RowBlock(b",".join(rows), len(rows), range(len(rows))), Epoch())
+    size = load.seal(1000, 1000)
+    batches = list(load.batches(batcher_of(1000, 1000 + OVERHEAD)))
+    assert len(batches) <= size.requests <= 2 * len(batches) + 2
+    load.close()
+
+
+def test_a_load_of_nothing_but_deleted_rows_is_one_emptying_request(tmp_path: Path) -> None:
+    """However much was staged for it."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("k1", "k2"))
+    run = [
+        version
+        for n in range(40)
+        for version in (
+            Version((n, "a"), 1, is_tombstone=False, padding=30, skip=0),
+            Version((n, "a"), 2, is_tombstone=True, padding=0, skip=0),
+        )
+    ]
+    load.stage(block_of(run, 0, with_cursor=True), Epoch())
+    size = load.seal(5, 200)
+    assert (size.rows, size.requests) == (0, 0)
+    load.close()
+
+
 def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     """Dropped rows are found by their number across the pieces a spool is read in."""
     load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("id",))
