@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from destination_bulk_tables.errors import (
     BadInput,
-    ConfigError,
+    BadRows,
     DestinationError,
     InternalError,
     Stopped,
@@ -289,9 +289,14 @@ class Engine:
         for lane in self._all:
             if lane.batcher.opened_at is not None and lane.load is None:
                 due = min(due, lane.batcher.opened_at + self._max_wait_s)
-            for job in lane.jobs.values() if not lane.is_pushing and not self._is_polling else ():
+            for job in lane.jobs.values() if self._may_poll and not lane.is_pushing else ():
                 due = min(due, job.next_poll)
         return max(0.0, due - now)
+
+    @property
+    def _may_poll(self) -> bool:
+        """Whether background work may be asked for: one at a time, and it takes a slot."""
+        return not self._is_polling and self._running < self._slots
 
     def _has_room(self) -> bool:
         """Whether more rows may be read: no batch waits for a slot, and the vendor keeps up."""
@@ -510,7 +515,7 @@ class Engine:
     # --- background work
 
     def _poll(self, now: float) -> None:
-        if self._is_polling or self._running >= self._slots:
+        if not self._may_poll:
             return
         due = [
             (lane, job, job.revision, lane.unverified(job, now))
@@ -554,7 +559,7 @@ class Engine:
     ) -> None:
         now = self._tools.clock.monotonic()
         may_change = lane.in_flight or not is_current
-        if may_change and isinstance(answer, UnaccountedRows | ConfigError):
+        if may_change and isinstance(answer, UnaccountedRows | BadRows):
             answer = None  # a request that is under way may have joined the same import
         if isinstance(answer, Exception):
             self._fail(answer, lane)

@@ -2,6 +2,7 @@
 
     DestinationError(message, *, detail, stream)   for the user: what, where, what to change
     ├── ConfigError      -> config_error     the user can fix it: credential, table, mapping
+    │   └── BadRows                          rows named as bad, and the others not counted
     ├── TransientError   -> transient_error  it may pass: the vendor is away, retries are used up
     │   └── Stopped                          SIGTERM or SIGINT asked the sync to end
     └── InternalError    -> system_error     our bug, or a vendor contract we did not know
@@ -40,6 +41,10 @@ class ConfigError(DestinationError):
     """The user can fix it; the platform does not retry."""
 
     failure_type = "config_error"
+
+
+class BadRows(ConfigError):
+    """Background work names bad rows, and its count does not prove that the others are in."""
 
 
 class TransientError(DestinationError):

@@ -98,16 +98,14 @@ class Lane:
     load: StagedLoad | None = None
     queue: deque[Batch] = field(default_factory=deque)
     tracked: dict[int, Tracked] = field(default_factory=dict)
-    under_way: set[Key] = field(
-        default_factory=set
-    )  # keys of batches that were sent and are not settled
+    # keys of batches that were sent and are not settled
+    under_way: set[Key] = field(default_factory=set)
     in_flight: dict[int, Batch] = field(default_factory=dict)
     doubtful: deque[tuple[Batch, list[tuple[RowBlock, Exception]]]] = field(default_factory=deque)
     jobs: dict[str, Job] = field(default_factory=dict)
     is_exclusive: bool = False
-    is_pushing: bool = (
-        False  # a load is being sent; its background work is judged as a whole afterwards
-    )
+    # a load is being sent; its background work is judged as a whole afterwards
+    is_pushing: bool = False
     needs_count: bool = False
     stored: int | None = None
     replace: ReplacePlan | None = None

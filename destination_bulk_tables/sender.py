@@ -58,6 +58,7 @@ MAX_ELAPSED_S = (
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 MAX_AMBIGUOUS = 5
+MANY_REJECTED = 20
 MAX_AMBIGUOUS_S = 420.0  # another attempt of a read timeout still ends within ten minutes
 SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
 SETTLE_SLOW_S = 10.0
@@ -159,9 +160,14 @@ class Sender:
                 if self.run(table, self._provider.examine(table), tally) is None:
                     log.warning("table_not_examined table=%s", table.name)
                 examined = True
-                narrows = self._narrows or self._deletes_first(table)
-                if not narrows and part.block.count > 1 and not fate.partial:
-                    raise self._refusal(table, part.block, fate, context.replace)
+            if (
+                isinstance(fate, Refused)
+                and not self._narrows
+                and part.block.count > 1
+                and not fate.partial
+                and (not self._deletes_first(table) or _is_hopeless(result))
+            ):
+                raise self._refusal(table, part.block, fate, context.replace)
             needs_reading = self._needs_reading(table, fate)
             if needs_reading and not context.alone:
                 result.doubt.append((part.block, fate))
@@ -272,7 +278,7 @@ class Sender:
             bad = {fault.position for fault in fate.faults}
             rest = [i for i in range(block.count) if i not in bad]
             if rest or block.tombstones or at_once:
-                parts.append(_Part(block.select(rest), ambiguous=part.ambiguous))
+                parts.append(_Part(block.select(rest), ambiguous=part.ambiguous, since=part.since))
         elif at_once:
             message = (
                 f"{self._provider.title} refused the one request that replaces table "
@@ -287,8 +293,8 @@ class Sender:
             # the rows of a half may have been written before as well
             again = part.ambiguous or int(isinstance(fate, Refused) and fate.resent)
             parts += [
-                _Part(right, ambiguous=again),
-                _Part(left, ambiguous=again, proves=proves),
+                _Part(right, ambiguous=again, since=part.since),
+                _Part(left, ambiguous=again, since=part.since, proves=proves),
             ]
         else:
             if block.count and block.tombstones:
@@ -312,7 +318,7 @@ class Sender:
         _reject_faults(part.block, report.faults, result)
 
     def _reject(self, block: RowBlock, code: str, reason: str, result: BatchResult) -> None:
-        """Reject the one row of a block."""
+        """Reject the one row of a block; one without rows only deletes, and that must not fail."""
         stream = result.batch.table.stream
         if not block.count:
             message = (
@@ -395,8 +401,8 @@ class Sender:
             now = self._clock.monotonic()
             give_up = min(give_up, started + self._max_elapsed_s)
             wait = self._jitter() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
-            is_settled = retry.applied == "no" or request.repeat == "safe"
-            wait = max(wait, retry.after_s or 0.0, 0.0 if is_settled else _settle_s(is_slow=slow))
+            must_settle = retry.applied == "maybe" and request.repeat == "settled"
+            wait = max(wait, retry.after_s or 0.0, _settle_s(is_slow=slow) if must_settle else 0.0)
             if attempts >= MAX_ATTEMPTS or now + wait > give_up:
                 raise self._exhausted(trouble, attempts, retry.after_s, table)
             if retry.pause:
@@ -484,6 +490,11 @@ def _reject_faults(block: RowBlock, faults: Sequence[RowFault], result: BatchRes
         index = block.indexes[fault.position]
         row = rows[fault.position]
         result.rejected.append(RejectedRow(stream, "vendor", fault.code, fault.reason, row, index))
+
+
+def _is_hopeless(result: BatchResult) -> bool:
+    """Whether so many rows were refused and none taken that it is not about single rows."""
+    return len(result.rejected) >= MANY_REJECTED and not result.delivered
 
 
 def _settle_s(*, is_slow: bool) -> float:

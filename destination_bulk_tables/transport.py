@@ -115,7 +115,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             # requests would read all variables at each request, and look for a password in ~/.netrc
             session.trust_env = False
             session.proxies.update(self._proxies)
@@ -185,6 +185,12 @@ class _Connection(HTTPConnection):
 
 class _TlsConnection(HTTPSConnection):
     response_class = _Answer
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """Tell of none: requests looks into each, and not every address can be read."""
+        return None
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

@@ -12,6 +12,7 @@ import pytest
 from destination_bulk_tables.config import TableEntry
 from destination_bulk_tables.errors import (
     BadInput,
+    BadRows,
     ConfigError,
     DestinationError,
     InternalError,
@@ -525,7 +526,7 @@ def test_what_keeps_a_lane_sending(busy: Any) -> None:
     ("in_flight", "is_current", "fails"),
     [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
 )
-@pytest.mark.parametrize("kind", [UnaccountedRows, ConfigError])
+@pytest.mark.parametrize("kind", [UnaccountedRows, BadRows])
 def test_a_count_is_judged_when_nothing_can_have_joined(
     in_flight: bool,  # noqa: FBT001
     is_current: bool,  # noqa: FBT001
@@ -543,6 +544,27 @@ def test_a_count_is_judged_when_nothing_can_have_joined(
     engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
     assert (engine._failure is found) is fails
     assert job.next_poll > 0.2 or fails
+
+
+def test_what_no_request_can_mend_is_told_at_once() -> None:
+    """A refused credential is not about what may have joined."""
+    made = sync("qobra", "append", [])
+    lane, engine, job = made.lanes[DEALS], made.engine(), Job()
+    lane.in_flight[1] = batch_of_keys()
+    found = ConfigError("the key")
+    engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=False)
+    assert engine._failure is found
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_the_loop_waits_while_no_slot_is_free_to_ask_for_an_import(slots: int) -> None:
+    """What is due and may not be done yet must not keep the engine turning."""
+    made = sync("qobra", "append", [], slots=slots)
+    engine, lane = made.engine(), made.lanes[DEALS]
+    lane.jobs["i"] = Job()  # due since the beginning
+    assert engine._patience() == 0.0
+    engine._running = slots
+    assert engine._patience() == 1.0
 
 
 @pytest.mark.parametrize("is_current", [True, False])

@@ -346,6 +346,13 @@ def test_an_import_that_is_not_as_documented_ends_the_sync(body: bytes) -> None:
         play(qobra().verify(pending()), status(200, body))
 
 
+@pytest.mark.parametrize("word", ["scheduled", "started"])
+def test_an_import_that_is_not_over_need_not_have_its_final_shape(word: str) -> None:
+    """Details that are null, or of another type, may still come."""
+    body = f'{{"data_import":{{"status":"{word}","data_tables_details":null}}}}'.encode()
+    assert play(qobra().verify(pending()), status(200, body))[0] is None
+
+
 # --- replacing
 
 

@@ -637,6 +637,20 @@ def test_a_refusal_whose_rows_may_be_in_is_decided_as_configured(
         assert "refusal_not_verified table=deals cause=http_400 duplicates=possible" in caplog.text
 
 
+def test_a_keyed_batch_of_which_nothing_is_taken_is_given_up_early() -> None:
+    """A column that does not exist is not found by asking for each row."""
+    vendor = KoreVendor(is_bad=lambda _: True)
+    rig = Rig(vendor.answer, kore(), narrows=False)
+    table = Table("deals", DEALS, "dedup", columns=("id", "amount"), key_columns=("id",))
+    rows = deals(1000)
+    batch = batch_of(rows, table)
+    batch.block.keys = [f"d{i}" for i in range(len(rows))]
+    result = rig.sender.deliver(Delivery(batch, Context()))
+    assert isinstance(result.error, ConfigError)
+    assert "refused" in result.error.message
+    assert len(rig.transport.sent) < 150
+
+
 def test_a_write_that_nothing_can_read_back_is_repeated_after_a_pause() -> None:
     """A vendor that closes every connection is not asked five times within a moment."""
     rig = Rig(KoreVendor().answer, kore())

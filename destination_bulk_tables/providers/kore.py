@@ -286,7 +286,7 @@ class Kore(Base):
         self._replace_strategy = replace_strategy
         self.rules = rules
         self.traits = Traits(reads_back=True, on_unknown=on_unknown)
-        self._most_deleted = 1  # by one request
+        self._most_deleted = 1  # by one request; known, it saves the request that finds nothing
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
@@ -894,7 +894,7 @@ def _is_like(row: JsonObject, probes: dict[str, bytes]) -> bool:
 
 def _plain(value: JsonValue) -> JsonValue:
     """Numbers as a vendor may keep them."""
-    return float(str(value)) if isinstance(value, int) else value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[dict[str, bytes]]] | None:

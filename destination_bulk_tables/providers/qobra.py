@@ -25,7 +25,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import msgspec
 
-from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.errors import (
+    BadRows,
+    ConfigError,
+    TransientError,
+    UnaccountedRows,
+)
 from destination_bulk_tables.model import JsonObject, Receipt, RowBlock, Table
 from destination_bulk_tables.provider import (
     Ambiguous,
@@ -104,7 +109,6 @@ class _TableDetails(msgspec.Struct):
 
 
 class _Import(msgspec.Struct):
-    status: str
     created_at: str | None = None
     launched_at: str | None = None
     data_tables_details: list[_TableDetails] = []
@@ -112,6 +116,14 @@ class _Import(msgspec.Struct):
 
 class _Fetched(msgspec.Struct):
     data_import: _Import
+
+
+class _ImportStatus(msgspec.Struct):
+    status: str
+
+
+class _FetchedStatus(msgspec.Struct):
+    data_import: _ImportStatus
 
 
 class Qobra(Base):
@@ -286,7 +298,10 @@ class Qobra(Base):
         for receipt in unverified.receipts:
             try:
                 response = yield HttpRequest("GET", _IMPORTS + segment(receipt.id))
-                found = response.decode(_Fetched).data_import
+                # what is not over need not have its final shape
+                if response.decode(_FetchedStatus).data_import.status != "finished":
+                    return None
+                imports.append(response.decode(_Fetched).data_import)
             except Refused:
                 if unverified.age_s < _UNKNOWN_IMPORT_GRACE_S:
                     return None
@@ -304,9 +319,6 @@ class Qobra(Base):
                     "report it; Qobra's import page shows how the import ended."
                 )
                 raise UnaccountedRows(message, stream=table.stream) from None
-            if found.status != "finished":
-                return None
-            imports.append(found)
         own = [
             [
                 entry
@@ -381,7 +393,7 @@ class Qobra(Base):
                     f"It names {len(faults)} bad row(s) ({codes}), maybe not all. Correct them at "
                     "the source or map the column in tables[].columns; its import page shows why."
                 )
-                raise ConfigError(message, stream=unverified.table.stream)
+                raise BadRows(message, stream=unverified.table.stream)
             message += "Look at its import page."
             raise UnaccountedRows(message, stream=unverified.table.stream)
 
