@@ -267,7 +267,7 @@ def write(
             halt,
             narrows=rejected.policy == "skip",
         ),
-        workers=ThreadWorkers(slots, wake_w),
+        workers=ThreadWorkers(slots + 1, wake_w),
         ledger=Ledger(),
         rejects=rejects,
         progress=progress,

@@ -267,7 +267,10 @@ _DELIVERY: JsonObject = {
             },
             "max_parallel_requests": {
                 "title": "Parallel requests",
-                "description": "At most this many requests at a time.",
+                "description": (
+                    "At most this many writes at a time. Asking whether imports are done does not "
+                    "count: it must not wait for a slow write."
+                ),
                 "type": "integer",
                 "minimum": 1,
                 "maximum": 8,

@@ -271,8 +271,8 @@ class Engine:
         if tools.stop.is_set():
             message = "The sync was asked to stop before all rows were delivered."
             raise Stopped(message)
-        self._poll(now)
         self._dispatch(now)
+        self._poll(now)
         if now >= tools.progress.due_at:
             tools.progress.report(now)
 
@@ -289,14 +289,9 @@ class Engine:
         for lane in self._all:
             if lane.batcher.opened_at is not None and lane.load is None:
                 due = min(due, lane.batcher.opened_at + self._max_wait_s)
-            for job in lane.jobs.values() if self._may_poll and not lane.is_pushing else ():
+            for job in lane.jobs.values() if not lane.is_pushing and not self._is_polling else ():
                 due = min(due, job.next_poll)
         return max(0.0, due - now)
-
-    @property
-    def _may_poll(self) -> bool:
-        """Whether background work may be asked for: one at a time, and it takes a slot."""
-        return not self._is_polling and self._running < self._slots
 
     def _has_room(self) -> bool:
         """Whether more rows may be read: no batch waits for a slot, and the vendor keeps up."""
@@ -515,7 +510,7 @@ class Engine:
     # --- background work
 
     def _poll(self, now: float) -> None:
-        if not self._may_poll:
+        if self._is_polling:
             return
         due = [
             (lane, job, job.revision, lane.unverified(job, now))
@@ -527,7 +522,6 @@ class Engine:
         if not due:
             return
         self._is_polling = True
-        self._running += 1
         provider, sender = self._tools.provider, self._tools.sender
 
         def ask(lane: Lane, unverified: Unverified) -> Verdict | Exception | None:
@@ -539,7 +533,6 @@ class Engine:
 
         def polled(answers: list[Verdict | Exception | None]) -> None:
             self._is_polling = False
-            self._running -= 1
             for (lane, job, revision, unverified), answer in zip(due, answers, strict=True):
                 self._count_requests(lane, len(unverified.receipts), 0)
                 self._judge(lane, job, unverified, answer, is_current=job.revision == revision)

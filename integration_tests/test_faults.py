@@ -40,7 +40,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "stall_after for ever": {"kind": "stall_after"},
     "trickle": {"kind": "trickle", "seconds": 0.2},
     "half_body": {"kind": "half_body"},
-    "redirect": {"kind": "redirect"},
+    "redirect to nowhere": {"kind": "redirect", "location": "http://["},  # ignore-https-check
     "invalid_json": {"kind": "invalid_json"},
     "one fewer": {"kind": "wrong_count"},
     "one more": {"kind": "wrong_count", "offset": 1},

@@ -303,7 +303,7 @@ def test_a_staging_budget_that_is_used_up(
     ended = _replace(
         emulator, stand, tmp_path, vendor, [*lines, status()], staging={"max_gigabytes": 0.001}
     )
-    assert (ended.code, ended.failure) == (1, "transient_error")
+    assert (ended.code, ended.failure) == (1, "config_error")
     assert "staging.max_gigabytes" in ended.message
     assert emulator.requests == []
 
