@@ -34,6 +34,7 @@ from destination_bulk_tables.provider import (
     RowFault,
     Stop,
     Throw,
+    WriteReport,
     classify_by_status,
 )
 from destination_bulk_tables.sender import (
@@ -71,6 +72,12 @@ POST = HttpRequest("POST", "/v1/tables/deals/records/bulk", body=b"{}")
 def asked(request: HttpRequest = GET) -> Flow[HttpResponse]:
     """A flow of one request."""
     return (yield request)
+
+
+def _flow(answer: Any) -> Any:
+    """A flow that asks nothing."""
+    yield from ()
+    return answer
 
 
 class Rig:
@@ -660,6 +667,33 @@ def test_a_write_that_nothing_can_read_back_is_repeated_after_a_pause() -> None:
     assert result.error is None
     times = [sent.at for sent in rig.transport.writes]
     assert [late - early >= SETTLE_S for early, late in pairwise(times)] == [True, True]
+
+
+def test_a_refusal_is_not_decided_where_nothing_is_ever_read_back() -> None:
+    """`fail` is about writes without an answer; a refusal is one, of whatever the API stored."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
+    rig.provider.traits = replace(rig.provider.traits, reads_back=False, on_unknown="fail")
+    rig.provider.examine = lambda _: _flow(answer=True)  # type: ignore[method-assign]
+    rig.provider.refusals_store_nothing = lambda _: False  # type: ignore[method-assign]
+    result = rig.deliver(deals(2))
+    assert (result.error, len(result.rejected), result.delivered) == (None, 1, 1)
+
+
+def test_halves_of_a_write_that_was_sent_twice_are_known_to_be() -> None:
+    """Their imports may count rows that the first attempt brought in."""
+    rig = Rig(QobraVendor(FakeClock(), is_bad=lambda _: False).answer)
+    rig.transport.faults = {1: cut_after, 2: answer_status(400)}
+    result = rig.deliver(deals(4))
+    assert result.error is None
+    assert [(receipt.rows, receipt.resent) for receipt in result.receipts] == [(2, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("report", [WriteReport(delivered=1), WriteReport(delivered=3)])
+def test_a_report_of_another_number_of_rows_is_not_believed(report: WriteReport) -> None:
+    """Each row of a request is delivered, rejected or receipted."""
+    rig = Rig(KoreVendor().answer, kore())
+    rig.provider.write = lambda *_: _flow(report)  # type: ignore[method-assign]  # a wrong one
+    assert isinstance(rig.deliver(deals(2)).error, UnaccountedRows)
 
 
 def test_unaccounted_rows_are_not_quoted() -> None:
