@@ -43,7 +43,6 @@ class StagedLoad:
         self._filter = KeyFilter() if key_columns else None
         self._epochs: list[tuple[Epoch, int]] = []
         self._dropped: set[int] = set()
-        self.is_complete = False
 
     def stage(self, block: RowBlock, epoch: Epoch) -> None:
         """Append a block. Raises `TransientError` when the disk or its budget is used up."""

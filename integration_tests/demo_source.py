@@ -37,7 +37,7 @@ class Faker:
 
     folder: Path  # its config and catalog are written here
     users: int
-    seed: int = 7  # the same rows each time, but for their updated_at
+    seed: int = 7  # with one worker the same rows each time, but for their updated_at
 
     @property
     def rows(self) -> dict[str, int]:
