@@ -536,7 +536,12 @@ SPEC: JsonObject = {
                 "Document update conflict",
             ),
             "table_count_path": _text(
-                "Count: path", "GET request that tells how many rows a table has.", "/{table}/count"
+                "Count: path",
+                (
+                    "GET request that tells how many rows a table has, with every write that was "
+                    "answered before: not the number of a replica or an index that lags."
+                ),
+                "/{table}/count",
             ),
             "table_count_value": _text(
                 "Count: where the number is",
