@@ -1,9 +1,9 @@
 """The only module that speaks `requests`: one attempt, its exceptions folded into `TransportError`.
 
 `TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen
-the request, "maybe" that it may have been applied. No redirect is followed, no attempt is repeated
-here, no credential is taken from the environment, and a response is bounded in size and in time:
-as a whole, where a socket's timeout starts anew with each byte that trickles in.
+the request, "maybe" that it may have been applied. No redirect is followed, no cookie is kept, no
+attempt is repeated here, no credential is taken from the environment, and a response is bounded in
+size and in time: as a whole, where a socket's timeout starts anew with each byte that trickles in.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0
 _CHUNK = 1 << 18
 _BUFFER = 1 << 16
+_HEADERS = {
+    **requests.utils.default_headers(),
+    "User-Agent": "airbyte-destination-bulk-tables",
+}
 
 
 class TransportError(Exception):
@@ -61,7 +65,7 @@ class TransportError(Exception):
 
 
 class Transport:
-    """Sessions of one base URL, one per thread."""
+    """Connections to one base URL, one per thread."""
 
     def __init__(self, base_url: str, clock: Clock) -> None:
         self._base_url = base_url.rstrip("/")
@@ -78,18 +82,24 @@ class Transport:
 
         `timeout_s` bounds the answer as a whole.
         """
-        session = self._session()
+        adapter = self._adapter()
         if request.body is not None:
             headers = {"Content-Type": request.content_type, **headers}
+        # without a session, which costs as much as the request: it would merge settings and cookies
+        prepared = requests.PreparedRequest()
         try:
-            response = session.request(
-                request.method,
-                self._base_url + request.path,
+            prepared.prepare(
+                method=request.method,
+                url=self._base_url + request.path,
+                headers={**_HEADERS, **headers, **request.headers},
                 data=request.body,
-                headers={**headers, **request.headers},
+            )
+            response = adapter.send(
+                prepared,
                 timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
-                allow_redirects=False,
                 stream=True,
+                verify=self._ca_bundle,
+                proxies=self._proxies,
             )
             with response:
                 body = _read(response)
@@ -105,37 +115,29 @@ class Transport:
             )
             raise ConfigError(message) from error
         except (requests.RequestException, HTTPError, OSError) as error:
-            session.close()
+            adapter.close()
             raise _fold(error) from error
         finally:
             self._local.used = self._clock.monotonic()
         names = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, names, body)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = _Session()
-            # requests would read all variables at each request, and look for a password in ~/.netrc
-            session.trust_env = False
-            session.proxies.update(self._proxies)
-            session.verify = self._ca_bundle
-            session.headers["User-Agent"] = "airbyte-destination-bulk-tables"
-            adapter = _Adapter(max_retries=0)
-            session.mount("https://", adapter)
-            # the config allows this for loopback hosts only
-            session.mount("http://", adapter)  # ignore-https-check
-            self._local.session = session
+    def _adapter(self) -> requests.adapters.HTTPAdapter:
+        adapter: requests.adapters.HTTPAdapter | None = getattr(self._local, "adapter", None)
+        if adapter is None:
+            adapter = self._local.adapter = _Adapter(max_retries=0)
         elif self._clock.monotonic() - self._local.used > IDLE_LIMIT_S:
             # a server closing an idle connection just as we send looks like an ambiguous write
-            session.close()
-        return session
+            adapter.close()
+        return adapter
 
 
 def _read(response: requests.Response) -> bytes:
     parts: list[bytes] = []
     size = 0
-    for part in response.iter_content(_CHUNK):
+    # one piece costs least, where its size is known and does not grow
+    is_plain = "Content-Length" in response.headers and "Content-Encoding" not in response.headers
+    for part in response.iter_content(MAX_RESPONSE_BYTES + 1 if is_plain else _CHUNK):
         parts.append(part)
         size += len(part)
         if size > MAX_RESPONSE_BYTES:
@@ -185,12 +187,6 @@ class _Connection(HTTPConnection):
 
 class _TlsConnection(HTTPSConnection):
     response_class = _Answer
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """Tell of none: requests looks into each, and not every address can be read."""
-        return None
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -31,6 +31,9 @@ from destination_bulk_tables.transport import (
     _fold,
 )
 from unit_tests.fakes import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONNECTION = HTTPSConnection("vendor.example")
 POOL: Any = None
@@ -101,6 +104,8 @@ class _Adapter(HTTPAdapter):
         self.prepared: list[requests.PreparedRequest] = []
         self.options: list[dict[str, Any]] = []
         self.status = 200
+        self.headers = {"X-Thing": "Value", "Location": "https://elsewhere.example/"}
+        self.sizes: list[int] = []
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]  # all by name
         self.prepared.append(request)
@@ -112,20 +117,23 @@ class _Adapter(HTTPAdapter):
         response.request = request
         response.raw = io.BytesIO()
         response.url = str(request.url)
-        response.headers["X-Thing"] = "Value"
-        response.headers["Location"] = "https://elsewhere.example/"
-        response.iter_content = lambda *_, **__: iter(self.chunks)  # type: ignore[method-assign]  # no socket
+        response.headers.update(self.headers)
+        response.iter_content = self.pieces  # type: ignore[method-assign]  # no socket
         return response
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        self.sizes.append(size)
+        return iter(self.chunks)
 
 
 def rig(
     chunks: list[bytes], error: Exception | None = None
 ) -> tuple[Transport, _Adapter, FakeClock]:
-    """A transport whose session answers from memory."""
+    """A transport whose adapter answers from memory."""
     clock = FakeClock()
     transport = Transport("https://vendor.example/", clock)
     adapter = _Adapter(chunks, error)
-    transport._session().mount("https://", adapter)
+    transport._local.adapter = adapter
     transport._local.used = 0.0
     return transport, adapter, clock
 
@@ -197,6 +205,24 @@ def test_an_endless_answer_is_cut() -> None:
     assert caught.value.sent == "maybe"
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_whole"),
+    [
+        ({"Content-Length": "2"}, True),
+        ({}, False),
+        ({"Content-Length": "2", "Content-Encoding": "gzip"}, False),
+    ],
+)
+def test_only_an_answer_of_known_size_is_read_in_one_piece(
+    headers: dict[str, str], *, is_whole: bool
+) -> None:
+    """Two bytes of gzip may become any number: it is counted while it grows."""
+    transport, adapter, _ = rig([b"ab"])
+    adapter.headers = headers
+    assert transport.send(HttpRequest("GET", "/"), {}, 5.0).body == b"ab"
+    assert [size > MAX_RESPONSE_BYTES for size in adapter.sizes] == [is_whole]
+
+
 class TricklingSocket:
     """A byte each two seconds, forever."""
 
@@ -239,10 +265,9 @@ def test_an_answer_that_trickles_in_is_bounded_as_a_whole() -> None:
 
 def test_an_idle_connection_is_not_used_again() -> None:
     """A server that closes it just as we send would look like an ambiguous write."""
-    transport, _, clock = rig([b"."])
-    session = transport._session()
+    transport, adapter, clock = rig([b"."])
     closed: list[bool] = []
-    session.close = lambda: closed.append(True)  # type: ignore[method-assign]  # to see it
+    adapter.close = lambda: closed.append(True)  # type: ignore[method-assign]  # to see it
     transport.send(HttpRequest("GET", "/"), {}, 5.0)
     assert closed == []
     clock.advance(4.9)
