@@ -77,7 +77,7 @@ class Batcher:
 
     def _grown(self, part: RowBlock) -> int:
         commas = 1 if self._rows and part.count else 0
-        return (self._bytes or self.overhead) + len(part.body) + commas
+        return (self._bytes or self.overhead) + part.n_bytes + commas
 
     def _parts(self, block: RowBlock, rejected: list[RejectedRow]) -> Iterator[RowBlock]:
         """The block as it is when it fits into the open batch, else in pieces that fit."""
@@ -104,7 +104,7 @@ class Batcher:
     def fitting(self, block: RowBlock, rejected: list[RejectedRow]) -> RowBlock:
         """The block without the rows that no request can hold; these go to `rejected`."""
         room = self.max_bytes - self.overhead
-        if len(block.body) <= room:
+        if block.n_bytes <= room:
             return block
         keep: list[int] = []
         for position, row in enumerate(block.rows()):
@@ -164,7 +164,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
     else:
         indexes = range(sum(block.count for block in blocks))
     return RowBlock(
-        body=b",".join([block.body for block in blocks if block.count]),
+        pieces=[piece for block in blocks for piece in block.pieces],
         count=sum(block.count for block in blocks),
         indexes=indexes,
         keys=[key for block in blocks for key in block.keys or ()] if keyed else None,

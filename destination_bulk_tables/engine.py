@@ -59,7 +59,7 @@ _LONGEST_WAIT_S = 1.0
 _WINDOW_MARGIN = 0.2
 _WINDOW_MARGIN_S = 30.0
 _LOAD = "load"
-_NO_ROWS = RowBlock(b"", 0, range(0))
+_NO_ROWS = RowBlock((), 0, range(0))
 T = TypeVar("T")
 
 
@@ -213,7 +213,7 @@ class Engine:
             lane.is_advised = True
             log.warning("many_rows table=%s advised=%d", lane.plan.table.name, limits.advised_rows)
         elif (
-            len(block.body) > limits.advised_row_bytes
+            block.n_bytes > limits.advised_row_bytes
             and max(map(len, block.rows())) > limits.advised_row_bytes
         ):
             lane.is_advised = True

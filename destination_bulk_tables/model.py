@@ -1,8 +1,8 @@
 """The values that travel through a sync: streams, tables, rows on their way, what became of them.
 
-Rows travel encoded. A `RowBlock` holds many of them as one piece of JSON text joined by commas,
-because nothing on the way from stdin to a request body may cost an object per row; `split` and
-`rows` take it apart only where a limit, a refusal or a repeated key demands it.
+Rows travel encoded. A `RowBlock` holds many of them as a few pieces of JSON text, which become one
+in the request's body: nothing on the way from stdin may cost an object per row, or a second copy.
+`split` and `rows` take them apart only where a limit, a refusal or a repeated key demands it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ def _canonical(token: bytes) -> bytes:
     return f"{Decimal((sign, tuple(map(int, number)), exponent)):f}".encode()
 
 
+def _joined(rows: Sequence[bytes]) -> Sequence[bytes]:
+    return (b",".join(rows),) if rows else ()
+
+
 def key_tokens(key: Key) -> bytes:
     """The JSON tokens of a key's columns, joined by commas."""
     return msgspec.json.encode(key) if isinstance(key, str) else key
@@ -99,13 +103,13 @@ class Tombstone:
 
 @dataclass(slots=True)
 class RowBlock:
-    """Encoded rows: `body` is `row,row,...`; `indexes` are their positions in the batch or load.
+    """Encoded rows: a piece is `row,row,...`; `indexes` are their positions in the batch or load.
 
     `keys` and `cursors` run parallel to the rows where the stream is keyed. Tombstones have a
     position and no row.
     """
 
-    body: bytes
+    pieces: Sequence[bytes]
     count: int
     indexes: Sequence[int]
     keys: Sequence[Key] | None = None
@@ -115,15 +119,32 @@ class RowBlock:
     def __len__(self) -> int:
         return self.count + len(self.tombstones)
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the rows and the commas between them."""
+        return sum(map(len, self.pieces)) + max(0, len(self.pieces) - 1)
+
+    @property
+    def body(self) -> bytes:
+        """All rows joined by commas."""
+        return b",".join(self.pieces)
+
+    def enclosed(self, before: bytes, after: bytes) -> bytes:
+        """The body between two texts; for a large one this is the only copy."""
+        parts = [before, *self.pieces[:1]]
+        for piece in self.pieces[1:]:
+            parts += (b",", piece)
+        return b"".join([*parts, after])
+
     def rows(self) -> list[bytes]:
-        """Take the body apart; costs an object per row."""
+        """Take the pieces apart; costs an object per row."""
         return [bytes(raw) for raw in _ROWS.decode(b"[%b]" % self.body)]
 
     def select(self, positions: Sequence[int]) -> RowBlock:
         """Keep the rows at these positions of the block, and all tombstones."""
         rows = self.rows()
         return RowBlock(
-            body=b",".join([rows[i] for i in positions]),
+            pieces=_joined([rows[i] for i in positions]),
             count=len(positions),
             indexes=[self.indexes[i] for i in positions],
             keys=self.keys and [self.keys[i] for i in positions],
@@ -144,7 +165,7 @@ class RowBlock:
             start = stop
             blocks.append(
                 RowBlock(
-                    body=b",".join(rows[part]),
+                    pieces=_joined(rows[part]),
                     count=size,
                     indexes=self.indexes[part],
                     keys=self.keys and self.keys[part],

@@ -126,7 +126,7 @@ class StagedLoad:
                 number += len(part)
                 epoch.delivered += len(part) - len(kept)
                 if kept:
-                    block = RowBlock(b",".join(kept), len(kept), range(len(kept)))
+                    block = RowBlock([b",".join(kept)], len(kept), range(len(kept)))
                     yield from batcher.extend(block, epoch, 0.0, [])
         if batcher.opened_at is not None:
             yield batcher.cut("end")

@@ -131,7 +131,7 @@ def _shown(row: RejectedRow) -> str:
     """Why a row is rejected, for a message: a vendor may quote it, our own reasons do not."""
     if row.stage == "shape":
         return row.reason
-    return mask_values(row.reason, RowBlock(row.row, 1, range(1)))
+    return mask_values(row.reason, RowBlock([row.row], 1, range(1)))
 
 
 def _line(row: RejectedRow, secrets: Sequence[str]) -> bytes:

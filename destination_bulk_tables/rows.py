@@ -1,8 +1,8 @@
 """Compiles a stream's schema into a codec: record data in, encoded rows and rejected rows out.
 
 The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens
-(`msgspec.Raw`), so integers and decimals of any size reach the vendor with all their digits; text
-and booleans of columns that hold nothing else become Python values, which is cheaper. A run of
+(`msgspec.Raw`), so decimals of any size reach the vendor with all their digits; text, integers and
+booleans of columns that hold nothing else become Python values, which is cheaper. A run of
 records is worked on a column at a time, and a column that needs nothing costs nothing.
 """
 
@@ -47,6 +47,7 @@ class Column:
     may_be_decimal: bool = False
     is_text: bool = False
     is_boolean: bool = False
+    is_integer: bool = False
 
 
 def columns_of(
@@ -90,6 +91,7 @@ def _column(field: str, name: str, schema: JsonValue) -> Column:
         may_be_decimal=not types or bool(types & {"number", "integer"}),
         is_text=types - {"null"} == {"string"} and not is_timestamp,
         is_boolean=types - {"null"} == {"boolean"},
+        is_integer=types - {"null"} == {"integer"},
     )
 
 
@@ -230,7 +232,7 @@ class RowCodec:
                 found = [found[i] for i in kept]
                 cursors = cursors and [cursors[i] for i in kept]
             keys = cast("list[Key]", found)
-        block = RowBlock(form.body(rows), len(rows), indexes, keys, cursors, tuple(tombstones))
+        block = RowBlock(form.pieces(rows), len(rows), indexes, keys, cursors, tuple(tombstones))
         return block, rejected
 
     def _shape(
@@ -274,7 +276,7 @@ class RowCodec:
                 key_of(tokens) if unusable.isdisjoint(tokens) else None
                 for tokens in zip(*columns, strict=True)
             ]
-        if self._rules.required_column is not None and "" in keys:
+        if self._rules.required_column is not None and not all(keys):
             return [key or None for key in keys]
         return keys
 
@@ -290,7 +292,7 @@ class RowCodec:
         text_of: _TextOf,
     ) -> list[int] | None:
         """Take out rows without a key and records of deleted rows; None: all rows stay."""
-        if None not in keys and deleted.count(_NULL) == len(rows):
+        if (all(keys) or None not in keys) and deleted.count(_NULL) == len(rows):
             return None
         kept: list[int] = []
         for i, (index, key) in enumerate(zip(indexes, keys, strict=True)):
@@ -321,8 +323,9 @@ class _TokenColumn(NamedTuple):
 class _Form:
     """How rows are held between reading and writing: which columns are read natively.
 
-    A text or boolean column costs less as a Python value than as a token, its type is checked on
-    the way, and a null is left out by the encoder. `as_tokens`: the attributes to keep as tokens.
+    A text, integer or boolean column costs less as a Python value than as a token, its type is
+    checked on the way, and a null is left out by the encoder. `as_tokens`: the attributes to keep
+    as tokens.
     """
 
     def __init__(
@@ -335,9 +338,9 @@ class _Form:
         sent = [(attributes[column.field], column) for column in columns]
         self.omits = rules.nulls == "omit"
         self.native: dict[str, Any] = {
-            attribute: str | None if column.is_text else bool | None
+            attribute: kind
             for attribute, column in sent
-            if (column.is_text or column.is_boolean) and attribute not in as_tokens
+            if attribute not in as_tokens and (kind := _native_type(column, rules)) is not None
         }
         self.tokens = [
             _TokenColumn(a, column.field, list(_conversions(column, rules)))
@@ -402,13 +405,25 @@ class _Form:
         pairs = zip(self._names, members, strict=True)
         return {n: m for n, m in pairs if not self.omits or (m is not None and m is not _ABSENT)}
 
-    def body(self, rows: list[Any]) -> bytes:
-        """The rows as JSON text, joined by commas."""
+    def pieces(self, rows: list[Any]) -> Sequence[bytes]:
+        """The rows as JSON text, joined by commas; nothing where there is no row."""
+        if not rows:
+            return ()
         if self._values_of is None:
-            return b",".join([b"{}"] * len(rows))
+            return (b",".join([b"{}"] * len(rows)),)
         if self._out is not None:
             rows = list(starmap(self._out, map(self._values_of, rows)))
-        return _encode(rows)[1:-1]
+        return (_encode(rows)[1:-1],)
+
+
+def _native_type(column: Column, rules: RowRules) -> Any:
+    """The Python type that holds all values of a column without loss; None where there is none."""
+    if column.is_text:
+        return str | None
+    if column.is_boolean:
+        return bool | None
+    # of any size: what an `int` cannot hold is no integer to the decoder, and stays a token
+    return int | None if column.is_integer and rules.decimals == "number" else None
 
 
 def _conversions(column: Column, rules: RowRules) -> Iterator[Convert]:

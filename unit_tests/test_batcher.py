@@ -82,7 +82,7 @@ def make_members(blocks: list[list[Shape]], changes: list[bool]) -> list[list[Me
 def make_block(members: list[Member], *, keyed: bool, with_cursor: bool) -> RowBlock:
     rows = [member for member in members if member.row is not None]
     return RowBlock(
-        body=b",".join([member.row or b"" for member in rows]),
+        pieces=[member.row or b"" for member in rows],
         count=len(rows),
         indexes=[member.position for member in rows],
         keys=[member.key for member in rows] if keyed else None,
@@ -189,6 +189,8 @@ def test_batches_together_are_the_input(
         rows = batch.block.rows()
         assert rows == [member.row for member in expected]
         assert batch.block.body == b",".join(rows)
+        assert batch.block.enclosed(b"<", b">") == b"<%b>" % batch.block.body
+        assert batch.block.n_bytes == len(batch.block.body)
         assert batch.block.count == len(rows) <= max_rows
         assert overhead + len(batch.block.body) <= max_bytes
         assert list(batch.block.indexes) == list(range(len(rows)))
@@ -262,7 +264,7 @@ def test_keys_that_were_only_deleted_fill_a_batch_too() -> None:
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
     batches: list[Batch] = []
     for i in range(7):
-        block = RowBlock(b"", 0, [], [], None, (Tombstone(0, b"%d" % i),))
+        block = RowBlock((), 0, [], [], None, (Tombstone(0, b"%d" % i),))
         batches += batcher.extend(block, None, 0.0, [])
     assert [len(batch.block.tombstones) for batch in batches] == [3, 3]
     assert [batch.cut for batch in batches] == ["rows", "rows"]
@@ -272,7 +274,7 @@ def test_keys_that_were_only_deleted_fill_a_batch_too() -> None:
 def test_a_block_that_fits_is_not_taken_apart() -> None:
     """Only a limit costs an object per row: what fits is not even looked at."""
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
-    assert list(batcher.extend(RowBlock(b"no JSON", 1, range(1)), None, 0.0, [])) == []
+    assert list(batcher.extend(RowBlock([b"no JSON"], 1, range(1)), None, 0.0, [])) == []
     assert batcher.cut("end").block.body == b"no JSON"
 
 
@@ -280,8 +282,8 @@ def test_a_batch_may_be_exactly_as_large_as_the_limit() -> None:
     """Not a byte is wasted: two rows and their comma fill what is left beside the overhead."""
     batcher = Batcher(TABLE, max_rows=9, max_bytes=15, overhead=10)
     for _ in range(2):
-        assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 0.0, [])) == []
-    (batch,) = batcher.extend(RowBlock(b"{}", 1, range(1)), None, 0.0, [])
+        assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 0.0, [])) == []
+    (batch,) = batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 0.0, [])
     assert (batch.block.body, batch.cut) == (b"{},{}", "bytes")
 
 
@@ -289,14 +291,14 @@ def test_the_age_counts_from_the_first_row() -> None:
     """A batch is as old as its oldest row, and a new one starts anew."""
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
     assert batcher.n_bytes == 0
-    assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 5.0, [])) == []
+    assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 5.0, [])) == []
     assert (batcher.opened_at, batcher.n_bytes) == (5.0, 12)
-    assert list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 6.0, [])) == []
+    assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 6.0, [])) == []
     assert (batcher.opened_at, batcher.n_bytes, batcher.room) == (5.0, 15, 1)
     batch = batcher.cut("age")
     assert (batch.cut, batch.block.body, batch.epochs) == ("age", b"{},{}", ())
     assert (batcher.opened_at, batcher.n_bytes) == (None, 0)
-    list(batcher.extend(RowBlock(b"{}", 1, range(1)), None, 9.0, []))
+    list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 9.0, []))
     assert batcher.opened_at == 9.0
 
 
@@ -304,7 +306,7 @@ def test_a_row_that_is_too_large_is_named_with_its_size() -> None:
     """The reason tells the row's bytes and the limit, and holds no part of the row."""
     batcher = Batcher(TABLE, max_rows=3, max_bytes=20, overhead=10)
     rejected: list[RejectedRow] = []
-    block = RowBlock(b'{"a":"secret"}', 1, [4])
+    block = RowBlock([b'{"a":"secret"}'], 1, [4])
     assert list(batcher.extend(block, Epoch(), 0.0, rejected)) == []
     assert batcher.opened_at is None
     assert rejected == [

@@ -71,7 +71,7 @@ def dedup(**more: Any) -> Table:
 
 def block(*rows: bytes) -> RowBlock:
     rows = rows or ROWS
-    return RowBlock(b",".join(rows), len(rows), range(len(rows)))
+    return RowBlock(rows, len(rows), range(len(rows)))
 
 
 def answer(status: int = 200, body: Any = b"", **headers: str) -> HttpResponse:

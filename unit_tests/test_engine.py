@@ -406,7 +406,7 @@ def test_polls_grow_apart() -> None:
 def test_one_import_of_several_requests_is_one_job() -> None:
     """Receipts of one id add up, and each new one has it asked for soon again."""
     job = Job()
-    batch = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end"))
+    batch = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock((), 0, []), "end"))
     job.add(Receipt("i", 2, 1), batch, 0.0)
     for _ in range(9):
         job.postpone(0.0)
@@ -422,7 +422,7 @@ def test_blame_fills_epochs_in_order() -> None:
     """Rows of which only the batch is known count against its epochs, and never twice."""
     one, two = Epoch(), Epoch()
     batch = Batch(
-        1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end", epochs=((one, 2), (two, 2))
+        1, Table("t", DEALS, "append"), RowBlock((), 0, []), "end", epochs=((one, 2), (two, 2))
     )
     tracked = Tracked(batch)
     tracked.count_rejected(one)
@@ -442,7 +442,7 @@ def lane_of_one() -> Lane:
 
 def batch_of_keys(*keys: bytes) -> Batch:
     """A batch that holds these keys."""
-    block = RowBlock(b"", 0, [])
+    block = RowBlock((), 0, [])
     return Batch(9, Table("t", DEALS, "dedup"), block, "end", keys=frozenset(keys))
 
 
@@ -593,7 +593,7 @@ def test_progress_is_reported_while_it_goes_on(caplog: pytest.LogCaptureFixture)
 
 def test_a_batch_without_an_answer_is_not_settled() -> None:
     """Also when the import of a part of it is verified."""
-    tracked = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock(b"", 0, []), "end"))
+    tracked = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock((), 0, []), "end"))
     assert not tracked.is_settled
     tracked.is_answered = True
     assert tracked.is_settled

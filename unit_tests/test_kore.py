@@ -47,8 +47,8 @@ def signed_by(**authentication: Any) -> Kore:
 
 def block_of(*rows: Row, keys: list[bytes] | None = None, **more: Any) -> RowBlock:
     """A block of these rows."""
-    body = b",".join([json.dumps(row).encode() for row in rows])
-    return RowBlock(body, len(rows), range(len(rows)), keys, **more)
+    pieces = [json.dumps(row).encode() for row in rows]
+    return RowBlock(pieces, len(rows), range(len(rows)), keys, **more)
 
 
 # --- tokens
@@ -285,7 +285,7 @@ def test_a_composite_key_takes_a_request_each() -> None:
 
 def test_tombstones_alone_insert_nothing() -> None:
     """Only deletes leave."""
-    block = RowBlock(b"", 0, [], keys=[], tombstones=(Tombstone(0, b'"a"'),))
+    block = RowBlock((), 0, [], keys=[], tombstones=(Tombstone(0, b'"a"'),))
     report, requests = play(kore().write(DEDUP, block, Context()), answer_of(200, {"nDeleted": 1}))
     assert [r.method for r in requests] == ["DELETE"]
     assert report.delivered == 1

@@ -83,7 +83,7 @@ def block_of(run: list[Version], first: int, *, with_cursor: bool) -> RowBlock:
             keys.append(version.token())
             cursors.append(version.cursor_token())
     return RowBlock(
-        b",".join(rows),
+        rows,
         len(rows),
         indexes,
         keys,
@@ -211,7 +211,7 @@ def test_a_load_without_keys_comes_back_as_it_was_staged(
     for count in sizes:
         new = [b'{"n":%d}' % (len(rows) + i) for i in range(count)]
         epochs.append(Epoch(accepted=count))
-        load.stage(RowBlock(b",".join(new), count, range(count)), epochs[-1])
+        load.stage(RowBlock(new, count, range(count)), epochs[-1])
         rows += new
     batches, size = replay(load, max_rows, max_bytes)
     assert [row for batch in batches for row in batch.block.rows()] == rows
@@ -253,7 +253,7 @@ def test_a_load_that_fits_is_one_request(
     """One request when rows and bytes fit, commas included; else a number never too low."""
     load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ())
     if rows:
-        load.stage(RowBlock(b",".join([b'{"n":1}'] * rows), rows, range(rows)), Epoch())
+        load.stage(RowBlock([b'{"n":1}'] * rows, rows, range(rows)), Epoch())
     assert load.seal(max_rows, max_bytes) == Load(rows, 7 * rows, requests)
     load.close()
 
@@ -262,7 +262,7 @@ def test_one_long_row_does_not_multiply_the_requests_of_a_load(tmp_path: Path) -
     """The debounce of a load grows with their number, which is a bound and near the truth."""
     load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ())
     rows = [b'{"n":"%b"}' % (b"x" * 90)] * 500 + [b'{"n":"%b"}' % (b"x" * 992)]
-    load.stage(RowBlock(b",".join(rows), len(rows), range(len(rows))), Epoch())
+    load.stage(RowBlock(rows, len(rows), range(len(rows))), Epoch())
     size = load.seal(1000, 1000)
     batches = list(load.batches(batcher_of(1000, 1000 + OVERHEAD)))
     assert len(batches) <= size.requests <= 2 * len(batches) + 2
@@ -293,7 +293,7 @@ def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     keys = [b"%d" % i for i in range(count - 1)] + [b"5"]
     rows = [b'{"n":%d,"id":%b}' % (i, key) for i, key in enumerate(keys)]
     epoch = Epoch(accepted=count)
-    load.stage(RowBlock(b",".join(rows), count, range(count), keys), epoch)
+    load.stage(RowBlock(rows, count, range(count), keys), epoch)
     batches, _ = replay(load, 1000, 10**6)
     assert [row for batch in batches for row in batch.block.rows()] == rows[:5] + rows[6:]
     assert epoch.delivered == 1

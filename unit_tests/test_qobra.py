@@ -33,7 +33,7 @@ from unit_tests.vendors import QobraVendor, Row, answer_of
 
 TABLE = Table("sales deals", DEALS, "append")
 ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(10)]
-BLOCK = RowBlock(b'{"id":"a"},{"id":"b"}', 2, range(2))
+BLOCK = RowBlock([b'{"id":"a"},{"id":"b"}'], 2, range(2))
 BAD_ROW = {"line_number": 1, "row": {"id": "a", "amount": "AAA"}, "details": "could not convert"}
 
 

@@ -109,8 +109,8 @@ class Rig:
 
 def batch_of(rows: list[Row], table: Table = TABLE, epochs: Any = None) -> Batch:
     """A batch of these rows, all of one epoch unless told."""
-    body = b",".join([json.dumps(row).encode() for row in rows])
-    block = RowBlock(body, len(rows), range(len(rows)))
+    pieces = [json.dumps(row).encode() for row in rows]
+    block = RowBlock(pieces, len(rows), range(len(rows)))
     batcher = Batcher(table, 10_000, 50_000_000, 10)
     list(batcher.extend(block, Epoch(), 0.0, []))
     batch = batcher.cut("end")
@@ -557,7 +557,7 @@ def test_keyed_rows_need_no_reading_back(caplog: pytest.LogCaptureFixture) -> No
 def test_a_refused_delete_is_not_lost() -> None:
     """A batch of deletes has no row to reject: the sync ends."""
     batch = batch_of(deals(1), KEYED)
-    batch.block = RowBlock(b"", 0, [], keys=[], tombstones=(Tombstone(0, b'"d0"'),))
+    batch.block = RowBlock((), 0, [], keys=[], tombstones=(Tombstone(0, b'"d0"'),))
     vendor = KoreVendor()
     rig = Rig(vendor.answer, kore())
     rig.transport.faults = {1: answer_status(400)}
@@ -601,7 +601,7 @@ def test_a_replace_in_one_request_is_never_sent_in_parts(
 
 def test_an_emptying_request_is_answered_for_like_any_other() -> None:
     """Refused it ends the sync, and without a readable answer it is repeated."""
-    batch = Batch(0, TABLE, RowBlock(b"", 0, range(0)), "end")
+    batch = Batch(0, TABLE, RowBlock((), 0, range(0)), "end")
     context = Context(replace=ReplacePlan(single=True))
     rig = Rig(QobraVendor(FakeClock()).answer)
     rig.transport.faults = {1: answer_status(400)}

@@ -432,7 +432,7 @@ class Kore(Base):
             is_doubtful = is_resent or context.repeated
         if not block.count:
             return WriteReport(delivered=len(block))
-        response = yield self._insert(table.name, block.body)
+        response = yield self._insert(table.name, block)
         try:
             stored = len(response.decode(_Inserted).records)
         except Ambiguous:
@@ -447,8 +447,8 @@ class Kore(Base):
             yield from self._require_keys(table, block.keys or ())
         return WriteReport(delivered=len(block))
 
-    def _insert(self, table: str, rows: bytes) -> HttpRequest:
-        body = b'{"data":[%b]}' % rows
+    def _insert(self, table: str, block: RowBlock) -> HttpRequest:
+        body = block.enclosed(b'{"data":[', b"]}")
         return HttpRequest("POST", self._path(table, "/bulk"), body=body, repeat="unsafe")
 
     def repeats_safely(self, table: Table) -> bool:
@@ -675,7 +675,7 @@ class Kore(Base):
             rows = [_copy_of(row, table, old) for row in page.queryResult]
             _, _, copy = max(rows, default=(False, 0, b"{}"))
             try:
-                response = yield self._insert(table.name, copy)
+                response = yield self._insert(table.name, RowBlock([copy], 1, range(1)))
             except (Refused, TooLarge):
                 return None
             stored = response.decode(_Inserted).records
@@ -816,7 +816,7 @@ def _message(request: HttpRequest, response: HttpResponse) -> str:
     try:
         message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])
         # whatever was sent may be quoted: rows, or the values of a filter
-        message = mask_values(message, RowBlock(request.body or b"{}", 1, range(1)))[:200]
+        message = mask_values(message, RowBlock([request.body or b"{}"], 1, range(1)))[:200]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, UnicodeDecodeError):
         return ""
     return f"It says: {message.rstrip('.')}."

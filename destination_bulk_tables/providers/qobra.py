@@ -278,7 +278,7 @@ class Qobra(Base):
         response = yield HttpRequest(
             "POST",
             f"/v1/tables/{segment(table.name)}/records/bulk{query}",
-            body=b'{"items":[%b]}' % block.body,
+            body=block.enclosed(b'{"items":[', b"]}"),
             not_after=plan.not_after if plan else None,
         )
         answer = response.decode(_Ingested)
@@ -433,7 +433,7 @@ def _id_text(row: bytes, id_field: str) -> str:
 
 def _quoted(details: Sequence[_ParsingDetail]) -> RowBlock:
     rows = [bytes(detail.row) for detail in details]
-    return RowBlock(b",".join(rows), len(rows), range(len(rows)))
+    return RowBlock(rows, len(rows), range(len(rows)))
 
 
 def _require_one_run(unverified: Unverified, imports: Sequence[_Import]) -> None:

@@ -303,7 +303,7 @@ class CustomHttp(Base):
         if self._replace.is_flagged(plan) and not plan.begun:
             # each row was rejected, so no request has replaced anything
             try:
-                yield from self.write(table, RowBlock(b"", 0, range(0)), Context(replace=plan))
+                yield from self.write(table, RowBlock((), 0, range(0)), Context(replace=plan))
             except (Refused, TooLarge, Ambiguous):
                 message = (
                     f"Each row for table {table.name} was rejected, and the API does not take a "

@@ -50,12 +50,10 @@ class Prepared:
     content_type: str
 
     def body(self, block: RowBlock) -> bytes:
-        rows = block.body
-        if self.row is not None:
-            rows = self.between.join(self.row.wrap(block.rows()))
-        elif self.between != b",":
-            rows = self.between.join(block.rows())
-        return b"".join((self.before, rows, self.after))
+        if self.row is None and self.between == b",":
+            return block.enclosed(self.before, self.after)
+        rows = block.rows() if self.row is None else self.row.wrap(block.rows())
+        return b"".join((self.before, self.between.join(rows), self.after))
 
 
 @dataclass(frozen=True, slots=True)
