@@ -118,7 +118,7 @@ class _Adapter(HTTPAdapter):
         response.raw = io.BytesIO()
         response.url = str(request.url)
         response.headers.update(self.headers)
-        response.iter_content = self.pieces  # type: ignore[method-assign]  # no socket
+        response.iter_content = self.pieces  # type: ignore[method-assign,assignment]  # no socket
         return response
 
     def pieces(self, size: int) -> Iterator[bytes]:
