@@ -43,6 +43,7 @@ MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0
 _CHUNK = 1 << 18
 _BUFFER = 1 << 16
+_BROKEN = "the connection broke before the answer was complete"
 _HEADERS = {
     **requests.utils.default_headers(),
     "User-Agent": "airbyte-destination-bulk-tables",
@@ -133,11 +134,16 @@ class Transport:
 
 
 def _read(response: requests.Response) -> bytes:
+    length: int | None = response.raw.length_remaining
+    is_plain = "Content-Encoding" not in response.headers
+    if is_plain and length is not None and length <= MAX_RESPONSE_BYTES:
+        body: bytes = response.raw.read()  # at once, which costs least
+        if len(body) < length:
+            raise TransportError("maybe", _BROKEN)
+        return body
     parts: list[bytes] = []
     size = 0
-    # one piece costs least, where its size is known and does not grow
-    is_plain = "Content-Length" in response.headers and "Content-Encoding" not in response.headers
-    for part in response.iter_content(MAX_RESPONSE_BYTES + 1 if is_plain else _CHUNK):
+    for part in response.iter_content(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > MAX_RESPONSE_BYTES:
@@ -221,4 +227,4 @@ def _fold(error: BaseException) -> TransportError:
         return TransportError("no", "no connection", "connect")
     if isinstance(error, requests.exceptions.Timeout):
         return TransportError("maybe", "no answer in time", "timeout")
-    return TransportError("maybe", "the connection broke before the answer was complete", "broken")
+    return TransportError("maybe", _BROKEN)
