@@ -74,7 +74,7 @@ def _plan() -> Iterator[Case]:
 
 
 def _keyed(provider: str) -> Case:
-    """Rows with 25 % repeated keys; at Kore.ai as many as 600 requests, one minute's, can hold."""
+    """Rows with 25 % repeated keys; at Kore.ai few enough for one minute's 600 requests."""
     case = replace(million(OURS), shape="keyed", provider=provider)
     return case if provider == "qobra" else replace(case, rows=40_000)
 

@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
 MARKER = b"Zq7-"
@@ -76,8 +77,7 @@ class Vendor:
                 self._insert(table, body)
                 answer = b'{"records":' + body[body.index(b"[") :]
             case "POST", ["api", "public", "tables", table, "query"]:
-                total = self._matching(table, body)
-                answer = _json(hasMore=False, total=total, metaInfo=[], queryResult=[])
+                answer = self._query(table, url.query, body)
             case "DELETE", ["api", "public", "tables", table]:
                 answer = _json(nDeleted=self._delete(table, body))
             case _:
@@ -129,10 +129,16 @@ class Vendor:
             table.keys.update(_KEY.findall(body))
         return n_rows
 
-    def _matching(self, name: str, body: bytearray) -> int:
+    def _query(self, name: str, query: str, body: bytearray) -> bytes:
         table = self.tables.setdefault(name, Table())
-        keys = _KEY.findall(body)
-        return len(table.keys.intersection(keys)) if keys else table.rows
+        found, total = table.keys, table.rows
+        if b'"!="' not in body:  # which only the filter for every row has
+            found = table.keys.intersection(_KEY.findall(body))
+            total = len(found)
+        limit = int(parse_qs(query)["sys_limit"][0])
+        # a row's sys_Id ends with its key, so that filters by either find it
+        rows = [{"sys_Id": f"sys-{MARKER.decode()}{key.decode()}"} for key in islice(found, limit)]
+        return _json(hasMore=total > len(rows), total=total, metaInfo=[], queryResult=rows)
 
     def _delete(self, name: str, body: bytearray) -> int:
         table = self.tables.setdefault(name, Table())

@@ -180,13 +180,47 @@ def test_composite_keys(table: Table) -> None:
 
 @pytest.mark.parametrize("vendor", ["kore"])
 def test_many_keys(table: Table, emulator: WatchedEmulator) -> None:
-    """250 rows of one batch are replaced with a few deletes, not with one each."""
+    """250 rows of one batch are replaced with a few deletes, not with one each.
+
+    With three while the table is empty, and with one when it shows that it takes a long filter.
+    """
     table.delivered([{"id": n, "name": "old"} for n in range(250)], max_rows=1000)
     found = table.delivered([{"id": n, "name": "new"} for n in range(250)], max_rows=1000)
     assert len(found) == 250
     assert {row["name"] for row in found} == {"new"}
     kinds = [request.kind for request in emulator.requests]
-    assert (kinds.count("delete"), kinds.count("bulk")) == (6, 2)
+    assert [kinds.count(kind) for kind in ("query", "delete", "bulk")] == [3, 4, 2]
+
+
+@pytest.mark.parametrize("vendor", ["kore"])
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {},
+        *[
+            {"kore_max_expressions": most, "kore_more_expressions": more}
+            for most in (100, 150, 999, 1000)
+            for more in ("reject", "ignore", "match_all")
+        ],
+        *[{"kore_delete_max": most} for most in (7, 100, 1000)],
+        {"kore_max_expressions": 150, "kore_more_expressions": "ignore", "kore_delete_max": 30},
+        {"kore_query_totals": False},
+        {"kore_row_order": "random"},
+    ],
+    ids=str,
+)
+def test_long_filters(table: Table, emulator: WatchedEmulator, switches: dict[str, Any]) -> None:
+    """Each key has its last version, and every other row stays, however a long filter is taken."""
+    table.delivered([{"id": n, "name": "old"} for n in range(1500)], max_rows=1000)
+    emulator.set(**switches)
+    keys = [*range(100, 1300), *range(0, 1400, 2), *range(1600, 1000, -1)]  # twice or more
+    rows: list[Row] = [{"id": key, "name": str(n)} for n, key in enumerate(keys)]
+    last = {row["id"]: row["name"] for row in rows}
+    expected = {**dict.fromkeys(range(1500), "old"), **last}
+    for max_rows in (1000, 300):
+        found = table.delivered(rows, max_rows=max_rows)
+        assert {row["id"]: row["name"] for row in found} == expected
+        assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("vendor", ["kore"])

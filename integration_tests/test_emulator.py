@@ -535,6 +535,28 @@ def test_kore_empty_delete_and_delete_limit(emulator: Emulator) -> None:
     assert ids(emulator, "kore") == ["3"]
 
 
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [("reject", None), ("ignore", ["1", "2"]), ("match_all", ["1", "2", "3", "4"])],
+)
+def test_kore_long_filters(emulator: Emulator, more: str, found: list[str] | None) -> None:
+    """A filter of too many expressions is refused, cut or void, for queries and deletes alike."""
+    insert(emulator, rows(1, 2, 3, 4))
+    emulator.set(kore_max_expressions=2, kore_more_expressions=more)
+    one, two, three = (where("id", "=", n)["query"]["expressions"][0] for n in "123")
+    short = {"query": {"expressions": [one, three], "operator": "or"}}
+    long = {"query": {"expressions": [one, two, three], "operator": "or"}}
+    assert call(emulator, "POST", "deals/query", short).json()["total"] == 2
+    answers = [call(emulator, "POST", "deals/query", long), call(emulator, "DELETE", "deals", long)]
+    if found is None:
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert emulator.count("kore", "deals") == 4
+    else:
+        assert [row["id"] for row in answers[0].json()["queryResult"]] == found
+        assert answers[1].json() == {"nDeleted": len(found)}
+        assert emulator.count("kore", "deals") == 4 - len(found)
+
+
 def test_kore_wrong_verb_and_bad_queries(emulator: Emulator) -> None:
     """405 for GET, 400 for an unknown operand, for a wrong limit and for a body that is no JSON."""
     assert call(emulator, "GET", "deals", None).json() == {

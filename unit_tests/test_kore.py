@@ -23,10 +23,11 @@ from destination_bulk_tables.provider import (
     Retry,
     Stop,
     Throw,
+    TooLarge,
 )
 from destination_bulk_tables.providers.kore import Kore
 from unit_tests.fakes import answer_status, cut_after, garble, status
-from unit_tests.syncs import DEALS, complete, kore, records, state, sync
+from unit_tests.syncs import DEALS, Sync, complete, kore, records, state, sync
 from unit_tests.test_qobra import play
 from unit_tests.vendors import SECRET, KoreVendor, Row, answer_of
 
@@ -254,14 +255,14 @@ def test_an_answer_that_does_not_list_each_row(
 
 
 def test_keyed_rows_are_deleted_first() -> None:
-    """One column: one filter of a hundred keys joined by or."""
+    """One column: one filter of a hundred keys joined by or, while the table is empty."""
     keys = [b'"k%d"' % i for i in range(150)]
     block = block_of(*[{"id": f"k{i}"} for i in range(150)], keys=keys)
     gone = answer_of(200, {"nDeleted": 0})
     answer = answer_of(200, {"records": [{}] * 150})
-    _, requests = play(kore().write(DEDUP, block, Context()), gone, gone, answer)
-    assert [r.method for r in requests] == ["DELETE", "DELETE", "POST"]
-    queries = [json.loads(r.body or b"")["query"] for r in requests[:2]]
+    _, requests = play(kore().write(DEDUP, block, Context()), total(0), gone, gone, answer)
+    assert [r.method for r in requests] == ["POST", "DELETE", "DELETE", "POST"]
+    queries = [json.loads(r.body or b"")["query"] for r in requests[1:3]]
     assert [len(query["expressions"]) for query in queries] == [100, 50]
     assert {query["operator"] for query in queries} == {"or"}
     assert queries[1]["expressions"][-1] == {"field": "id", "operand": "=", "value": "k149"}
@@ -313,6 +314,7 @@ def test_keys_written_in_doubt_are_counted(
     ]
     doubled = answer_of(200, {"queryResult": [{}] * (filters[1] + 1)})
     written = [
+        *([some(0)] if table is DEDUP else []),
         *[answer_of(200, {"nDeleted": 0})] * 2,
         answer_of(200, {"records": [{}] * len(keys)}),
     ]
@@ -437,6 +439,248 @@ def test_rows_of_an_earlier_sync_are_not_taken_for_those_just_sent(
     assert (done.error, done.acknowledged, done.rejected_ids) == (None, [1], ["d2", "d7"])
     rows = [row for row in vendor.rows() if mode == "overwrite" or row not in old]
     assert sorted(row["id"] for row in rows) == [f"d{i}" for i in range(10) if i not in {2, 7}]
+
+
+# --- many keys in one delete
+
+
+def some(count: int | None, *ids: str) -> Any:
+    """A query's answer that counts and shows rows with these ids."""
+    page = {"queryResult": [{"sys_Id": i} for i in ids]}
+    return answer_of(200, page if count is None else {**page, "total": count})
+
+
+ROWS_OF_TABLE = some(3, "s1", "s2")
+
+
+def written(n_keys: int, sizes: list[int] | None = None) -> list[Any]:
+    """The answers to deletes of so many keys each, and to the insert."""
+    return [
+        *[answer_of(200, {"nDeleted": size}) for size in sizes or [n_keys]],
+        answer_of(200, {"records": [{}] * n_keys}),
+    ]
+
+
+def write_keys(
+    provider: Kore, n_keys: int, *answers: Any, table: Table = DEDUP
+) -> list[tuple[str, int]]:
+    """Write so many keys with these answers: verb and expressions of each request but the insert.
+
+    Each answer must be used.
+    """
+    keys: list[Any] = [f"k{i}" for i in range(n_keys)]
+    block = block_of(*[{}] * n_keys, keys=keys)
+    _, requests = play(provider.write(table, block, Context()), *answers)
+    assert len(requests) == len(answers)
+    found = [(r.method, json.loads(r.body or b"")["query"]) for r in requests[:-1]]
+    deleted = [
+        e["value"] for verb, query in found if verb == "DELETE" for e in query["expressions"]
+    ]
+    assert set(deleted) == set(keys)
+    return [(verb, len(query["expressions"])) for verb, query in found]
+
+
+def test_a_long_query_is_proven_before_a_long_delete() -> None:
+    """It must find two rows, named first and last, and nothing else; each table is asked once."""
+    provider = kore()
+    block = block_of(*[{}] * 250, keys=[f"k{i}" for i in range(250)])  # type: ignore[misc]  # keys
+    answers = [ROWS_OF_TABLE, total(2), *written(250)]
+    _, requests = play(provider.write(DEDUP, block, Context()), *answers)
+    assert [r.method for r in requests] == ["POST", "POST", "DELETE", "POST"]
+    asked = json.loads(requests[1].body or b"")["query"]
+    values = [expression["value"] for expression in asked["expressions"]]
+    assert (asked["operator"], values[0], values[-1]) == ("or", "s1", "s2")
+    assert len(set(values)) == len(values) == 1000
+    assert {(e["field"], e["operand"]) for e in asked["expressions"]} == {("sys_Id", "=")}
+    assert requests[1].repeat == "unsafe"  # no answer is an answer
+    assert write_keys(provider, 2500, *written(2500, [1000, 1000, 500])) == [
+        ("DELETE", 1000),
+        ("DELETE", 1000),
+        ("DELETE", 500),
+    ]
+    other = replace(DEDUP, name="others")
+    found = write_keys(provider, 101, ROWS_OF_TABLE, total(2), *written(101), table=other)
+    assert found == [("POST", 1), ("POST", 1000), ("DELETE", 101)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "cause"),
+    [
+        ([ROWS_OF_TABLE, total(None)], "found_None"),
+        ([ROWS_OF_TABLE, total(0)], "found_0"),
+        ([ROWS_OF_TABLE, total(1)], "found_1"),
+        ([ROWS_OF_TABLE, total(3)], "found_3"),
+        ([some(None, "s1", "s2"), total(None)], "found_None"),
+        ([ROWS_OF_TABLE, Refused("http_400", "")], "http_400"),
+        ([ROWS_OF_TABLE, TooLarge()], "toolarge"),
+        ([ROWS_OF_TABLE, Ambiguous("HTTP 500")], "ambiguous"),
+        ([ROWS_OF_TABLE, status(200, b"<html>")], "unreadable_answer"),
+        ([Refused("http_401", "")], "http_401"),
+        ([answer_of(200, {"queryResult": [{}, {}], "total": 3})], "validationerror"),
+    ],
+)
+def test_without_the_proof_deletes_stay_short(
+    caplog: pytest.LogCaptureFixture, answers: list[Any], cause: str
+) -> None:
+    """For the rest of the sync; the log says so once."""
+    provider = kore()
+    caplog.set_level("INFO")
+    found = write_keys(provider, 150, *answers, *written(150, [100, 50]))
+    assert found[len(answers) :] == [("DELETE", 100), ("DELETE", 50)]
+    assert write_keys(provider, 150, *written(150, [100, 50])) == found[len(answers) :]
+    assert caplog.text.count("short_deletes table=deals keys=100") == 1
+    assert f"cause={cause}" in caplog.text
+
+
+@pytest.mark.parametrize("few", [total(0), some(None), some(1, "s1"), some(2, "s1", "s2")])
+def test_a_table_with_too_few_rows_is_asked_again(few: Any) -> None:
+    """Short deletes for this batch; the next one may find the table filled."""
+    provider = kore()
+    short = [("DELETE", 100), ("DELETE", 50)]
+    assert write_keys(provider, 150, few, *written(150, [100, 50])) == [("POST", 1), *short]
+    found = write_keys(provider, 150, ROWS_OF_TABLE, total(2), *written(150))
+    assert found == [("POST", 1), ("POST", 1000), ("DELETE", 150)]
+
+
+def test_few_keys_and_composite_keys_ask_nothing() -> None:
+    """There a long filter saves nothing."""
+    assert write_keys(kore(), 100, *written(100)) == [("DELETE", 100)]
+    keys = [b'%d,"x"' % i for i in range(150)]
+    answers = written(150, [1] * 150)
+    _, requests = play(kore().write(PAIR, block_of(*[{}] * 150, keys=keys), Context()), *answers)
+    assert [r.method for r in requests] == ["DELETE"] * 150 + ["POST"]
+
+
+@pytest.mark.parametrize("refusal", [Refused("http_400", ""), TooLarge()])
+def test_a_refused_long_delete_is_repeated_in_short_ones(
+    caplog: pytest.LogCaptureFixture, refusal: Exception
+) -> None:
+    """The same keys and all later ones; a table is not asked again."""
+    provider = kore()
+    caplog.set_level("INFO")
+    first = answer_of(200, {"nDeleted": 1000})
+    answers = [ROWS_OF_TABLE, total(2), first, refusal, *written(1150, [100, 50])]
+    found = write_keys(provider, 1150, *answers)
+    assert found[2:] == [("DELETE", 1000), ("DELETE", 150), ("DELETE", 100), ("DELETE", 50)]
+    assert write_keys(provider, 150, *written(150, [100, 50])) == found[-2:]
+    assert caplog.text.count("short_deletes") == 1
+    with pytest.raises(type(refusal)):
+        write_keys(provider, 150, refusal)
+
+
+def test_a_long_delete_refused_after_an_unanswered_attempt_leaves_doubt() -> None:
+    """The attempt may be applied late, so the keys are counted."""
+    refusal = Refused("http_400", "")
+    refusal.resent = True
+    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])  # type: ignore[misc]  # keys
+    answers = [ROWS_OF_TABLE, total(2), refusal, *written(150, [100, 50]), total(99), total(51)]
+    report, requests = play(kore().write(DEDUP, block, Context()), *answers)
+    assert (report.delivered, len(requests)) == (150, len(answers))
+
+
+@pytest.mark.parametrize(("told", "size"), [(2, 150), (1, 100)])
+def test_batches_that_ask_at_once_agree(told: int, size: int) -> None:
+    """What the first was told stays: its deletes may take the rows that the other asks for."""
+    provider = kore()
+    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])  # type: ignore[misc]  # keys
+    flows = [provider.write(DEDUP, block, Context()) for _ in range(2)]
+    for flow in flows:
+        next(flow)
+        flow.send(ROWS_OF_TABLE)
+    for flow, count in zip(flows, [told, 3 - told], strict=True):
+        request = flow.send(total(count))
+        assert request.method == "DELETE"
+        assert len(json.loads(request.body or b"")["query"]["expressions"]) == size
+
+
+def delete_sizes(done: Sync) -> list[int]:
+    """The expressions of each delete that was sent."""
+    return [
+        len(json.loads(sent.request.body or b"")["query"]["expressions"])
+        for sent in done.transport.sent
+        if sent.request.method == "DELETE"
+    ]
+
+
+MANY: list[Row] = [{"id": f"m{i}", "amount": i, "version": 1} for i in range(260)]
+LATER: list[Row] = [{**row, "version": 2} for row in MANY[70:]]
+
+
+@pytest.mark.parametrize(
+    ("longest", "limits_queries", "size"),
+    [
+        (None, True, 200),
+        ((1000, 400), True, 200),
+        ((999, 400), True, 100),
+        ((150, 400), True, 100),
+        ((100, 413), True, 100),
+        ((100, 500), True, 100),
+        ((100, "ignore"), True, 100),
+        ((150, "ignore"), True, 100),
+        ((100, "match_all"), True, 100),
+        ((150, 400), False, 200),
+        ((100, 413), False, 200),
+    ],
+)
+def test_whatever_filter_is_too_long_each_key_has_its_last_version(
+    longest: Any,
+    limits_queries: bool,  # noqa: FBT001
+    size: int,
+) -> None:
+    """Also where only deletes are limited; other rows stay. `size`: of the longest delete."""
+    vendor = KoreVendor(longest=longest, limits_queries=limits_queries)
+    vendor.put([{**row, "version": 0} for row in MANY] + [STRANGER])
+    script: list[Message | float] = [records(MANY), state(1), records(LATER), state(2), complete()]
+    done = sync("kore", "append_dedup", script, vendor=vendor, max_rows=200).run()
+    assert (done.error, done.acknowledged) == (None, [1, 2])
+    expected = [*MANY[:70], *LATER, STRANGER]
+    assert sorted(vendor.rows(), key=str) == sorted(expected, key=str)
+    assert max(delete_sizes(done)) == size
+
+
+@pytest.mark.parametrize("delete_max", [None, 7, 50, 100, 130])
+def test_no_row_of_a_key_stays_however_few_a_delete_removes(delete_max: int | None) -> None:
+    """Some keys have several rows, as after plain appends."""
+    vendor = KoreVendor(delete_max=delete_max)
+    vendor.put([{**row, "version": -n} for n in range(3) for row in MANY[n * 40 :]])
+    script: list[Message | float] = [records(MANY), state(1), records(LATER), state(2), complete()]
+    done = sync("kore", "append_dedup", script, vendor=vendor, max_rows=200).run()
+    assert (done.error, done.acknowledged) == (None, [1, 2])
+    assert sorted(vendor.rows(), key=str) == sorted([*MANY[:70], *LATER], key=str)
+
+
+def test_a_delete_that_counts_rows_and_keeps_them_does_not_hold_the_sync() -> None:
+    """It is repeated as often as it has keys, and once more."""
+    keys: list[Any] = ["a", "b", "c"]
+    answers = written(3, [7] * 4)
+    play(kore().write(DEDUP, block_of({}, {}, {}, keys=keys), Context()), *answers)
+
+
+@pytest.mark.parametrize("delete_max", [None, 70])
+@pytest.mark.parametrize(
+    ("longest", "limits_queries", "deletes"),
+    [
+        (None, True, [230]),
+        ((150, 400), True, [100, 100, 30]),
+        ((150, 400), False, [230, 100, 100, 30]),
+        ((150, "ignore"), True, [100, 100, 30]),
+        ((150, "match_all"), True, [100, 100, 30]),
+    ],
+)
+def test_old_rows_are_deleted_with_as_long_filters_as_are_proven(
+    longest: Any,
+    limits_queries: bool,  # noqa: FBT001
+    deletes: list[int],
+    delete_max: int | None,
+) -> None:
+    """The old rows go and the new ones stay, and no row is deleted by a filter that is too long."""
+    vendor = KoreVendor(longest=longest, limits_queries=limits_queries, delete_max=delete_max)
+    vendor.put([{"id": f"old{i}"} for i in range(230)])
+    done = sync("kore", "overwrite", REPLACE, vendor=vendor).run()
+    assert (done.error, done.acknowledged, vendor.rows()) == (None, [1], ROWS)
+    sizes = delete_sizes(done)
+    assert list(dict.fromkeys(sizes)) == list(dict.fromkeys(deletes))
+    assert delete_max is not None or sizes == deletes
 
 
 # --- replacing

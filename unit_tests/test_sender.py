@@ -945,7 +945,7 @@ def test_a_bad_row_costs_no_other_key_its_row_under_any_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("delete_max", "deletes"), [(None, [2, 1]), (1, [6, 6]), (3, [2, 2]), (5, [2, 2])]
+    ("delete_max", "deletes"), [(None, [2, 1]), (1, [6, 7]), (3, [2, 3]), (5, [2, 2])]
 )
 def test_a_delete_that_leaves_rows_behind_is_repeated(
     delete_max: int | None, deletes: list[int]

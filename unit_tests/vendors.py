@@ -44,6 +44,8 @@ class KoreVendor:
     """Kore.ai's data tables.
 
     `bulk`: what an insert with a bad row does. `delete_max`: rows that one delete removes at most.
+    `longest`: expressions of a filter at most, and what becomes of more: a status, or they are
+    ignored, or the whole filter is. `limits_queries`: not only deletes.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class KoreVendor:
         totals: bool = True,
         order: Random | None = None,
         delete_max: int | None = None,
+        longest: tuple[int, int | Literal["ignore", "match_all"]] | None = None,
+        limits_queries: bool = True,
         is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
     ) -> None:
         self.tables: dict[str, list[Row]] = {"deals": []}
@@ -62,6 +66,8 @@ class KoreVendor:
         self.totals = totals
         self.order = order
         self.delete_max = delete_max
+        self.longest = longest
+        self.limits_queries = limits_queries
         self.is_bad = is_bad
         self.tokens: set[str] = set()
         self._next = 0
@@ -98,6 +104,16 @@ class KoreVendor:
         if table is None:
             return _error(400, "no such table")
         body = json.loads(request.body or b"{}")
+        expressions = body.get("query", {}).get("expressions", [])
+        is_limited = self.longest and (self.limits_queries or request.method == "DELETE")
+        if is_limited and self.longest and len(expressions) > self.longest[0]:
+            kept, more = self.longest
+            if isinstance(more, int):
+                return _error(more, "too many expressions")
+            body["query"] = {
+                "expressions": expressions[: kept if more == "ignore" else 0],
+                "operator": "or" if more == "ignore" else "and",
+            }
         match request.method, verb:
             case "POST", "bulk":
                 return self._insert(table, body["data"])

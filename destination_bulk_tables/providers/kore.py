@@ -12,9 +12,10 @@ the text says "rate limit" and the status is not documented.
 Not documented, and therefore: whether a refused insert stored some of its rows (the table's total
 before and after tells), what happened to an insert without an answer (the same), null (left out),
 dates (ISO 8601 as the API returns them), the status for a missing right (401 and 403 are read
-alike). An insert is not keyed: repeating it blindly doubles rows. A delete that ended without an
-answer may be applied late and take rows that were inserted since: it is repeated after a while, and
-the keys are counted after the insert.
+alike), how long a filter may be (a query tells, before a long one deletes). An insert is not keyed:
+repeating it blindly doubles rows. A delete that ended without an answer may be applied late and
+take rows that were inserted since: it is repeated after a while, and the keys are counted after the
+insert.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ log = logging.getLogger(__name__)
 
 _PAGE = 100  # the most rows a query returns
 _KEYS_PER_DELETE = 100
+_MOST_KEYS_PER_DELETE = 1000  # where the table shows that it reads a filter of this length
 _LISTINGS = 20
 _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8
@@ -287,6 +289,7 @@ class Kore(Base):
         self.rules = rules
         self.traits = Traits(reads_back=True, on_unknown=on_unknown)
         self._most_deleted = 1  # by one request; known, it saves the request that finds nothing
+        self._keys_per_delete: dict[str, int] = {}  # by the table's name, once it is known
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
@@ -469,30 +472,79 @@ class Kore(Base):
     def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
         """Delete the rows with these keys; True when a request may have been applied twice.
 
-        Not documented: a limit of rows per request. So a delete is repeated until it finds none, a
-        row of each key is gone, or it counts fewer than some request did: no limit stopped it.
+        Not documented: a limit of rows per request. So a delete is repeated until it counts as many
+        rows as it has keys, or fewer than some request did: no limit stopped it.
         """
+        size = 1 if len(table.key_columns) > 1 else (yield from self._delete_size(table, len(keys)))
         is_resent = False
-        for query, count in _key_filters(table, keys, _KEYS_PER_DELETE):
-            left = count
-            while left > 0:
-                response = yield self._delete(table.name, query)
-                is_resent = is_resent or response.resent
-                deleted = _deleted(response)
-                if deleted < self._most_deleted:
-                    break
-                self._most_deleted = deleted
-                left -= deleted
+        done = 0
+        while done < len(keys):
+            group = keys[done : done + size]
+            request = self._delete(table.name, _key_filter(table, group))
+            try:
+                for _ in range(len(group) + 1):  # it ends even if rows are counted and stay
+                    response = yield request
+                    is_resent = is_resent or response.resent
+                    deleted, most = _deleted(response), self._most_deleted
+                    self._most_deleted = max(deleted, most)
+                    if deleted == len(group) or deleted < most:
+                        break
+            except (Refused, TooLarge) as error:
+                if len(group) <= _KEYS_PER_DELETE:
+                    raise
+                size = self._delete_fewer(table, _cause(error))
+                is_resent = is_resent or (isinstance(error, Refused) and error.resent)
+            else:
+                done += len(group)
         return is_resent
+
+    def _delete_size(self, table: Table, n_keys: int) -> Flow[int]:
+        """How many of `n_keys` keys one delete may hold; asked of each table until it is known.
+
+        Not documented: how many expressions a filter may have, and whether more of them are
+        refused, are ignored, so that old rows would stay, or void the filter, so that every row
+        would go. So a query as long as the longest delete must find the two rows that its first and
+        last expressions name, and no third. A delete is taken to read a filter like a query, or to
+        refuse it.
+        """
+        if n_keys <= _KEYS_PER_DELETE:
+            return _KEYS_PER_DELETE
+        known = self._keys_per_delete.get(table.name)
+        if known is not None:
+            return known
+        try:
+            some = yield from self._query(table.name, _EVERY_ROW, limit=2)
+            if len(some.queryResult) < 2 or (some.total is not None and some.total < 3):
+                return _KEYS_PER_DELETE  # too few rows to tell; there may be more by the next batch
+            ids = [msgspec.json.decode(row, type=_Row).sys_Id for row in some.queryResult]
+            query = _long_filter(ids[0], ids[-1])
+            # what ends without an answer may do so each time, for its length
+            found = (yield from self._query(table.name, query, limit=1, repeat="unsafe")).total
+            cause = f"found_{found}_of_2_rows"
+        except (Refused, TooLarge, Ambiguous, msgspec.DecodeError) as error:
+            found, cause = None, _cause(error)
+        # another batch may know by now, and its deletes may have taken the rows asked for
+        known = self._keys_per_delete.get(table.name)
+        if known is None and found != 2:
+            return self._delete_fewer(table, cause)
+        return self._keys_per_delete.setdefault(table.name, _MOST_KEYS_PER_DELETE)
+
+    def _delete_fewer(self, table: Table, cause: str) -> int:
+        """Go back to the few keys per delete for the rest of the sync: how many that is."""
+        log.info("short_deletes table=%s keys=%d cause=%s", table.name, _KEYS_PER_DELETE, cause)
+        self._keys_per_delete[table.name] = _KEYS_PER_DELETE
+        return _KEYS_PER_DELETE
 
     def _require_keys(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
         """Raise `Ambiguous` unless the table holds one row of each key: nothing came late."""
         try:
-            for query, count in _key_filters(table, keys, _PAGE - 1):
-                answer = yield from self._query(table.name, query, limit=_PAGE)
+            for group in _groups(keys, 1 if len(table.key_columns) > 1 else _PAGE - 1):
+                answer = yield from self._query(table.name, _key_filter(table, group), limit=_PAGE)
                 total = len(answer.queryResult) if answer.total is None else answer.total
-                if total != count:
-                    message = f"the table holds {total} rows of {count} keys that were just written"
+                if total != len(group):
+                    message = (
+                        f"the table holds {total} rows of {len(group)} keys that were just written"
+                    )
                     raise Ambiguous(message)
         except Refused as refused:
             log.warning(
@@ -593,9 +645,16 @@ class Kore(Base):
         answer = yield from self._query(table.name, query, limit=_PAGE if old else 1)
         return bool(_without(old, answer.queryResult))
 
-    def _query(self, table: str, query: bytes, limit: int, offset: int = 0) -> Flow[_Queried]:
+    def _query(
+        self,
+        table: str,
+        query: bytes,
+        limit: int,
+        offset: int = 0,
+        repeat: Literal["safe", "unsafe"] = "safe",
+    ) -> Flow[_Queried]:
         path = self._path(table, f"/query?sys_limit={limit}&sys_offset={offset}")
-        response = yield HttpRequest("POST", path, body=b'{"query":%b}' % query)
+        response = yield HttpRequest("POST", path, body=b'{"query":%b}' % query, repeat=repeat)
         try:
             return response.decode(_Queried)
         except Ambiguous:
@@ -632,21 +691,29 @@ class Kore(Base):
         if plan.refused and plan.old_ids:
             yield from self._require_no_clash(table, plan, delivered)
         old = [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids]
-        for group in _groups(old, _KEYS_PER_DELETE):
-            remaining = len(group)
-            while remaining > 0:
-                try:
+        size = yield from self._delete_size(table, len(old))
+        while old:
+            group = old[:size]
+            try:
+                remaining = len(group)
+                while remaining > 0:
                     deleted = _deleted((yield self._delete(table.name, _joined(group, b"or"))))
-                except Refused as refused:
-                    message = (
-                        f"Kore.ai refuses to delete the old rows of table {table.name} "
-                        f"({refused.code}), so it holds the old and the new ones. Give the app the "
-                        "right to Read and Delete in the table's App Assignments."
-                    )
-                    raise ConfigError(message, stream=table.stream) from None
-                if not deleted:
-                    break
-                remaining -= deleted
+                    if not deleted:
+                        break
+                    remaining -= deleted
+            except (Refused, TooLarge) as error:
+                if len(group) > _KEYS_PER_DELETE:
+                    size = self._delete_fewer(table, _cause(error))
+                    continue
+                if isinstance(error, TooLarge):
+                    raise
+                message = (
+                    f"Kore.ai refuses to delete the old rows of table {table.name} "
+                    f"({error.code}), so it holds the old and the new ones. Give the app the "
+                    "right to Read and Delete in the table's App Assignments."
+                )
+                raise ConfigError(message, stream=table.stream) from None
+            del old[:size]
         if plan.old_ids:
             yield from self._require_total(table, delivered)
 
@@ -840,28 +907,33 @@ def _copy_of(row: bytes, table: Table, old: set[str]) -> tuple[bool, int, bytes]
 
 
 def _expression(column: str, token: bytes) -> bytes:
-    return b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
+    return _equals(msgspec.json.encode(column), token)
+
+
+def _equals(column: bytes, token: bytes) -> bytes:
+    return b'{"field":%b,"operand":"=","value":%b}' % (column, token)
 
 
 def _joined(expressions: Sequence[bytes], operator: bytes) -> bytes:
     return b'{"expressions":[%b],"operator":"%b"}' % (b",".join(expressions), operator)
 
 
-def _key_filters(table: Table, keys: Sequence[Key], size: int) -> Iterator[tuple[bytes, int]]:
-    """Filters for these keys, and how many each is for.
-
-    A filter joins expressions of one column by `or`, or the columns of one key by `and`.
-    """
+def _key_filter(table: Table, keys: Sequence[Key]) -> bytes:
+    """A filter for keys of one column, joined by `or`, or for one key of several, by `and`."""
     if len(table.key_columns) == 1:
-        column = table.key_columns[0]
-        expressions = [_expression(column, key_tokens(key)) for key in keys]
-        for group in _groups(expressions, size):
-            yield _joined(group, b"or"), len(group)
-        return
-    for key in keys:
-        tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
-        columns = zip(table.key_columns, tokens, strict=True)
-        yield _joined([_expression(column, bytes(token)) for column, token in columns], b"and"), 1
+        column = msgspec.json.encode(table.key_columns[0])
+        return _joined([_equals(column, key_tokens(key)) for key in keys], b"or")
+    (key,) = keys
+    tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
+    columns = zip(table.key_columns, tokens, strict=True)
+    return _joined([_expression(column, bytes(token)) for column, token in columns], b"and")
+
+
+def _long_filter(first: str, last: str) -> bytes:
+    """A filter of the longest delete's length; all but the first and last match no row."""
+    between = [f"airbyte-no-such-row-{i}" for i in range(2, _MOST_KEYS_PER_DELETE)]
+    values = [first, *between, last]
+    return _joined([_expression("sys_Id", msgspec.json.encode(v)) for v in values], b"or")
 
 
 def _probes(row: bytes, table: Table) -> dict[str, bytes]:
@@ -923,5 +995,9 @@ def _sample(positions: range) -> list[int]:
     return sorted({positions[round(i * step)] for i in range(_PROBE_SAMPLE)})
 
 
-def _groups(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+def _cause(error: Exception) -> str:
+    return error.code if isinstance(error, Refused) else type(error).__name__.lower()
+
+
+def _groups(keys: Sequence[Key], size: int) -> Iterator[Sequence[Key]]:
+    return (keys[i : i + size] for i in range(0, len(keys), size))

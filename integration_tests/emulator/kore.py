@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -261,9 +262,16 @@ class Kore:
 
     def _select(self, table: KoreTable, payload: Any) -> list[StoredRow]:
         try:
-            return select(self._storage, self._indexes, table.store, parse_query(payload))
+            query = parse_query(payload)
         except BadQueryError as error:
             raise refusal(400, str(error)) from error
+        most = self.settings.kore_max_expressions
+        if most and len(query.expressions) > most:
+            kept = {"ignore": most, "match_all": 0}.get(self.settings.kore_more_expressions)
+            if kept is None:
+                raise refusal(400, f"A query must not have more than {most} expressions")
+            query = replace(query, expressions=query.expressions[:kept])
+        return select(self._storage, self._indexes, table.store, query)
 
     def _payload(self, body: bytes) -> dict[str, Any]:
         """Read a request body that is an object, numbers exact."""

@@ -116,6 +116,11 @@ class Settings:
     kore_empty_delete: Literal["all", "reject"] = "reject"
     # [choice] most rows one DELETE removes; 0 = no limit.
     kore_delete_max: int = 0
+    # [choice] most expressions of a filter; 0 = no limit.
+    kore_max_expressions: int = 0
+    # [choice] a filter with more of them is refused with 400, is read without those beyond the
+    # limit, or is void and matches every row.
+    kore_more_expressions: Literal["reject", "ignore", "match_all"] = "reject"
     # [vendor: the windows] off, refuse, or let pass and count in `rate_violations`.
     kore_rate_limit: Literal["off", "refuse", "record"] = "off"
     # [vendor: 600 per 60 s and 18,000 per 3,600 s, rolling, per table] as (requests, seconds)
