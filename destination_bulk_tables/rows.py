@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from destination_bulk_tables import values
 from destination_bulk_tables.errors import ConfigError
@@ -183,7 +183,8 @@ class RowCodec:
         return self._encode(form, rows, range(len(rows)), [], lambda row, _: self._text(row))
 
     def _text(self, row: Any) -> bytes:
-        return _encode(dict(zip(self._sources, msgspec.structs.astuple(row), strict=True)))
+        members = zip(self._sources, msgspec.structs.astuple(row), strict=True)
+        return _encode({source: value for source, value in members if value is not UNSET})
 
     def _decode_singly(
         self, form: _Form, data: Sequence[Raw], rejected: list[RejectedRow]
@@ -265,10 +266,7 @@ class RowCodec:
         if self._keys[0] in form.native:
             keys: Sequence[Key | None] = _values(rows, self._keys[0])
         else:
-            columns = [
-                [bytes(v) if v.__class__ is Raw else _encode(v) for v in _values(rows, attribute)]
-                for attribute in self._keys
-            ]
+            columns = [_tokens(rows, attribute) for attribute in self._keys]
             if len(columns) == 1 and not b"".join(columns[0]).translate(None, _DIGITS):
                 return columns[0]
             unusable = {_NULL} if self._rules.required_column is None else {_NULL, b'""'}
@@ -325,7 +323,7 @@ class _Form:
 
     A text, integer or boolean column costs less as a Python value than as a token, its type is
     checked on the way, and a null is left out by the encoder. `as_tokens`: the attributes to keep
-    as tokens.
+    as tokens. `hidden`: those that are read and not sent; unset, the encoder leaves them out.
     """
 
     def __init__(
@@ -336,6 +334,7 @@ class _Form:
         as_tokens: Container[str | None],
     ) -> None:
         sent = [(attributes[column.field], column) for column in columns]
+        self.hidden = list(attributes.values())[len(columns) :]
         self.omits = rules.nulls == "omit"
         self.native: dict[str, Any] = {
             attribute: kind
@@ -353,13 +352,16 @@ class _Form:
             if column.is_boolean and a in self.native and rules.booleans != "json"
         ]
         self._plan_reading(attributes)
-        self._plan_writing([column.name for column in columns], list(attributes))
+        self._plan_writing([c.name for c in columns], [c.field for c in columns])
 
     def _fields(self, names: dict[str, str]) -> list[tuple[str, Any, Any]]:
+        def default(attribute: str) -> Any:
+            if attribute in self.hidden:
+                return UNSET
+            return None if attribute in self.native else _ABSENT
+
         return [
-            (a, self.native[a], msgspec.field(name=name, default=None))
-            if a in self.native
-            else (a, Raw, msgspec.field(name=name, default=_ABSENT))
+            (a, self.native.get(a, Raw), msgspec.field(name=name, default=default(a)))
             for a, name in names.items()
         ]
 
@@ -395,7 +397,7 @@ class _Form:
             return
         if not _can_name(names):
             self._out = self._named
-        elif sources != names:
+        elif self.row_type is None or sources != names:
             fields = self._fields(dict(zip(sent, names, strict=True)))
             self._out = msgspec.defstruct("Out", fields, gc=False, omit_defaults=self.omits)
         get = attrgetter(*sent)
@@ -413,6 +415,9 @@ class _Form:
             return (b",".join([b"{}"] * len(rows)),)
         if self._out is not None:
             rows = list(starmap(self._out, map(self._values_of, rows)))
+        else:
+            for attribute in self.hidden:  # what is not set is not written
+                _put(rows, attribute, repeat(UNSET))
         return (_encode(rows)[1:-1],)
 
 
@@ -442,10 +447,16 @@ def _values(rows: list[Any], attribute: str) -> list[Any]:
 
 def _tokens(rows: list[Any], attribute: str) -> list[bytes]:
     """The JSON tokens of one field that is kept as tokens."""
-    return list(map(bytes, map(attrgetter(attribute), rows)))
+    found = _values(rows, attribute)
+    absent = found.count(UNSET)
+    if not absent:
+        return list(map(bytes, found))
+    if absent == len(rows):
+        return [_NULL] * absent
+    return [_NULL if token is UNSET else bytes(token) for token in found]
 
 
-def _put(rows: Sequence[Any], attribute: str, column: Sequence[Any]) -> None:
+def _put(rows: Sequence[Any], attribute: str, column: Iterable[Any]) -> None:
     deque(map(setattr, rows, repeat(attribute), column), maxlen=0)
 
 
