@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
-from itertools import count
+from itertools import compress, count
+from operator import ne
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -178,15 +179,22 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
 def reduce(block: RowBlock) -> RowBlock:
     """Keep the last version of each key, by cursor, then by arrival; a tombstone counts as one."""
     keys = block.keys or []
+    repeated = _repeated(_all_keys(block))
     versions: list[tuple[int, Key, bytes | None]] = [
-        (block.indexes[i], key, block.cursors[i] if block.cursors else None)
-        for i, key in enumerate(keys)
+        (block.indexes[i], keys[i], block.cursors[i] if block.cursors else None)
+        for i in compress(count(), map(repeated.__contains__, keys))
     ]
-    versions += [(t.index, t.key, t.cursor) for t in block.tombstones]
+    versions += [(t.index, t.key, t.cursor) for t in block.tombstones if t.key in repeated]
     winners = last_versions(sorted(versions))
-    block_out = block.select([i for i, key in enumerate(keys) if winners[key] == block.indexes[i]])
-    block_out.tombstones = tuple(t for t in block.tombstones if winners[t.key] == t.index)
-    return block_out
+    losers = {index for index, key, _ in versions if winners[key] != index}
+    kept = block.select([i for i, index in enumerate(block.indexes) if index not in losers])
+    kept.tombstones = tuple(t for t in block.tombstones if t.index not in losers)
+    return kept
+
+
+def _repeated(keys: Sequence[Key]) -> set[Key]:
+    last = dict(zip(keys, count()))
+    return set(compress(keys, map(ne, map(last.__getitem__, keys), count())))
 
 
 def last_versions(versions: Sequence[tuple[int, Key, bytes | None]]) -> dict[Key, int]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ JsonObject = dict[str, JsonValue]
 Key = str | bytes  # the text of a key of one column, else the JSON tokens joined by commas
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
+T = TypeVar("T")
 
 _LONGEST_PLAIN = 40  # digits; larger exponents are kept as such
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -55,8 +56,12 @@ def _canonical(token: bytes) -> bytes:
     return f"{Decimal((sign, tuple(map(int, number)), exponent)):f}".encode()
 
 
-def _joined(rows: Sequence[bytes]) -> Sequence[bytes]:
+def _joined(rows: Sequence[msgspec.Raw]) -> Sequence[bytes]:
     return (b",".join(rows),) if rows else ()
+
+
+def _pick(items: Sequence[T], positions: Sequence[int]) -> list[T]:
+    return list(map(items.__getitem__, positions))
 
 
 def key_tokens(key: Key) -> bytes:
@@ -138,23 +143,26 @@ class RowBlock:
 
     def rows(self) -> list[bytes]:
         """Take the pieces apart; costs an object per row."""
-        return [bytes(raw) for raw in _ROWS.decode(b"[%b]" % self.body)]
+        return list(map(bytes, self._raws()))
+
+    def _raws(self) -> list[msgspec.Raw]:
+        return _ROWS.decode(self.enclosed(b"[", b"]"))
 
     def select(self, positions: Sequence[int]) -> RowBlock:
         """Keep the rows at these positions of the block, and all tombstones."""
-        rows = self.rows()
+        rows = self._raws()
         return RowBlock(
-            pieces=_joined([rows[i] for i in positions]),
+            pieces=_joined(_pick(rows, positions)),
             count=len(positions),
-            indexes=[self.indexes[i] for i in positions],
-            keys=self.keys and [self.keys[i] for i in positions],
-            cursors=self.cursors and [self.cursors[i] for i in positions],
+            indexes=_pick(self.indexes, positions),
+            keys=self.keys and _pick(self.keys, positions),
+            cursors=self.cursors and _pick(self.cursors, positions),
             tombstones=self.tombstones,
         )
 
     def split(self, sizes: Sequence[int]) -> list[RowBlock]:
         """Cut into consecutive blocks of these row counts; tombstones keep their place."""
-        rows = self.rows()
+        rows = self._raws()
         ends = list(accumulate(sizes))
         blocks: list[RowBlock] = []
         start = 0
