@@ -58,7 +58,7 @@ from destination_bulk_tables.provider import (
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -615,7 +615,7 @@ class Kore(Base):
             group = positions[start : start + size]
             if telling is not None:
                 column, probes = telling
-                query = _joined([_expression(column, probes[i][column]) for i in group], b"or")
+                query = _any_of(column, [probes[i][column] for i in group])
                 answer = yield from self._query(table.name, query, limit=_PAGE)
                 if answer.total == len(answer.queryResult):
                     held = [msgspec.json.decode(row) for row in _without(old, answer.queryResult)]
@@ -690,14 +690,14 @@ class Kore(Base):
         yield from self._require_total(table, len(plan.old_ids) + delivered)
         if plan.refused and plan.old_ids:
             yield from self._require_no_clash(table, plan, delivered)
-        old = [_expression("sys_Id", msgspec.json.encode(i)) for i in plan.old_ids]
+        old = list(map(msgspec.json.encode, plan.old_ids))
         size = yield from self._delete_size(table, len(old))
         while old:
             group = old[:size]
             try:
                 remaining = len(group)
                 while remaining > 0:
-                    deleted = _deleted((yield self._delete(table.name, _joined(group, b"or"))))
+                    deleted = _deleted((yield self._delete(table.name, _any_of("sys_Id", group))))
                     if not deleted:
                         break
                     remaining -= deleted
@@ -906,34 +906,35 @@ def _copy_of(row: bytes, table: Table, old: set[str]) -> tuple[bool, int, bytes]
     return is_new, len(sent), msgspec.json.encode(sent)
 
 
-def _expression(column: str, token: bytes) -> bytes:
-    return _equals(msgspec.json.encode(column), token)
+def _all_of(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """A filter for the rows with each of these columns' JSON tokens."""
+    expressions = [
+        b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
+        for column, token in members
+    ]
+    return b'{"expressions":[%b],"operator":"and"}' % b",".join(expressions)
 
 
-def _equals(column: bytes, token: bytes) -> bytes:
-    return b'{"field":%b,"operand":"=","value":%b}' % (column, token)
-
-
-def _joined(expressions: Sequence[bytes], operator: bytes) -> bytes:
-    return b'{"expressions":[%b],"operator":"%b"}' % (b",".join(expressions), operator)
+def _any_of(column: str, tokens: Iterable[bytes]) -> bytes:
+    """A filter for the rows with one of these JSON tokens in a column."""
+    start = b'{"field":%b,"operand":"=","value":' % msgspec.json.encode(column)
+    expressions = (b"}," + start).join(tokens)
+    return b'{"expressions":[%b%b}],"operator":"or"}' % (start, expressions)
 
 
 def _key_filter(table: Table, keys: Sequence[Key]) -> bytes:
     """A filter for keys of one column, joined by `or`, or for one key of several, by `and`."""
     if len(table.key_columns) == 1:
-        column = msgspec.json.encode(table.key_columns[0])
-        return _joined([_equals(column, key_tokens(key)) for key in keys], b"or")
+        return _any_of(table.key_columns[0], map(key_tokens, keys))
     (key,) = keys
     tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
-    columns = zip(table.key_columns, tokens, strict=True)
-    return _joined([_expression(column, bytes(token)) for column, token in columns], b"and")
+    return _all_of(zip(table.key_columns, map(bytes, tokens), strict=True))
 
 
 def _long_filter(first: str, last: str) -> bytes:
     """A filter of the longest delete's length; all but the first and last match no row."""
     between = [f"airbyte-no-such-row-{i}" for i in range(2, _MOST_KEYS_PER_DELETE)]
-    values = [first, *between, last]
-    return _joined([_expression("sys_Id", msgspec.json.encode(v)) for v in values], b"or")
+    return _any_of("sys_Id", map(msgspec.json.encode, [first, *between, last]))
 
 
 def _probes(row: bytes, table: Table) -> dict[str, bytes]:
@@ -981,10 +982,10 @@ def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[dict[str, 
 
 def _filter_of(row: bytes, table: Table) -> bytes | None:
     """A filter that finds this row by its text and number columns; None when it has none."""
-    expressions = [_expression(column, token) for column, token in _probes(row, table).items()]
-    if not expressions:
+    members = list(_probes(row, table).items())
+    if not members:
         return None
-    return _joined(expressions[:_PROBE_COLUMNS], b"and")
+    return _all_of(members[:_PROBE_COLUMNS])
 
 
 def _sample(positions: range) -> list[int]:
