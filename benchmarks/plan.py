@@ -76,7 +76,7 @@ def _plan() -> Iterator[Case]:
 def _keyed(provider: str) -> Case:
     """Rows with 25 % repeated keys; at Kore.ai few enough for one minute's 600 requests."""
     case = replace(million(OURS), shape="keyed", provider=provider)
-    return case if provider == "qobra" else replace(case, rows=40_000)
+    return case if provider == "qobra" else replace(case, rows=300_000)
 
 
 def net_cpu_s(round_: Round, case: Case) -> float:

@@ -27,6 +27,7 @@ from destination_bulk_tables.transport import Transport, TransportError
 _TIMEOUT_S = 120.0
 _PREFIX = "airbyte-probe"
 _OK = 200
+_LONG_FILTER = 1000  # as long as a sync's longest delete
 
 
 class _Declined(Exception):
@@ -194,8 +195,8 @@ def probe_kore(probe: Probe, prefix: str) -> None:
     def row(**members: object) -> dict[str, object]:
         return {probe.text_column: _PREFIX, probe.number_column: 1, **members}
 
-    def total(expression: dict[str, str]) -> int | None:
-        query = {"query": {"expressions": [expression], "operator": "and"}}
+    def total(*expressions: dict[str, str]) -> int | None:
+        query = {"query": {"expressions": expressions, "operator": "or"}}
         status, answer = probe.send("POST", f"{path}/query?sys_limit=1&sys_offset=0", query)
         return answer.get("total") if status == _OK and isinstance(answer, dict) else None
 
@@ -214,6 +215,7 @@ def probe_kore(probe: Probe, prefix: str) -> None:
         probe.say("   The row was not inserted: check the Write right and the column names.")
         return
     probe.learn("the row is found by its text", str(total(mine) == 1))
+    _judge_long_filters(probe, mine, total)
     probe.step("One good and one bad row", writes=True)
     known = total(every)
     bad = row(**{probe.number_column: "not a number"})
@@ -254,6 +256,17 @@ def probe_kore(probe: Probe, prefix: str) -> None:
         probe.settings.append(
             "Rows are left: give the app the Delete right, or use plain append only."
         )
+
+
+def _judge_long_filters(
+    probe: Probe, mine: dict[str, str], total: Callable[..., int | None]
+) -> None:
+    """Whether the last of many expressions counts, and none of them matches what it should not."""
+    others = [{**mine, "value": f"{_PREFIX}-{i}"} for i in range(_LONG_FILTER)]
+    is_read = (total(*others), total(*others[1:], mine)) == (0, 1)
+    probe.learn(f"a filter of {_LONG_FILTER} expressions is read", "whole" if is_read else "not")
+    if not is_read:
+        probe.settings.append("append + deduped costs a request per 100 keys here.")
 
 
 # --- the command

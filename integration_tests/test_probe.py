@@ -45,6 +45,7 @@ KORE = [
             "of good, bad, good is stored: nothing (atomic) (status 400)",
             "an unknown column is answered: 400",
             "a query for 200 rows is answered: 200",
+            "a filter of 1000 expressions is read: whole",
         },
     ),
     (
@@ -52,11 +53,14 @@ KORE = [
             "kore_bulk_mode": "ordered_partial",
             "kore_unknown_column": "ignore",
             "kore_sys_limit": "reject",
+            "kore_max_expressions": 100,
+            "kore_more_expressions": "match_all",
         },
         {
             "of good, bad, good is stored: the rows before the bad one (status 400)",
             "an unknown column is answered: 200",
             "a query for 200 rows is answered: 400",
+            "a filter of 1000 expressions is read: not",
         },
     ),
 ]
