@@ -416,6 +416,12 @@ def test_numbers_keep_all_their_digits(nulls: Literal["send", "omit"]) -> None:
     assert rows == [f'{{"n":{token},"t":"true"}}' for token in tokens]
 
 
+@pytest.mark.parametrize("token", ["7", "-7", str(-(2**64)), "9" * 5000, "1.0", "1e3", "1E400"])
+def test_integers_keep_all_their_digits(token: str) -> None:
+    """Of any size, also where a column of integers holds something else; only -0 becomes 0."""
+    assert encode([f'{{"n":{token}}}'] * 2, {"n": "integer"}) == [f'{{"n":{token}}}'] * 2
+
+
 def test_nulls_are_sent_or_omitted() -> None:
     """An absent field is a null, and a vendor that wants no nulls gets neither."""
     records = ['{"a":null,"b":1}', '{"b":2}', '{"a":3}', "{}"]
