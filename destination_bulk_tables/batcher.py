@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
-from itertools import compress, count
+from itertools import chain, compress, count
 from operator import ne
 from typing import TYPE_CHECKING
 
@@ -143,8 +143,9 @@ class Batcher:
         return batch
 
 
-def _all_keys(block: RowBlock) -> list[Key]:
-    return [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
+def _all_keys(block: RowBlock) -> Sequence[Key]:
+    keys = block.keys or ()
+    return [*keys, *(tombstone.key for tombstone in block.tombstones)] if block.tombstones else keys
 
 
 def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
@@ -168,8 +169,8 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
         pieces=[piece for block in blocks for piece in block.pieces],
         count=sum(block.count for block in blocks),
         indexes=indexes,
-        keys=[key for block in blocks for key in block.keys or ()] if keyed else None,
-        cursors=[cursor for block in blocks for cursor in block.cursors or ()]
+        keys=list(chain.from_iterable(block.keys or () for block in blocks)) if keyed else None,
+        cursors=list(chain.from_iterable(block.cursors or () for block in blocks))
         if cursored
         else None,
         tombstones=tuple(tombstones),
