@@ -137,7 +137,8 @@ class Vendor:
             total = len(found)
         limit = int(parse_qs(query)["sys_limit"][0])
         # a row's sys_Id ends with its key, so that filters by either find it
-        rows = [{"sys_Id": f"sys-{MARKER.decode()}{key.decode()}"} for key in islice(found, limit)]
+        keys = [f"{MARKER.decode()}{key.decode()}" for key in islice(found, limit)]
+        rows = [{"sys_Id": f"sys-{key}", "id": key} for key in keys]
         return _json(hasMore=total > len(rows), total=total, metaInfo=[], queryResult=rows)
 
     def _delete(self, name: str, body: bytearray) -> int:

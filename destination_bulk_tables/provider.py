@@ -32,14 +32,16 @@ class HttpRequest:
 
     `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried
     blindly; "settled": it may be repeated, but what follows must not overtake an earlier attempt,
-    so that is given time. `not_after`: monotonic time after which it must not be sent any more.
+    so that is given time; "once": the flow has another way, so whatever keeps an answer away is
+    thrown as `Ambiguous`, after time to settle. `not_after`: monotonic time after which it must not
+    be sent any more.
     """
 
     method: str
     path: str
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    repeat: Literal["safe", "settled", "unsafe"] = "safe"
+    repeat: Literal["safe", "settled", "unsafe", "once"] = "safe"
     not_after: float | None = None
     content_type: str = "application/json"
 

@@ -394,10 +394,8 @@ class Sender:
                 if retry.after_s is None:
                     retry = replace(retry, after_s=self._retry_after(response.headers))
                 trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
-            if retry.applied == "maybe":
-                if request.repeat == "unsafe":
-                    raise Ambiguous(trouble, is_slow=slow)
-                resent = True
+            self._require_repeatable(request, retry, trouble, is_slow=slow)
+            resent = resent or retry.applied == "maybe"
             now = self._clock.monotonic()
             give_up = min(give_up, started + self._max_elapsed_s)
             wait = self._jitter() * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
@@ -416,6 +414,18 @@ class Sender:
                 wait,
             )
             self._wait(wait)
+
+    def _require_repeatable(
+        self, request: HttpRequest, retry: Retry, trouble: str, *, is_slow: bool
+    ) -> None:
+        """Raise `Ambiguous` where the flow decides what comes after an attempt without answer."""
+        is_maybe = retry.applied == "maybe"
+        if request.repeat == "once" and not retry.pause:
+            if is_maybe:
+                self._wait(_settle_s(is_slow=is_slow))
+            raise Ambiguous(trouble, is_slow=is_slow)
+        if request.repeat == "unsafe" and is_maybe:
+            raise Ambiguous(trouble, is_slow=is_slow)
 
     def _exhausted(
         self, trouble: str, attempts: int, after_s: float | None, table: Table | None

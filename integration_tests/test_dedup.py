@@ -189,7 +189,7 @@ def test_many_keys(table: Table, emulator: WatchedEmulator) -> None:
     assert len(found) == 250
     assert {row["name"] for row in found} == {"new"}
     kinds = [request.kind for request in emulator.requests]
-    assert [kinds.count(kind) for kind in ("query", "delete", "bulk")] == [3, 4, 2]
+    assert [kinds.count(kind) for kind in ("query", "delete", "bulk")] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("vendor", ["kore"])

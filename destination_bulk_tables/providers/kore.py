@@ -20,6 +20,7 @@ insert.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from datetime import UTC, datetime
@@ -29,7 +30,15 @@ import jwt
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.model import JsonObject, JsonValue, Key, RowBlock, Table, key_tokens
+from destination_bulk_tables.model import (
+    JsonObject,
+    JsonValue,
+    Key,
+    RowBlock,
+    Table,
+    key_of,
+    key_tokens,
+)
 from destination_bulk_tables.provider import (
     Accept,
     Ambiguous,
@@ -65,6 +74,9 @@ log = logging.getLogger(__name__)
 _PAGE = 100  # the most rows a query returns
 _KEYS_PER_DELETE = 100
 _MOST_KEYS_PER_DELETE = 1000  # where the table shows that it reads a filter of this length
+_CUT = "a delete does not read a long filter to its end"
+_MOST_DELETES = 100  # by the same filter
+_NOT_REFUSALS = {408, 413, 425, 429}  # of the client errors
 _LISTINGS = 20
 _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8
@@ -290,6 +302,7 @@ class Kore(Base):
         self.traits = Traits(reads_back=True, on_unknown=on_unknown)
         self._most_deleted = 1  # by one request; known, it saves the request that finds nothing
         self._keys_per_delete: dict[str, int] = {}  # by the table's name, once it is known
+        self._read_whole: set[str] = set()  # tables where a delete read a long filter to its end
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
@@ -332,7 +345,10 @@ class Kore(Base):
             )
         if 200 <= status < 300:
             return Accept()  # an answer that echoes every row is not read for its errors
-        if request.path.partition("?")[0].endswith("/query") and status in {400, 401, 403, 404}:
+        is_query = request.path.partition("?")[0].endswith("/query")
+        # what a sync can do without may be refused by any proxy that finds it too long
+        is_optional = request.repeat == "once" and status != 401
+        if (is_query or is_optional) and 400 <= status < 500 and status not in _NOT_REFUSALS:
             refused = Refused(f"http_{status}", _message(request, response))
             return Renew(refused) if status == 401 else Throw(refused)
         right = {"DELETE": "Read and Delete"}.get(request.method, "Write")
@@ -470,33 +486,79 @@ class Kore(Base):
         return True
 
     def _delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
-        """Delete the rows with these keys; True when a request may have been applied twice.
-
-        Not documented: a limit of rows per request. So a delete is repeated until it counts as many
-        rows as it has keys, or fewer than some request did: no limit stopped it.
-        """
+        """Delete the rows with these keys; True when a request may be applied late."""
         size = 1 if len(table.key_columns) > 1 else (yield from self._delete_size(table, len(keys)))
-        is_resent = False
+        in_doubt = False
         done = 0
         while done < len(keys):
             group = keys[done : done + size]
-            request = self._delete(table.name, _key_filter(table, group))
             try:
-                for _ in range(len(group) + 1):  # it ends even if rows are counted and stay
-                    response = yield request
-                    is_resent = is_resent or response.resent
-                    deleted, most = _deleted(response), self._most_deleted
-                    self._most_deleted = max(deleted, most)
-                    if deleted == len(group) or deleted < most:
-                        break
-            except (Refused, TooLarge) as error:
+                is_resent = yield from self._delete_group(table, group)
+            except (Refused, TooLarge, Ambiguous) as error:
                 if len(group) <= _KEYS_PER_DELETE:
                     raise
                 size = self._delete_fewer(table, _cause(error))
-                is_resent = is_resent or (isinstance(error, Refused) and error.resent)
+                in_doubt = in_doubt or isinstance(error, Ambiguous)
             else:
+                in_doubt = in_doubt or is_resent
                 done += len(group)
+        return in_doubt
+
+    def _delete_group(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
+        """Delete by one filter; True when a request may have been applied twice.
+
+        Not documented: a limit of rows per request. So a delete is repeated until it counts as many
+        rows as it has keys, or fewer than some request did: no limit stopped it. Nor whether a
+        delete reads a long filter to its end: until one did, the rows are counted before.
+        """
+        expected, is_telling = None, False
+        if len(keys) > _KEYS_PER_DELETE and table.name not in self._read_whole:
+            keys, expected, is_telling = yield from self._count_keys(table, keys)
+        request = self._delete(table.name, _key_filter(table, keys), len(keys))
+        is_resent = False
+        gone = 0
+        for _ in range(max(_MOST_DELETES, len(keys) + 1)):
+            response = yield request
+            is_resent = is_resent or response.resent
+            deleted, most = _deleted(response), self._most_deleted
+            self._most_deleted = max(deleted, most)
+            gone += deleted
+            if deleted == len(keys) or deleted < most:
+                break
+        else:
+            message = f"Kore.ai counts rows of table {table.name} as deleted that stay there."
+            raise UnaccountedRows(message, stream=table.stream)
+        # an insert that was given up may still have put a row of each key there
+        if expected is not None and gone > expected + len(keys):
+            message = (
+                f"A delete at table {table.name} took {gone} rows where its filter found "
+                f"{expected}. Something else may write to the table; if not, look for rows that "
+                "are gone."
+            )
+            raise UnaccountedRows(message, stream=table.stream)
+        if expected is not None and gone < expected:
+            raise Refused(f"deleted_{gone}_of_{expected}_rows", _CUT)
+        if is_telling:
+            self._read_whole.add(table.name)
         return is_resent
+
+    def _count_keys(
+        self, table: Table, keys: Sequence[Key]
+    ) -> Flow[tuple[Sequence[Key], int, bool]]:
+        """The keys with one that is in the table put last, the rows they have, whether one is."""
+        filter_ = _key_filter(table, keys)
+        try:
+            found = yield from self._query(table.name, filter_, limit=1, repeat="once")
+        except Ambiguous as error:  # no delete that may be applied late
+            raise Refused("no_answer", str(error)) from None
+        if found.total is None:
+            raise Refused("no_total", "the answer does not count the rows")
+        with contextlib.suppress(msgspec.DecodeError, IndexError, KeyError):
+            row = msgspec.json.decode(found.queryResult[0], type=dict[str, msgspec.Raw])
+            known = key_of([bytes(row[table.key_columns[0]])])
+            if known in keys:
+                return [*(key for key in keys if key != known), known], found.total, True
+        return keys, found.total, False
 
     def _delete_size(self, table: Table, n_keys: int) -> Flow[int]:
         """How many of `n_keys` keys one delete may hold; asked of each table until it is known.
@@ -504,8 +566,8 @@ class Kore(Base):
         Not documented: how many expressions a filter may have, and whether more of them are
         refused, are ignored, so that old rows would stay, or void the filter, so that every row
         would go. So a query as long as the longest delete must find the two rows that its first and
-        last expressions name, and no third. A delete is taken to read a filter like a query, or to
-        refuse it.
+        last expressions name, and no third. A delete is taken to match no row that a query by the
+        same filter does not.
         """
         if n_keys <= _KEYS_PER_DELETE:
             return _KEYS_PER_DELETE
@@ -516,16 +578,17 @@ class Kore(Base):
             some = yield from self._query(table.name, _EVERY_ROW, limit=2)
             if len(some.queryResult) < 2 or (some.total is not None and some.total < 3):
                 return _KEYS_PER_DELETE  # too few rows to tell; there may be more by the next batch
-            ids = [msgspec.json.decode(row, type=_Row).sys_Id for row in some.queryResult]
+            ids = _ids(some)
             query = _long_filter(ids[0], ids[-1])
             # what ends without an answer may do so each time, for its length
-            found = (yield from self._query(table.name, query, limit=1, repeat="unsafe")).total
-            cause = f"found_{found}_of_2_rows"
+            found = yield from self._query(table.name, query, limit=3, repeat="once")
+            is_read = found.total == len(ids) and sorted(_ids(found)) == sorted(ids)
+            cause = f"found_{found.total}_of_{len(ids)}_rows"
         except (Refused, TooLarge, Ambiguous, msgspec.DecodeError) as error:
-            found, cause = None, _cause(error)
+            is_read, cause = False, _cause(error)
         # another batch may know by now, and its deletes may have taken the rows asked for
         known = self._keys_per_delete.get(table.name)
-        if known is None and found != 2:
+        if known is None and not is_read:
             return self._delete_fewer(table, cause)
         return self._keys_per_delete.setdefault(table.name, _MOST_KEYS_PER_DELETE)
 
@@ -553,9 +616,12 @@ class Kore(Base):
                 refused.code,
             )
 
-    def _delete(self, table: str, query: bytes) -> HttpRequest:
+    def _delete(self, table: str, query: bytes, n_expressions: int) -> HttpRequest:
         return HttpRequest(
-            "DELETE", self._path(table), body=b'{"query":%b}' % query, repeat="settled"
+            "DELETE",
+            self._path(table),
+            body=b'{"query":%b}' % query,
+            repeat="once" if n_expressions > _KEYS_PER_DELETE else "settled",
         )
 
     # --- reading back
@@ -651,7 +717,7 @@ class Kore(Base):
         query: bytes,
         limit: int,
         offset: int = 0,
-        repeat: Literal["safe", "unsafe"] = "safe",
+        repeat: Literal["safe", "once"] = "safe",
     ) -> Flow[_Queried]:
         path = self._path(table, f"/query?sys_limit={limit}&sys_offset={offset}")
         response = yield HttpRequest("POST", path, body=b'{"query":%b}' % query, repeat=repeat)
@@ -695,17 +761,12 @@ class Kore(Base):
         while old:
             group = old[:size]
             try:
-                remaining = len(group)
-                while remaining > 0:
-                    deleted = _deleted((yield self._delete(table.name, _any_of("sys_Id", group))))
-                    if not deleted:
-                        break
-                    remaining -= deleted
-            except (Refused, TooLarge) as error:
+                yield from self._delete_ids(table, group)
+            except (Refused, TooLarge, Ambiguous) as error:
                 if len(group) > _KEYS_PER_DELETE:
                     size = self._delete_fewer(table, _cause(error))
                     continue
-                if isinstance(error, TooLarge):
+                if not isinstance(error, Refused):
                     raise
                 message = (
                     f"Kore.ai refuses to delete the old rows of table {table.name} "
@@ -716,6 +777,18 @@ class Kore(Base):
             del old[:size]
         if plan.old_ids:
             yield from self._require_total(table, delivered)
+
+    def _delete_ids(self, table: Table, ids: Sequence[bytes]) -> Flow[None]:
+        """Delete the rows with these sys_Ids; a count of fewer is judged by the table's total."""
+        request = self._delete(table.name, _any_of("sys_Id", ids), len(ids))
+        left = len(ids)
+        while left > 0:
+            deleted = _deleted((yield request))
+            if not deleted:
+                break
+            left -= deleted
+        if left > 0 and len(ids) > _KEYS_PER_DELETE:
+            raise Refused(f"left_{left}_of_{len(ids)}_rows", _CUT)
 
     def _require_no_clash(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """Raise unless the refused rows are bad in themselves: then the old ones must stay.
@@ -780,9 +853,7 @@ class Kore(Base):
             offset, known = 0, len(ids)
             while True:
                 page = yield from self._query(table.name, _EVERY_ROW, limit=_PAGE, offset=offset)
-                ids.update(
-                    (msgspec.json.decode(row, type=_Row).sys_Id, None) for row in page.queryResult
-                )
+                ids.update(dict.fromkeys(_ids(page)))
                 offset += len(page.queryResult)
                 if not page.queryResult or (page.total is not None and offset >= page.total):
                     break
@@ -798,7 +869,7 @@ class Kore(Base):
         """Delete all rows; stop before anything is inserted when some stay."""
         total = yield from self._total(table.name)
         while total is None or total:
-            response = yield self._delete(table.name, _EVERY_ROW)
+            response = yield self._delete(table.name, _EVERY_ROW, 1)
             before, total = total, (yield from self._total(table.name))
             if total is None:
                 total = len((yield from self._list_ids(table)))
@@ -998,6 +1069,10 @@ def _sample(positions: range) -> list[int]:
 
 def _cause(error: Exception) -> str:
     return error.code if isinstance(error, Refused) else type(error).__name__.lower()
+
+
+def _ids(page: _Queried) -> list[str]:
+    return [msgspec.json.decode(row, type=_Row).sys_Id for row in page.queryResult]
 
 
 def _groups(keys: Sequence[Key], size: int) -> Iterator[Sequence[Key]]:
