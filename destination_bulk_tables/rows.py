@@ -446,14 +446,14 @@ def _values(rows: list[Any], attribute: str) -> list[Any]:
 
 
 def _tokens(rows: list[Any], attribute: str) -> list[bytes]:
-    """The JSON tokens of one field that is kept as tokens."""
+    """The JSON tokens of one field that came as tokens; a conversion may have left a value."""
     found = _values(rows, attribute)
     absent = found.count(UNSET)
     if not absent:
-        return list(map(bytes, found))
+        return list(map(_encode, found))
     if absent == len(rows):
         return [_NULL] * absent
-    return [_NULL if token is UNSET else bytes(token) for token in found]
+    return [_NULL if value is UNSET else _encode(value) for value in found]
 
 
 def _put(rows: Sequence[Any], attribute: str, column: Iterable[Any]) -> None:

@@ -212,11 +212,13 @@ def cases(draw: st.DrawFn) -> Case:
         decimals=draw(st.sampled_from(["number", "string"])),
         required_column=draw(st.none() | names),
     )
-    sendable = fields if mapping is None else [source for source, _ in mapping]
     keys: list[str] = []
-    if sendable:
-        keys = draw(st.lists(st.sampled_from(sendable), unique=True, max_size=2))
-    exact = st.fixed_dictionaries(dict.fromkeys(fields, scalars))
+    if fields:  # also one that the mapping leaves out
+        keys = draw(st.lists(st.sampled_from(fields), unique=True, max_size=2))
+    stamps = st.sampled_from([*TIMESTAMPS])
+    exact = st.fixed_dictionaries(
+        {f: stamps if properties[f] in TIMESTAMP_TYPES else mostly_scalar for f in fields}
+    )
     odd: st.SearchStrategy[Any] = st.sampled_from([None, Number("5"), "{", "[{}", [], [{}], "text"])
     data = draw(st.lists(st.one_of(exact, records, exact, records, odd), min_size=1, max_size=6))
     return Case(
@@ -639,6 +641,59 @@ def test_keys_that_are_no_text_are_compared_by_their_tokens() -> None:
     case = Case({"k": "number"}, None, RowRules(), "json_string", keys=["k"])
     block, _ = case.codec().encode([Raw(f'{{"k":{huge}}}'.encode())])
     assert block.keys == [huge.encode()]
+
+
+AS_SENT: list[tuple[str, RowRules, list[Any]]] = [
+    ("timestamp", RowRules(timestamps="date"), [*TIMESTAMPS]),
+    ("timestamp", RowRules(timestamps="iso"), [*TIMESTAMPS]),
+    ("timestamp", RowRules(timestamps="epoch_ms"), [*TIMESTAMPS]),
+    ("object", RowRules(), [{"a": [Number("1")]}, ["é"], "text"]),
+]
+
+
+@pytest.mark.parametrize("with_types", [False, True], ids=["encode", "encode_rows"])
+@pytest.mark.parametrize("keys", [["id"], ["id", "n"], ["n", "id"]], ids=",".join)
+@pytest.mark.parametrize(("kind", "rules", "found"), AS_SENT)
+def test_a_key_is_that_of_the_value_as_it_is_sent(
+    kind: str, rules: RowRules, found: list[Any], keys: list[str], *, with_types: bool
+) -> None:
+    """Of a timestamp and of a nested value the vendor knows only what they became."""
+    case = Case({"id": kind, "n": "integer"}, None, rules, "json_string", keys=keys)
+    records = [{"id": value, "n": Number("7")} for value in found]
+    case.data = [*records, {"id": None, "n": Number("7")}, {"n": Number("7")}]
+    block, rejected = run(case, with_types=with_types)
+    sent = [loads(row) for row in block.rows()]
+    assert len(sent) == len(found)
+    assert block.keys is not None
+    assert list(map(by_value, block.keys)) == [valued([row[k] for k in keys]) for row in sent]
+    assert [row.code for row in rejected] == ["bad_key", "bad_key"]
+
+
+@pytest.mark.parametrize("with_types", [False, True], ids=["encode", "encode_rows"])
+@pytest.mark.parametrize("keys", [["id"], ["id", "n"]], ids=",".join)
+def test_a_key_that_is_not_sent_is_the_value_as_it_came(
+    keys: list[str], *, with_types: bool
+) -> None:
+    """It has no column whose rules could change it; where it is absent there is no key."""
+    properties = {"id": "timestamp", "n": "integer"}
+    rules = RowRules(timestamps="date")
+    case = Case(properties, [("n", "N")], rules, "json_string", keys=keys)
+    n = Number("7")
+    case.data = [{"id": stamp, "n": n} for stamp in TIMESTAMPS] + [{"n": n}, {"id": None, "n": n}]
+    block, rejected = run(case, with_types=with_types)
+    assert block.rows() == [b'{"N":7}'] * len(TIMESTAMPS)
+    assert block.keys is not None
+    expected = [[stamp, Decimal(7)][: len(keys)] for stamp in TIMESTAMPS]
+    assert list(map(by_value, block.keys)) == expected
+    assert [row.code for row in rejected] == ["bad_key", "bad_key"]
+
+
+def run(case: Case, *, with_types: bool) -> tuple[RowBlock, list[RejectedRow]]:
+    """Encode a case's records, or the rows that the reader decodes them to."""
+    codec, raws = case.codec(), case.raws()
+    if not with_types:
+        return codec.encode(raws)
+    return codec.encode_rows([msgspec.json.decode(raw, type=codec.row_types[0]) for raw in raws])
 
 
 def test_an_empty_text_is_a_key_where_the_vendor_has_no_rule_about_it() -> None:
