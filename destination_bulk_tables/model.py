@@ -129,13 +129,8 @@ class RowBlock:
         """Size of the rows and the commas between them."""
         return sum(map(len, self.pieces)) + max(0, len(self.pieces) - 1)
 
-    @property
-    def body(self) -> bytes:
-        """All rows joined by commas."""
-        return b",".join(self.pieces)
-
     def enclosed(self, before: bytes, after: bytes) -> bytes:
-        """The body between two texts; for a large one this is the only copy."""
+        """All rows joined by commas, between two texts; for a large one this is the only copy."""
         parts = [before, *self.pieces[:1]]
         for piece in self.pieces[1:]:
             parts += (b",", piece)

@@ -113,7 +113,7 @@ def run(batcher: Batcher, blocks: list[list[Member]], *, keyed: bool, with_curso
         outcome.too_large += [(number, row) for row in rejected]
         assert (batcher.opened_at is None) == (batcher.n_bytes == 0)
         assert 0 < batcher.room <= batcher.max_rows
-        body = b",".join([block.body for block in batcher._blocks if block.count])
+        body = b",".join([piece for block in batcher._blocks for piece in block.pieces])
         assert batcher.n_bytes in {0, batcher.overhead + len(body)}
     if batcher.opened_at is not None:
         outcome.batches.append(batcher.cut("end"))
@@ -188,11 +188,12 @@ def test_batches_together_are_the_input(
     for batch, expected in divide(members, outcome, batcher):
         rows = batch.block.rows()
         assert rows == [member.row for member in expected]
-        assert batch.block.body == b",".join(rows)
-        assert batch.block.enclosed(b"<", b">") == b"<%b>" % batch.block.body
-        assert batch.block.n_bytes == len(batch.block.body)
+        body = batch.block.enclosed(b"", b"")
+        assert body == b",".join(rows)
+        assert batch.block.enclosed(b"<", b">") == b"<%b>" % body
+        assert batch.block.n_bytes == len(body)
         assert batch.block.count == len(rows) <= max_rows
-        assert overhead + len(batch.block.body) <= max_bytes
+        assert overhead + len(body) <= max_bytes
         assert list(batch.block.indexes) == list(range(len(rows)))
         assert [batch.epoch_of(i) for i in batch.block.indexes] == [m.epoch for m in expected]
         assert batch.epoch_of(len(rows)) is None
@@ -200,7 +201,7 @@ def test_batches_together_are_the_input(
         assert all(a is not b for a, b in itertools.pairwise(epochs))
         assert (batch.superseded, batch.keys, batch.table) == (0, frozenset(), TABLE)
     for batch, following in itertools.pairwise(outcome.batches):
-        grown = overhead + len(batch.block.body) + 1 + len(following.block.rows()[0])
+        grown = overhead + batch.block.n_bytes + 1 + len(following.block.rows()[0])
         assert batch.cut == ("rows" if batch.block.count == max_rows else "bytes")
         assert batch.cut == "rows" or grown > max_bytes
     ids = [batch.id for batch in outcome.batches]
@@ -245,7 +246,8 @@ def test_a_keyed_batch_holds_the_last_version_of_each_key(
         stones = [i for i in winners if expected[i].row is None]
         block = batch.block
         assert block.rows() == [expected[i].row for i in rows]
-        assert block.body == b",".join(block.rows())
+        body = block.enclosed(b"", b"")
+        assert body == b",".join(block.rows())
         assert list(block.indexes) == rows
         assert block.keys == [expected[i].key for i in rows]
         assert block.cursors == ([expected[i].cursor for i in rows] if with_cursor else None)
@@ -256,7 +258,7 @@ def test_a_keyed_batch_holds_the_last_version_of_each_key(
         assert batch.keys == {expected[i].key for i in winners}
         assert [batch.epoch_of(i) for i in winners] == [expected[i].epoch for i in winners]
         assert block.count <= max_rows
-        assert 10 + len(block.body) <= max_bytes
+        assert 10 + len(body) <= max_bytes
 
 
 def test_keys_that_were_only_deleted_fill_a_batch_too() -> None:
@@ -275,7 +277,7 @@ def test_a_block_that_fits_is_not_taken_apart() -> None:
     """Only a limit costs an object per row: what fits is not even looked at."""
     batcher = Batcher(TABLE, max_rows=3, max_bytes=100, overhead=10)
     assert list(batcher.extend(RowBlock([b"no JSON"], 1, range(1)), None, 0.0, [])) == []
-    assert batcher.cut("end").block.body == b"no JSON"
+    assert batcher.cut("end").block.enclosed(b"", b"") == b"no JSON"
 
 
 def test_a_batch_may_be_exactly_as_large_as_the_limit() -> None:
@@ -284,7 +286,7 @@ def test_a_batch_may_be_exactly_as_large_as_the_limit() -> None:
     for _ in range(2):
         assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 0.0, [])) == []
     (batch,) = batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 0.0, [])
-    assert (batch.block.body, batch.cut) == (b"{},{}", "bytes")
+    assert (batch.block.enclosed(b"", b""), batch.cut) == (b"{},{}", "bytes")
 
 
 def test_the_age_counts_from_the_first_row() -> None:
@@ -296,7 +298,7 @@ def test_the_age_counts_from_the_first_row() -> None:
     assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 6.0, [])) == []
     assert (batcher.opened_at, batcher.n_bytes, batcher.room) == (5.0, 15, 1)
     batch = batcher.cut("age")
-    assert (batch.cut, batch.block.body, batch.epochs) == ("age", b"{},{}", ())
+    assert (batch.cut, batch.block.enclosed(b"", b""), batch.epochs) == ("age", b"{},{}", ())
     assert (batcher.opened_at, batcher.n_bytes) == (None, 0)
     list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 9.0, []))
     assert batcher.opened_at == 9.0

@@ -172,7 +172,7 @@ def test_a_keyed_load_sends_the_last_version_of_each_key(
     assert size.n_bytes >= sum(map(len, sent))
     for batch in batches:
         assert batch.block.count <= max_rows
-        assert OVERHEAD + len(batch.block.body) <= max_bytes
+        assert OVERHEAD + len(batch.block.enclosed(b"", b"")) <= max_bytes
         for epoch, count in batch.epochs:
             epoch.delivered += count
     assert all(epoch.is_settled for epoch in epochs)
