@@ -64,7 +64,6 @@ SWITCHES: dict[Vendor, dict[str, tuple[Any, ...]]] = {
         "kore_put_reply": ("records",),
         "kore_empty_delete": ("all",),
         "kore_delete_max": (1,),
-        "kore_max_expressions": (1,),
     },
 }
 # not about a plain append of good rows, or a way to fail it (below, and in other files)
@@ -80,7 +79,8 @@ OTHER = {
     "qobra_fail_imports",
     "qobra_never_finish",
     "too_large",  # together with a small limit, in COMBINED
-    "kore_more_expressions",  # together with a small limit, in COMBINED
+    "kore_max_expressions",  # an append sends filters of one expression, which all are let through
+    "kore_more_expressions",
     "kore_rate_windows",
     "kore_rate_status",
     "kore_rate_retry_after",
@@ -101,8 +101,6 @@ COMBINED: list[tuple[Vendor, dict[str, Any]]] = [
         },
     ),
     ("kore", {"kore_max_body_bytes": 60_000, "too_large": "early"}),
-    ("kore", {"kore_max_expressions": 1, "kore_more_expressions": "ignore"}),
-    ("kore", {"kore_max_expressions": 1, "kore_more_expressions": "match_all"}),
     ("kore", {**TIGHT, "kore_rate_retry_after": True}),
     ("kore", {**TIGHT, "kore_rate_retry_after": True, "kore_rate_status": 400}),
     ("kore", {"kore_echo": "one_less", "kore_row_order": "random", "kore_bulk_mode": "skip_bad"}),
