@@ -44,10 +44,8 @@ IDLE_LIMIT_S = 5.0
 _CHUNK = 1 << 18
 _BUFFER = 1 << 16
 _BROKEN = "the connection broke before the answer was complete"
-_HEADERS = {
-    **requests.utils.default_headers(),
-    "User-Agent": "airbyte-destination-bulk-tables",
-}
+_HEADERS = requests.utils.default_headers()
+_HEADERS["User-Agent"] = "airbyte-destination-bulk-tables"
 
 
 class TransportError(Exception):
@@ -84,15 +82,18 @@ class Transport:
         `timeout_s` bounds the answer as a whole.
         """
         adapter = self._adapter()
+        merged = _HEADERS.copy()
         if request.body is not None:
-            headers = {"Content-Type": request.content_type, **headers}
+            merged["Content-Type"] = request.content_type
+        merged.update(headers)
+        merged.update(request.headers)
         # without a session, which costs as much as the request: it would merge settings and cookies
         prepared = requests.PreparedRequest()
         try:
             prepared.prepare(
                 method=request.method,
                 url=self._base_url + request.path,
-                headers={**_HEADERS, **headers, **request.headers},
+                headers=merged,
                 data=request.body,
             )
             response = adapter.send(

@@ -185,6 +185,17 @@ def test_a_request_without_a_body_has_no_content_type() -> None:
     assert adapter.options[0]["timeout"] == (5.0, 5.0)
 
 
+def test_the_nearest_of_two_headers_is_sent_however_it_is_spelled() -> None:
+    """What the request says holds, then what the configuration says, then what is usual."""
+    transport, adapter, _ = rig(b"")
+    own = {"Accept": "own"}
+    transport.send(HttpRequest("GET", "/"), {}, 5.0)
+    transport.send(HttpRequest("POST", "/", b""), {"accept": "a", "content-type": "c"}, 5.0)
+    transport.send(HttpRequest("POST", "/", b"", headers=own), {"accept": "a"}, 5.0)
+    sent = [(p.headers["Accept"], p.headers.get("Content-Type")) for p in adapter.prepared]
+    assert sent == [("*/*", None), ("a", "c"), ("own", "application/json")]
+
+
 def test_an_exception_is_folded() -> None:
     """Nothing of requests gets out."""
     transport, _, _ = rig(b"", requests.ReadTimeout())
