@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal
@@ -138,17 +139,22 @@ def _read(response: requests.Response) -> bytes:
     length: int | None = response.raw.length_remaining
     is_plain = "Content-Encoding" not in response.headers
     if is_plain and length is not None and length <= MAX_RESPONSE_BYTES:
-        body: bytes = response.raw.read()  # at once, which costs least
+        # at once, which costs least; where nothing is to come, only a look ends the answer
+        body: bytes = response.raw.read(length or 1)
         if len(body) < length:
             raise TransportError("maybe", _BROKEN)
         return body
     parts: list[bytes] = []
     size = 0
-    for part in response.iter_content(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_RESPONSE_BYTES:
-            raise TransportError("maybe", f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
+    try:
+        for part in response.iter_content(_CHUNK):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_RESPONSE_BYTES:
+                message = f"the answer is larger than {MAX_RESPONSE_BYTES} bytes"
+                raise TransportError("maybe", message)
+    except requests.exceptions.SSLError as error:  # the handshake is long past
+        raise TransportError("maybe", _BROKEN) from error
     return b"".join(parts)
 
 
@@ -193,7 +199,21 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    """Its handshake is done in `connect`, before a request: a TLS error after it is a break."""
+
     response_class = _Answer
+
+    def request(self, *args: Any, **options: Any) -> None:
+        try:
+            super().request(*args, **options)
+        except ssl.SSLError as error:
+            raise ConnectionError(_BROKEN) from error
+
+    def getresponse(self) -> Any:
+        try:
+            return super().getresponse()
+        except ssl.SSLError as error:
+            raise ConnectionError(_BROKEN) from error
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

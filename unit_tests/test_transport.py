@@ -5,6 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -121,7 +126,9 @@ class _Adapter(HTTPAdapter):
         self.options.append(options)
         if self.error is not None:
             raise self.error
-        raw = HTTPResponse(self.body, self.headers, self.status, preload_content=False)
+        raw = HTTPResponse(
+            self.body, self.headers, self.status, preload_content=False, decode_content=False
+        )
         return self.build_response(request, raw)
 
 
@@ -230,11 +237,155 @@ def test_an_encoded_answer_is_counted_while_it_grows() -> None:
     transport, adapter, _ = rig(packed)
     adapter.headers = {"Content-Length": str(len(packed)), "Content-Encoding": "gzip"}
     assert transport.send(HttpRequest("GET", "/"), {}, 5.0).body == bytes(1000)
-    assert None not in adapter.body.asked
+    assert adapter.body.asked[0] == 1 << 18
     transport, adapter, _ = rig(packed)
     adapter.headers = {"Content-Length": str(len(packed))}
     assert transport.send(HttpRequest("GET", "/"), {}, 5.0).body == packed
-    assert adapter.body.asked == [None]
+    assert adapter.body.asked == [len(packed)]
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False  # a connection that a failed test left open
+    answer = b""
+    connections = 0
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        self.server.connections += 1
+        while self.rfile.readline():
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(self.server.answer)
+
+
+@contextmanager
+def serving(answer: bytes) -> Iterator[_Server]:
+    """A server that says the same to each request, and leaves the connection open."""
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.answer = answer
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "body"),
+    [
+        ("GET", b"200 OK\r\nContent-Length: 3", b"abc"),
+        ("GET", b"200 OK\r\nContent-Length: 0", b""),
+        ("GET", b"200 OK\r\nTransfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n"),
+        ("DELETE", b"204 No Content", b""),
+        ("HEAD", b"200 OK\r\nContent-Length: 3", b""),
+    ],
+)
+def test_a_connection_is_used_again_after_a_whole_answer(
+    method: Any, head: bytes, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after one of no bytes, which ends before anything of it can be read."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(b"HTTP/1.1 %b\r\n\r\n%b" % (head, body)) as server:
+        transport = Transport(f"http://127.0.0.1:{server.server_address[1]}", FakeClock())
+        bodies = [transport.send(HttpRequest(method, "/"), {}, 5.0).body for _ in range(2)]
+        assert bodies == [b"abc" if body else b""] * 2
+        assert server.connections == 1
+        transport._adapter().close()
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_a_length_that_is_said_twice_bounds_an_answer(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the standard library this is no length, and all that comes would be the answer."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d, %d\r\n\r\n" % (length, length)
+    with serving(head + b"abc" * 1000) as server:
+        transport = Transport(f"http://127.0.0.1:{server.server_address[1]}", FakeClock())
+        assert len(transport.send(HttpRequest("GET", "/"), {}, 5.0).body) <= 3
+
+
+BAD_RECORD = ssl.SSLError(1, "decryption failed or bad record mac")
+
+
+class _BreakingAnswer(io.RawIOBase):
+    def __init__(self, text: bytes) -> None:
+        self.text = io.BytesIO(text)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.text.readinto(buffer)
+        if not count:
+            raise BAD_RECORD
+        return count
+
+
+class BreakingSocket:
+    """Takes a request, answers as far as is said, and then receives a record that is none."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.answer = answer
+
+    def sendall(self, _: bytes) -> None:
+        if self.answer is None:
+            raise BAD_RECORD
+
+    def makefile(self, *_: Any, **__: Any) -> Any:
+        return _BreakingAnswer(self.answer or b"")
+
+    def gettimeout(self) -> float:
+        return 5.0
+
+    def settimeout(self, _: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy.example:3128"])
+@pytest.mark.parametrize(
+    ("connected", "sent", "kind"),
+    [
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "no", "tls"),
+        (ssl.SSLError(1, "sslv3 alert handshake failure"), "no", "tls"),
+        (BreakingSocket(None), "maybe", "broken"),
+        (BreakingSocket(b""), "maybe", "broken"),
+        (BreakingSocket(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "maybe", "broken"),
+        (BreakingSocket(b"HTTP/1.1 200 OK\r\n\r\nabc"), "maybe", "broken"),
+        (
+            BreakingSocket(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+            "maybe",
+            "broken",
+        ),
+    ],
+    ids=["certificate", "handshake", "sending", "status", "length", "no length", "chunked"],
+)
+def test_only_a_handshake_fails_before_the_request(
+    connected: Any, sent: str, kind: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TLS error after it may have come when the request had been applied."""
+
+    def connect(self: Any) -> None:
+        self._has_connected_to_proxy = bool(self.proxy)
+        if isinstance(connected, Exception):
+            raise connected
+        self.sock, self.is_verified = connected, True
+
+    monkeypatch.setattr(HTTPSConnection, "connect", connect)
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(TransportError) as caught:
+        Transport("https://vendor.example", FakeClock()).send(HttpRequest("GET", "/"), {}, 5.0)
+    assert (caught.value.sent, caught.value.kind) == (sent, kind)
 
 
 class TricklingSocket:
