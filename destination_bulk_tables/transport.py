@@ -88,7 +88,7 @@ class Transport:
             merged["Content-Type"] = request.content_type
         merged.update(headers)
         merged.update(request.headers)
-        # without a session, which costs as much as the request: it would merge settings and cookies
+        # without a session: it would look for settings and cookies that nobody set, at each request
         prepared = requests.PreparedRequest()
         try:
             prepared.prepare(
