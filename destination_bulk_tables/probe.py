@@ -2,9 +2,10 @@
 
     python -m destination_bulk_tables.probe --config config.json --table scratch
 
-Each step is announced, and confirmed before it writes. It uses a handful of rows whose ids start
-with `airbyte-probe`. **The table's content is replaced** (Qobra) or changed (Kore.ai): use a
-scratch table. What is found is printed with the settings that follow from it. Not part of a sync.
+Before its first write it says what it will do to the table and asks for the table's name; each step
+that writes is announced and confirmed. It uses a handful of rows marked `airbyte-probe`. **Qobra's
+table ends empty**, whatever it held: use a scratch table. What is found, also by a run that stops
+early, is printed with the settings that follow from it. Not part of a sync.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,11 +29,12 @@ from destination_bulk_tables.transport import Transport, TransportError
 _TIMEOUT_S = 120.0
 _PREFIX = "airbyte-probe"
 _OK = 200
+_SENT_BESIDE_BAD = 3
 _LONG_FILTER = 1000  # as long as a sync's longest delete
 
 
 class _Declined(Exception):
-    pass
+    """The person said no; its text says to what."""
 
 
 @dataclass(slots=True)
@@ -44,17 +47,26 @@ class Probe:
     text_column: str
     number_column: str
     clock: Clock
+    confirm: Callable[[str], bool]
     ask: Callable[[str], bool]
     say: Callable[[str], None]
     poll_s: float
     findings: list[tuple[str, str]] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
 
+    def warn(self, what: str) -> None:
+        """Say what will happen to the table and ask for its name. Raises `_Declined`."""
+        self.say(f"\n{what}")
+        if not self.confirm(f"Type the table's name ({self.table}) to go on: "):
+            message = "the name was not repeated, so nothing was written"
+            raise _Declined(message)
+
     def step(self, title: str, *, writes: bool) -> None:
         """Announce a step; a writing one must be confirmed. Raises `_Declined`."""
         self.say(f"\n== {title}")
-        if writes and not self.ask("   This writes to the table. Go on? [y/N] "):
-            raise _Declined
+        if writes and not self.ask(f"   This writes to table {self.table}. Go on? [y/N] "):
+            message = f"before the step '{title}'"
+            raise _Declined(message)
 
     def send(
         self, method: str, path: str, body: object = None, *, now: float | None = None
@@ -73,6 +85,24 @@ class Probe:
         """Note a finding."""
         self.findings.append((question, answer))
         self.say(f"   {question}: {answer}")
+
+    def ask_for_number_column(self) -> None:
+        """Note that the row meant to be bad was good."""
+        self.settings.append(
+            f"Column {self.number_column} takes texts, so nothing is known about refused rows: run "
+            "again with --number-column set to a column of type number."
+        )
+
+    def conclude(self) -> None:
+        """Print what was found so far and the settings that follow."""
+        if self.findings:
+            self.say("\nFound:")
+        for question, answer in self.findings:
+            self.say(f"  {question}: {answer}")
+        if self.settings:
+            self.say("What follows for the configuration:")
+        for setting in self.settings:
+            self.say(f"  - {setting}")
 
 
 # --- Qobra
@@ -107,43 +137,57 @@ def probe_qobra(probe: Probe, id_field: str, window_s: int) -> None:
             probe.clock.wait(probe.poll_s, threading.Event())
         return None
 
-    def count(found: dict[str, Any] | None) -> object:
+    def count(found: dict[str, Any] | None) -> str:
         if not found or not found["own"]:
-            return "no answer"
-        return [entry.get("number_of_records") for entry in found["own"]]
+            return "not told"
+        numbers = [entry.get("number_of_records") for entry in found["own"]]
+        rows = ["unknown" if number is None else f"{number}" for number in numbers]
+        return " and ".join(rows) + (" row" if numbers == [1] else " rows")
 
+    probe.warn(
+        f"This run DELETES EVERY ROW of Qobra table {probe.table}: two of its steps replace the "
+        "table's content, as the real syncs do that it is here to examine."
+    )
     probe.step("Two rows, imported in the background", writes=True)
     found = finish(post([row(1), row(2)]))
-    probe.learn("two rows are counted as", str(count(found)))
+    probe.learn("two rows are counted as", count(found))
     if not found or any(entry.get("error") for entry in found["own"]):
         probe.say("   The rows were not imported: check the columns' API names, then run again.")
         return
     probe.step("The same id twice in one request", writes=True)
     found = finish(post([row(3), row(3)]))
-    probe.learn("a repeated id is counted as", str(count(found)))
+    probe.learn("a repeated id is counted as", count(found))
     probe.step("A number as id", writes=True)
     found = finish(post([row(4, **{id_field: 990004})]))
     bad = not found or any(entry.get("error") for entry in found["own"])
     probe.learn("a number as id is", "refused" if bad else "taken")
     if bad:
         probe.settings.append(
-            "Cast the id field to text at the source: Qobra takes only texts as id."
+            f"The field that goes to id_field ({id_field}) must be text: cast it at the source."
         )
     probe.step("One good and one bad row", writes=True)
     found = finish(post([row(5), row(6, **{probe.number_column: "not a number"})]))
-    entries = found["own"] if found else []
-    stored = any(entry.get("number_of_records") for entry in entries)
-    probe.learn("beside a bad row the good one is", "stored" if stored else "not stored")
-    probe.settings.append(
-        "rejected_records.policy 'skip' delivers the good rows of a batch."
-        if stored
-        else "rejected_records.policy 'skip' cannot help: one bad row fails its whole import."
-    )
+    _judge_bad_row(probe, found["own"] if found else [])
     first, second, imports = _load_in_two(probe, window_s, row, post, finish)
     _judge_window(probe, window_s, is_shared=first == second, imports=imports)
-    probe.learn("the load is counted as", str([count(found) for found in imports]))
+    probe.learn("the load of two requests is counted as", ", then ".join(map(count, imports)))
     probe.step("Empty the table", writes=True)
-    probe.learn("an empty load is counted as", str(count(finish(post([], "?all=true")))))
+    probe.learn("an empty load is counted as", count(finish(post([], "?all=true"))))
+
+
+def _judge_bad_row(probe: Probe, entries: list[dict[str, Any]]) -> None:
+    """What became of a good row beside a bad one."""
+    if entries and not any(entry.get("error") for entry in entries):
+        probe.learn("a text in a number column is", "taken: no row was refused")
+        probe.ask_for_number_column()
+    elif entries:
+        stored = any(entry.get("number_of_records") for entry in entries)
+        probe.learn("beside a bad row the good one is", "stored" if stored else "not stored")
+        probe.settings.append(
+            "rejected_records.policy 'skip' delivers the good rows of a batch."
+            if stored
+            else "rejected_records.policy 'skip' cannot help: one bad row fails its whole import."
+        )
 
 
 def _load_in_two(
@@ -207,6 +251,11 @@ def probe_kore(probe: Probe, prefix: str) -> None:
     probe.learn("a query for 200 rows is answered", str(status))
     status, _ = probe.send("POST", f"{path}/query?sys_limit=1", {"query": {}}, now=1.0)
     probe.learn("an expired token is answered", str(status))
+    probe.warn(
+        f"This run inserts a handful of rows into Kore.ai table {probe.table} and deletes them by "
+        f"a filter on column {probe.text_column}. Should Kore.ai read that filter in another way "
+        "than documented, OTHER ROWS of the table are deleted too."
+    )
     probe.step("Insert one row", writes=True)
     status, answer = probe.send("POST", f"{path}/bulk", {"data": [row()]})
     records = answer.get("records") if isinstance(answer, dict) else None
@@ -222,25 +271,14 @@ def probe_kore(probe: Probe, prefix: str) -> None:
     status, _ = probe.send("POST", f"{path}/bulk", {"data": [row(), bad, row()]})
     after = total(every)
     stored = None if after is None or known is None else after - known
-    meaning = {
-        0: "nothing (atomic)",
-        1: "the rows before the bad one",
-        2: "all rows but the bad one",
-        3: "all rows: text in a number column is taken",
-    }
-    probe.learn("of good, bad, good is stored", f"{meaning.get(stored or 0)} (status {status})")
-    if stored is None:
-        probe.settings.append("Give the app the Read right: without it no write can be verified.")
-    elif stored:
-        probe.settings.append(
-            "Refused batches store rows here: keep the Read right, it tells which."
-        )
+    _judge_partial(probe, stored, status)
     probe.step("An unknown column", writes=True)
     status, _ = probe.send("POST", f"{path}/bulk", {"data": [row(airbyte_no_such_column=1)]})
     probe.learn("an unknown column is answered", str(status))
     if status == _OK:
         probe.settings.append(
-            "Unknown columns are ignored here: compare the names in tables[].columns."
+            "Unknown columns are dropped here without a word: compare the names in "
+            "tables[].columns with the table's."
         )
     probe.step("Delete the rows of this probe", writes=True)
     query = {"query": {"expressions": [mine], "operator": "and"}}
@@ -258,6 +296,28 @@ def probe_kore(probe: Probe, prefix: str) -> None:
         )
 
 
+def _judge_partial(probe: Probe, stored: int | None, status: int) -> None:
+    """What of a good, a bad and another good row is in the table."""
+    meaning = {
+        None: "unknown: the table cannot be counted",
+        0: "nothing: a refused batch stores no row",
+        1: "the row before the bad one",
+        2: "each row but the bad one",
+        3: "each of them: a text in a number column is taken",
+    }
+    told = meaning.get(stored, f"{stored} rows: somebody else writes to the table")
+    probe.learn("of good, bad, good is stored", f"{told} (status {status})")
+    if stored is None:
+        probe.settings.append("Give the app the Read right: without it no write can be verified.")
+    elif stored == _SENT_BESIDE_BAD and status == _OK:
+        probe.ask_for_number_column()
+    elif stored:
+        probe.settings.append(
+            "Refused batches store rows here: keep the Read right, with it the connector finds out "
+            "which, and on_ambiguous_write 'verify_then_retry' holds."
+        )
+
+
 def _judge_long_filters(
     probe: Probe, mine: dict[str, str], total: Callable[..., int | None]
 ) -> None:
@@ -267,7 +327,10 @@ def _judge_long_filters(
     is_read = held is not None and (total(*others), total(*others[1:], mine)) == (0, held) != (0, 0)
     probe.learn(f"a filter of {_LONG_FILTER} expressions is read", "whole" if is_read else "not")
     if not is_read:
-        probe.settings.append("append + deduped costs a request per 100 keys here.")
+        probe.settings.append(
+            "append + deduped and replacing delete 100 keys per request here, not 1,000: allow ten "
+            "times the requests under the rate limit."
+        )
 
 
 # --- the command
@@ -282,11 +345,20 @@ def main(arguments: list[str] | None = None) -> int:
         out.write(text + "\n")
         out.flush()
 
-    def ask(question: str) -> bool:
+    def asked(question: str) -> str:
         out.write(question)
         out.flush()
-        return options.yes or sys.stdin.readline().strip().lower() in {"y", "yes"}
+        return sys.stdin.readline().strip()
 
+    def confirm(question: str) -> bool:
+        return bool((options.yes or asked(question)) == options.table)
+
+    def ask(question: str) -> bool:
+        return bool(options.yes) or asked(question).lower() in {"y", "yes"}
+
+    warnings.simplefilter("ignore")  # PyJWT's about short secrets, which is the vendor's business
+    probe: Probe | None = None
+    reason = ""
     try:
         raw = commands.load_json(options.config, "config")
         config = commands.parse_config(raw)
@@ -299,32 +371,34 @@ def main(arguments: list[str] | None = None) -> int:
             options.text_column,
             options.number_column,
             clock,
+            confirm,
             ask,
             say,
             options.poll,
         )
-        if config.provider.name == "qobra":
-            probe_qobra(probe, section.get("id_field") or "id", options.window)
-        elif config.provider.name == "kore":
+        _run(probe, config.provider.name, section, options.window)
+    except _Declined as declined:
+        reason = f"Stopped: {declined}."
+    except (DestinationError, TransportError) as error:
+        reason = f"Ended: {error}"
+    if probe is not None:
+        probe.conclude()
+    if reason:
+        say(f"\n{reason}")
+    return 1 if reason else 0
+
+
+def _run(probe: Probe, provider: str, section: dict[str, Any], window_s: int) -> None:
+    match provider:
+        case "qobra":
+            probe_qobra(probe, section.get("id_field") or "id", window_s)
+        case "kore":
             probe_kore(probe, section.get("api_path_prefix") or "/api/public")
-        else:
+        case _:
             message = (
                 "The probe knows Qobra and Kore.ai; a custom_http API is described by its config."
             )
             raise ConfigError(message)
-    except _Declined:
-        say("Ended before this step.")
-        return 1
-    except (DestinationError, TransportError) as error:
-        say(f"Ended: {error}")
-        return 1
-    say("\nFound:")
-    for question, answer in probe.findings:
-        say(f"  {question}: {answer}")
-    say("What follows:")
-    for setting in probe.settings:
-        say(f"  - {setting}")
-    return 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -335,7 +409,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--number-column", default="amount", help="a number column of it")
     parser.add_argument("--window", type=int, default=20, help="Qobra: debounce to try (seconds)")
     parser.add_argument("--poll", type=float, default=5.0, help="Qobra: seconds between polls")
-    parser.add_argument("--yes", action="store_true", help="do not ask before each writing step")
+    parser.add_argument(
+        "--yes", metavar="TABLE", help="do not ask; repeats the name of the scratch table"
+    )
     return parser.parse_args(arguments)
 
 
