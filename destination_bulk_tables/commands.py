@@ -19,7 +19,7 @@ from destination_bulk_tables import config as configuration
 from destination_bulk_tables.batcher import Batcher
 from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.clock import SystemClock
-from destination_bulk_tables.engine import Engine, Tools
+from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
@@ -33,6 +33,7 @@ from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.stdio import LineWriter, MessageReader
+from destination_bulk_tables.tasks import Tools
 from destination_bulk_tables.transport import Transport, TransportError
 from destination_bulk_tables.workers import ThreadWorkers
 

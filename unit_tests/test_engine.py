@@ -61,7 +61,7 @@ def test_a_state_does_not_cut_a_batch() -> None:
 
 def test_memory_is_bounded_over_all_open_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """When all open batches together grow too large, the largest leaves."""
-    monkeypatch.setattr("destination_bulk_tables.engine.MAX_OPEN_BYTES", 400)
+    monkeypatch.setattr("destination_bulk_tables.intake.MAX_OPEN_BYTES", 400)
     vendor = KoreVendor()
     vendor.tables["users"] = []
     done = sync(
@@ -527,8 +527,8 @@ def test_a_count_is_judged_when_nothing_can_have_joined(
     if in_flight:
         lane.in_flight[1] = batch_of_keys()
     found = kind("another count")
-    engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
-    assert (engine._failure is found) is fails
+    engine._verification._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
+    assert (engine._tasks.failure is found) is fails
     assert job.next_poll > 0.2 or fails
 
 
@@ -538,8 +538,8 @@ def test_what_no_request_can_mend_is_told_at_once() -> None:
     lane, engine, job = made.lanes[DEALS], made.engine(), Job()
     lane.in_flight[1] = batch_of_keys()
     found = ConfigError("the key")
-    engine._judge(lane, job, lane.unverified(job, 0.0), found, is_current=False)
-    assert engine._failure is found
+    engine._verification._judge(lane, job, lane.unverified(job, 0.0), found, is_current=False)
+    assert engine._tasks.failure is found
 
 
 def test_imports_are_asked_for_while_a_write_takes_the_only_slot() -> None:
@@ -547,10 +547,10 @@ def test_imports_are_asked_for_while_a_write_takes_the_only_slot() -> None:
     made = sync("qobra", "append", [])
     engine, lane = made.engine(), made.lanes[DEALS]
     lane.jobs["i"] = Job()  # due since the beginning
-    engine._running = made.slots
+    engine._tasks.running = made.slots
     assert engine._patience() == 0.0
-    engine._poll(0.0)
-    assert engine._is_polling
+    engine._verification.poll(0.0)
+    assert engine._verification._is_polling
     assert engine._patience() == 1.0
 
 
@@ -561,7 +561,9 @@ def test_an_answer_settles_only_what_was_asked_about(is_current: bool) -> None: 
     lane, engine, job = made.lanes[DEALS], made.engine(), Job()
     lane.jobs["i"] = job
     job.add(Receipt("i", 1), Tracked(batch_of_keys(), open_receipts=1), 0.0)
-    engine._judge(lane, job, lane.unverified(job, 0.0), Verdict(), is_current=is_current)
+    engine._verification._judge(
+        lane, job, lane.unverified(job, 0.0), Verdict(), is_current=is_current
+    )
     assert (job not in lane.jobs.values()) is is_current
 
 

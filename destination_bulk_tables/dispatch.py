@@ -1,0 +1,154 @@
+"""Sends what the lanes let go, and settles what comes back.
+
+Invariants: no more than `slots` requests are under way; an epoch is told of a row only when it is
+delivered or in the reject report.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.lanes import Job, Lane, Tracked
+from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.sender import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from destination_bulk_tables.model import Batch, BatchResult
+    from destination_bulk_tables.tasks import Tasks, Tools
+
+log = logging.getLogger(__name__)
+
+NO_ROWS = RowBlock((), 0, range(0))
+_WINDOW_MARGIN = 0.2
+_WINDOW_MARGIN_S = 30.0
+_LOAD = "load"
+
+
+class Dispatch:
+    """The batches of all lanes on their way. `slots`: requests at a time."""
+
+    def __init__(self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, slots: int) -> None:
+        self._all = lanes
+        self._tools = tools
+        self._tasks = tasks
+        self._slots = slots
+
+    def queue(self, lane: Lane, batch: Batch) -> None:
+        """Have a batch sent when its lane lets it go."""
+        lane.tracked[batch.id] = Tracked(batch)
+        lane.queue.append(batch)
+        self.move(self._tools.clock.monotonic())
+
+    def move(self, now: float) -> None:
+        """Send what may leave while a slot is free."""
+        for lane in self._all:
+            while self._tasks.running < self._slots and not lane.is_exclusive:
+                if lane.doubtful and not lane.in_flight:
+                    self._send_alone(lane)
+                elif lane.needs_count and lane.queue:
+                    self._count(lane)
+                elif lane.may_send():
+                    self._send(lane, now)
+                else:
+                    break
+
+    def _send(self, lane: Lane, now: float) -> None:
+        batch = lane.queue.popleft()
+        if lane.started_at is None:
+            lane.started_at = now
+            if lane.replace is not None and lane.replace.window_s is not None:
+                # counted from the first request, perhaps: the last must leave well before the end
+                window = lane.replace.window_s
+                lane.replace.not_after = (
+                    now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
+                )
+        lane.under_way |= batch.keys
+        self._deliver(lane, Delivery(batch, lane.context(alone=self._slots == 1)))
+
+    def _send_alone(self, lane: Lane) -> None:
+        batch, parts = lane.doubtful.popleft()
+        others = sum(len(block) for _, rest in lane.doubtful for block, _ in rest)
+        lane.is_exclusive = True
+        self._deliver(lane, Delivery(batch, lane.context(alone=True, others=others), parts))
+
+    def _deliver(self, lane: Lane, delivery: Delivery) -> None:
+        lane.in_flight[delivery.batch.id] = delivery.batch
+        self._tasks.running += 1
+        sender = self._tools.sender
+        self._tools.workers.submit(
+            lambda: sender.deliver(delivery), lambda result: self._settle(lane, result)
+        )
+
+    def _count(self, lane: Lane) -> None:
+        lane.needs_count = False
+        lane.is_exclusive = True
+
+        def counted(stored: int | None) -> None:
+            lane.is_exclusive = False
+            lane.stored = stored
+            if stored is None:
+                log.warning(
+                    "table_not_counted table=%s effect=writes_cannot_be_read_back",
+                    lane.plan.table.name,
+                )
+
+        self._tasks.submit(lane, lambda: self._tools.provider.prepare(lane.plan.table), counted)
+
+    # --- settling
+
+    def _settle(self, lane: Lane, result: BatchResult) -> None:
+        batch, now = result.batch, self._tools.clock.monotonic()
+        tracked = lane.tracked[batch.id]
+        del lane.in_flight[batch.id]
+        lane.is_exclusive = False
+        self._tasks.running -= 1
+        self._tasks.count_requests(lane, result.requests, result.retries)
+        for row in result.rejected:
+            tracked.count_rejected(batch.epoch_of(row.index))
+        is_allowed = self._tasks.count_rejected(lane, result.rejected)
+        if lane.replace is not None:
+            lane.replace.refused.update(row.code for row in result.rejected)
+        if lane.stored is not None:
+            lane.stored += result.delivered
+        if lane.started_at is not None:
+            lane.pushed_s = now - lane.started_at
+        for receipt in result.receipts:
+            key = _LOAD if lane.replace is not None else receipt.id
+            lane.jobs.setdefault(key, Job()).add(receipt, tracked, now)
+            tracked.open_receipts += 1
+        if result.error is not None:
+            self._tasks.fail(result.error, lane)
+            return
+        if not is_allowed:
+            return
+        log.debug(
+            "batch_answered table=%s rows=%d cut=%s requests=%d elapsed_s=%.2f",
+            batch.table.name,
+            len(batch.block),
+            batch.cut,
+            result.requests,
+            result.elapsed_s,
+        )
+        lane.accepted += bool(result.delivered or result.receipts)
+        if result.doubt:
+            lane.doubtful.append((batch, result.doubt))
+            return
+        tracked.is_answered = True
+        batch.block = NO_ROWS  # the rows are not needed any more, and imports may take long
+        if tracked.is_settled:
+            self.finish(lane, tracked)
+
+    def finish(self, lane: Lane, tracked: Tracked) -> None:
+        """Each row of a batch is delivered or rejected."""
+        del lane.tracked[tracked.batch.id]
+        lane.under_way -= tracked.batch.keys
+        for epoch, count in tracked.batch.epochs:
+            rejected = tracked.rejected.get(epoch, 0)
+            epoch.rejected += rejected
+            epoch.delivered += count - rejected
+            lane.delivered += count - rejected
+            self._tools.progress.counts[lane.plan.key].delivered += count - rejected
+        lane.delivered -= tracked.batch.superseded  # what the table holds of them

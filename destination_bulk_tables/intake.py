@@ -1,0 +1,159 @@
+"""Takes messages: records to their batch or staged load, states and statuses to their place.
+
+Invariant: a row is counted as accepted before anything can become of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.errors import BadInput, DestinationError, TransientError
+from destination_bulk_tables.model import (
+    BadRecord,
+    RecordRun,
+    RejectedRow,
+    RowBlock,
+    StateMessage,
+    StatusMessage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from destination_bulk_tables.dispatch import Dispatch
+    from destination_bulk_tables.lanes import Lane
+    from destination_bulk_tables.model import Epoch, Message, StreamKey
+    from destination_bulk_tables.tasks import Tools
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN_BYTES = 64_000_000
+
+
+class UndeliverableRow(Exception):
+    """A row that ends the sync; `cause` is what to say. What came before it is still delivered."""
+
+    def __init__(self, cause: DestinationError) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class Intake:
+    """What was read of each stream, and whether the source is done with it."""
+
+    def __init__(self, lanes: Mapping[StreamKey, Lane], tools: Tools, dispatch: Dispatch) -> None:
+        self._lanes = lanes
+        self._all = list(lanes.values())
+        self._tools = tools
+        self._dispatch = dispatch
+        self._completed: set[StreamKey] = set()
+        self._incomplete: set[StreamKey] = set()
+
+    def take(self, message: Message) -> None:
+        """Take one message. Raises `BadInput`, and `UndeliverableRow` under policy fail."""
+        match message:
+            case RecordRun():
+                self._take_records(message)
+            case StateMessage(state=state, scope=scope):
+                self._tools.ledger.checkpoint(state, scope)
+            case StatusMessage():
+                self._take_status(message)
+            case BadRecord(stream=stream, code=code, reason=reason, row=row):
+                self._lane(stream)
+                epoch = self._tools.ledger.accept(stream, 1)
+                self._tools.progress.counts[stream].read += 1
+                self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
+
+    def _take_records(self, run: RecordRun) -> None:
+        stream, data = run.stream, run.data
+        lane = self._lane(stream)
+        encode = lane.codec.encode_rows if run.is_decoded else lane.codec.encode
+        epoch = self._tools.ledger.accept(stream, len(data))
+        counts = self._tools.progress.counts[stream]
+        counts.read += len(data)
+        while data:
+            # what is encoded at once fits into the open batch, so it need not be taken apart again
+            room = len(data) if lane.load is not None else lane.batcher.room
+            block, rejected = encode(data[:room])
+            data = data[room:]
+            self._advise(lane, counts.read, block)
+            if len(block):
+                self._place(lane, block, epoch, rejected)
+            self._shape_rejects(epoch, rejected)
+
+    def _place(
+        self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
+    ) -> None:
+        """Stage a block or batch it; rows too large for a request go to `rejected`."""
+        if lane.load is not None:
+            lane.load.stage(lane.batcher.fitting(block, rejected), epoch)
+            return
+        for batch in lane.batcher.extend(block, epoch, self._tools.clock.monotonic(), rejected):
+            self._dispatch.queue(lane, batch)
+        if (
+            lane.batcher.n_bytes > MAX_OPEN_BYTES / len(self._all)
+            and sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES
+        ):
+            largest = max(self._all, key=lambda other: other.batcher.n_bytes)
+            self._dispatch.queue(largest, largest.batcher.cut("memory"))
+
+    def _shape_rejects(self, epoch: Epoch, rejected: Sequence[RejectedRow]) -> None:
+        if not rejected:
+            return
+        self._tools.progress.counts[rejected[0].stream].rejected += len(rejected)
+        try:
+            self._tools.rejects.add(rejected)
+        except DestinationError as error:
+            raise UndeliverableRow(error) from error
+        epoch.rejected += len(rejected)  # only now: a row that ends the sync settles no epoch
+
+    def _advise(self, lane: Lane, rows: int, block: RowBlock) -> None:
+        limits = self._tools.provider.limits
+        if lane.is_advised or limits.advised_rows is None or limits.advised_row_bytes is None:
+            return
+        if rows > limits.advised_rows:
+            lane.is_advised = True
+            log.warning("many_rows table=%s advised=%d", lane.plan.table.name, limits.advised_rows)
+        elif (
+            block.n_bytes > limits.advised_row_bytes
+            and max(map(len, block.rows())) > limits.advised_row_bytes
+        ):
+            lane.is_advised = True
+            log.warning(
+                "large_row table=%s advised_bytes=%d",
+                lane.plan.table.name,
+                limits.advised_row_bytes,
+            )
+
+    def _lane(self, stream: StreamKey) -> Lane:
+        lane = self._lanes.get(stream)
+        if lane is None:
+            message = f"The input holds a record of stream {stream}, which is not in the catalog."
+            raise BadInput(message)
+        return lane
+
+    def _take_status(self, message: StatusMessage) -> None:
+        streams = [message.stream]
+        if message.stream not in self._lanes and not message.is_qualified:
+            # PyAirbyte leaves the namespace out
+            streams = [key for key in self._lanes if key.name == message.stream.name]
+        if message.status == "COMPLETE":
+            self._completed.update(streams)
+        elif message.status == "INCOMPLETE":
+            self._incomplete.update(streams)
+
+    def require_completion(self) -> None:
+        """Raise unless the source said of each stream that it is complete, where it must."""
+        missing = [
+            str(key)
+            for key, lane in self._lanes.items()
+            if key in self._incomplete or (lane.plan.expects_status and key not in self._completed)
+        ]
+        if missing:
+            message = (
+                "The input ended, but the source did not complete these streams: "
+                f"{', '.join(sorted(missing)[:20])}. Rows that arrived are delivered where streams "
+                "are appended to; no table was replaced. Look for the error in the source."
+            )
+            raise TransientError(message)

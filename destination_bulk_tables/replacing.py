@@ -1,0 +1,73 @@
+"""Replaces tables: only after the input ended and each stream that will get a COMPLETE has one.
+
+The load is staged by then (`overwrite`); the order of the steps is decided here, what they are by
+the provider.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from destination_bulk_tables.dispatch import NO_ROWS
+from destination_bulk_tables.model import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from destination_bulk_tables.dispatch import Dispatch
+    from destination_bulk_tables.lanes import Lane
+    from destination_bulk_tables.provider import Flow
+    from destination_bulk_tables.tasks import Tasks, Tools
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Replacing:
+    """Replaces one table at a time; `wait` takes a turn of the engine's loop."""
+
+    def __init__(
+        self, tools: Tools, tasks: Tasks, dispatch: Dispatch, slots: int, wait: Callable[[], None]
+    ) -> None:
+        self._tools = tools
+        self._tasks = tasks
+        self._dispatch = dispatch
+        self._slots = slots
+        self._wait = wait
+
+    def replace(self, lane: Lane) -> None:
+        """Replace a table's content with a staged load, and only then let its states go."""
+        assert lane.load is not None
+        provider, table, batcher = self._tools.provider, lane.plan.table, lane.batcher
+        load = lane.load
+        counts = self._tools.progress.counts[lane.plan.key]
+        size = load.seal(batcher.max_rows, batcher.max_bytes - batcher.overhead)
+        log.info("replace_started table=%s rows=%d", table.name, size.rows)
+        lane.replace = self._call(lane, lambda: provider.replace_begin(table, size))
+        lane.stored = lane.replace.stored
+        lane.is_pushing = True
+        for batch in load.batches(batcher):
+            self._dispatch.queue(lane, batch)
+            while len(lane.queue) >= self._slots:
+                self._wait()
+        counts.delivered += load.superseded
+        if not size.rows and lane.replace.single:
+            self._dispatch.queue(lane, Batch(0, table, NO_ROWS, "end"))
+        while lane.is_sending:
+            self._wait()
+        lane.is_pushing = False
+        while lane.is_busy:
+            self._wait()
+        plan, delivered = lane.replace, lane.delivered
+        self._call(lane, lambda: provider.replace_end(table, plan, delivered))
+        log.info("replace_done table=%s rows=%d", table.name, delivered)
+        self._tools.ledger.release(lane.plan.key)
+
+    def _call(self, lane: Lane, flow: Callable[[], Flow[T]]) -> T:
+        """Run a flow on a sender thread and wait for it."""
+        answers: list[T] = []
+        self._tasks.submit(lane, flow, answers.append)
+        while not answers:
+            self._wait()
+        return answers[0]

@@ -1,0 +1,105 @@
+"""Jobs on sender threads: how many run, what they cost, and the first failure, which ends the sync.
+
+Used by the engine thread only; what runs on the others is a job's own function, which never raises.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from destination_bulk_tables.errors import DestinationError, InternalError
+from destination_bulk_tables.sender import Tally
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.lanes import Lane
+    from destination_bulk_tables.ledger import Ledger
+    from destination_bulk_tables.model import RejectedRow
+    from destination_bulk_tables.progress import Progress
+    from destination_bulk_tables.provider import Flow, Provider
+    from destination_bulk_tables.rejects import Rejects
+    from destination_bulk_tables.sender import Sender
+    from destination_bulk_tables.workers import Workers
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the engine works with."""
+
+    provider: Provider
+    sender: Sender
+    workers: Workers
+    ledger: Ledger
+    rejects: Rejects
+    progress: Progress
+    clock: Clock
+    emit: Callable[[Sequence[bytes]], None]
+    stop: threading.Event
+    halt: threading.Event
+
+
+class Tasks:
+    """What runs on sender threads; `failure` is what ends the sync."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self.running = 0
+        self.failure: DestinationError | None = None
+
+    def submit(self, lane: Lane, flow: Callable[[], Flow[T]], then: Callable[[T], None]) -> None:
+        """Run a flow on a sender thread; its error fails the sync."""
+        tally = Tally()
+
+        def job() -> tuple[T | None, Exception | None]:
+            try:
+                return self._tools.sender.run(lane.plan.table, flow(), tally), None
+            except Exception as error:  # noqa: BLE001 - the border of the sender thread
+                return None, error
+
+        def finished(outcome: tuple[T | None, Exception | None]) -> None:
+            self.running -= 1
+            self.count_requests(lane, tally.requests, tally.retries)
+            value, error = outcome
+            if error is not None:
+                self.fail(error, lane)
+            else:
+                then(value)  # type: ignore[arg-type]  # T may itself be None
+
+        self.running += 1
+        self._tools.workers.submit(job, finished)
+
+    def count_requests(self, lane: Lane, requests: int, retries: int) -> None:
+        counts = self._tools.progress.counts[lane.plan.key]
+        counts.requests += requests
+        counts.retries += retries
+
+    def count_rejected(self, lane: Lane, rejected: Sequence[RejectedRow]) -> bool:
+        """Count and report; False when the sync may not go on with so many: settle nothing more."""
+        self._tools.progress.counts[lane.plan.key].rejected += len(rejected)
+        try:
+            self._tools.rejects.add(rejected)
+        except DestinationError as error:
+            self.fail(error, lane)
+            return False
+        return True
+
+    def fail(self, error: Exception, lane: Lane) -> None:
+        """Remember the first failure and have the sender threads stop retrying."""
+        if self.failure is None:
+            if not isinstance(error, DestinationError):
+                log.error("unexpected_error", exc_info=error)
+                message = (
+                    f"An unexpected error ended the sync ({type(error).__name__}). Please report "
+                    "it with the log."
+                )
+                error = InternalError(message, detail=repr(type(error)), stream=lane.plan.key)
+            self.failure = error
+        self._tools.halt.set()
