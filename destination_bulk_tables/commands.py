@@ -21,12 +21,13 @@ from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.progress import Progress
 from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.redact import mask_secrets, secrets_of
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.rows import RowCodec
@@ -120,8 +121,8 @@ class LogLines(logging.Handler):
 def specification() -> JsonObject:
     """The SPEC message's content."""
     return {
-        "documentationUrl": configuration.DOCUMENTATION_URL,
-        "connectionSpecification": configuration.connection_specification(PROVIDERS),
+        "documentationUrl": DOCUMENTATION_URL,
+        "connectionSpecification": connection_specification(FORMS),
         "supportsIncremental": True,
         "supported_destination_sync_modes": list(SYNC_MODES),
     }
@@ -154,7 +155,7 @@ def parse_config(raw: JsonValue) -> Config:
 
 def secrets_in(raw: JsonValue) -> list[str]:
     """What must not be printed of this config, valid or not."""
-    return secrets_of(raw, configuration.connection_specification(PROVIDERS))
+    return secrets_of(raw, connection_specification(FORMS))
 
 
 # --- check

@@ -1,4 +1,4 @@
-"""The user's configuration: its JSON schema for Airbyte's form, and a validated value of it.
+"""The user's configuration as a validated value. Its JSON schema is in `form`.
 
 Names, types and defaults are a contract with saved configurations: add, never rename. A null counts
 as absent, so a config written by hand may spell out the defaults. An error names the setting and
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from jsonschema import Draft7Validator
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from destination_bulk_tables.provider import Provider
 
 MEGABYTE = 1_000_000
-DOCUMENTATION_URL = "https://docs.airbyte.com/integrations/destinations/bulk-tables"
 
 
 class ProviderType(Protocol):
@@ -98,260 +98,6 @@ class Config:
         return max(matching, key=lambda e: e.namespace is not None, default=None)
 
 
-def connection_specification(providers: Sequence[ProviderType]) -> JsonObject:
-    """The JSON schema of the config, in the form Airbyte's UI renders."""
-    branches: list[JsonValue] = [dict(provider.spec) for provider in providers]
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Bulk Tables Destination Spec",
-        "type": "object",
-        "required": ["provider"],
-        "groups": [
-            {"id": "provider", "title": "Where the tables are"},
-            {"id": "tables", "title": "Tables and columns"},
-            {"id": "delivery", "title": "Delivery"},
-        ],
-        "properties": {
-            "provider": {
-                "title": "Provider",
-                "description": "The service that holds the data tables, and how to reach it.",
-                "type": "object",
-                "group": "provider",
-                "order": 0,
-                "oneOf": branches,
-            },
-            **_TABLES,
-            **_DELIVERY,
-        },
-    }
-
-
-_TABLES: JsonObject = {
-    "tables": {
-        "title": "Tables",
-        "description": (
-            "Which stream goes to which table. A stream without an entry here goes to the table "
-            "that has the stream's name."
-        ),
-        "type": "array",
-        "group": "tables",
-        "order": 0,
-        "items": {
-            "type": "object",
-            "required": ["stream"],
-            "properties": {
-                "stream": {
-                    "title": "Stream",
-                    "description": "The name of the stream as the connection shows it.",
-                    "type": "string",
-                    "order": 0,
-                    "examples": ["opportunities"],
-                },
-                "namespace": {
-                    "title": "Namespace",
-                    "description": (
-                        "Only streams of this namespace. Leave empty to match every namespace."
-                    ),
-                    "type": "string",
-                    "order": 1,
-                    "examples": ["crm"],
-                },
-                "table": {
-                    "title": "Table",
-                    "description": (
-                        "The table's key or API name at the provider. Leave empty to use the "
-                        "stream's name."
-                    ),
-                    "type": "string",
-                    "order": 2,
-                    "examples": ["deals"],
-                },
-                "columns": {
-                    "title": "Columns",
-                    "description": (
-                        "Leave empty to send all fields of the stream under their own names. When "
-                        "given, only these are sent."
-                    ),
-                    "type": "array",
-                    "order": 3,
-                    "items": {
-                        "type": "object",
-                        "required": ["field", "column"],
-                        "properties": {
-                            "field": {
-                                "title": "Field",
-                                "description": "The field of the stream.",
-                                "type": "string",
-                                "order": 0,
-                                "examples": ["Id"],
-                            },
-                            "column": {
-                                "title": "Column",
-                                "description": "The column's API name at the provider.",
-                                "type": "string",
-                                "order": 1,
-                                "examples": ["id"],
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-    "truncate_mode": {
-        "title": "Replace the table's content",
-        "description": (
-            "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces the "
-            "content, everything else adds to it. 'always' replaces it in every sync. 'never' is a "
-            "lock: a sync that would replace ends with an error before anything is sent."
-        ),
-        "type": "string",
-        "enum": ["sync_mode", "always", "never"],
-        "default": "sync_mode",
-        "group": "tables",
-        "order": 1,
-    },
-    "nested_values": {
-        "title": "Nested values",
-        "description": (
-            "Objects and arrays are sent as compact JSON text ('json_string'), or rows that hold "
-            "them are rejected ('reject')."
-        ),
-        "type": "string",
-        "enum": ["json_string", "reject"],
-        "default": "json_string",
-        "group": "tables",
-        "order": 2,
-    },
-}
-
-_DELIVERY: JsonObject = {
-    "batching": {
-        "title": "Batches",
-        "description": "How many rows go out in one request. The defaults suit each provider.",
-        "type": "object",
-        "group": "delivery",
-        "order": 0,
-        "properties": {
-            "max_rows": {
-                "title": "Rows per request",
-                "description": (
-                    "At most this many rows in a request. Leave empty for the provider's default."
-                ),
-                "type": "integer",
-                "minimum": 1,
-                "maximum": 100000,
-                "order": 0,
-                "examples": [1000],
-            },
-            "max_megabytes": {
-                "title": "Megabytes per request",
-                "description": (
-                    "At most this many megabytes (10^6 bytes) in a request body; a row larger than "
-                    "that is rejected. Leave empty for the provider's default."
-                ),
-                "type": "number",
-                "minimum": 0.001,
-                "maximum": 100,
-                "order": 1,
-                "examples": [5],
-            },
-            "max_wait_seconds": {
-                "title": "Longest wait (seconds)",
-                "description": "A row waits at most this long for others to go out with.",
-                "type": "number",
-                "minimum": 0,
-                "maximum": 900,
-                "default": 30,
-                "order": 2,
-            },
-            "max_parallel_requests": {
-                "title": "Parallel requests",
-                "description": (
-                    "At most this many writes at a time. Asking whether imports are done does not "
-                    "count: it must not wait for a slow write."
-                ),
-                "type": "integer",
-                "minimum": 1,
-                "maximum": 8,
-                "default": 2,
-                "order": 3,
-            },
-        },
-    },
-    "rejected_records": {
-        "title": "Rejected records",
-        "description": "What to do with rows the provider cannot take as they are.",
-        "type": "object",
-        "group": "delivery",
-        "order": 1,
-        "properties": {
-            "policy": {
-                "title": "Policy",
-                "description": (
-                    "'fail' ends the sync at the first such row. 'skip' delivers the others, "
-                    "counts the rejected ones and lists them in the report."
-                ),
-                "type": "string",
-                "enum": ["fail", "skip"],
-                "default": "fail",
-                "order": 0,
-            },
-            "max_rejected": {
-                "title": "Most rejected rows",
-                "description": "With 'skip': more rejected rows than this end the sync.",
-                "type": "integer",
-                "minimum": 0,
-                "default": 1000,
-                "order": 1,
-            },
-            "report_path": {
-                "title": "Report",
-                "description": (
-                    "A file or folder in the connector's container for the rejected rows and their "
-                    "reasons, as JSON lines. Leave empty for none. The report holds row values."
-                ),
-                "type": "string",
-                "order": 2,
-                "examples": ["/local/rejected"],
-            },
-        },
-    },
-    "staging": {
-        "title": "Staging",
-        "description": (
-            "Rows of a table to replace wait on the connector's disk until the source has "
-            "completed."
-        ),
-        "type": "object",
-        "group": "delivery",
-        "order": 2,
-        "properties": {
-            "directory": {
-                "title": "Directory",
-                "description": (
-                    "A folder with room for the rows. Leave empty for the system's temporary "
-                    "folder."
-                ),
-                "type": "string",
-                "order": 0,
-                "examples": ["/tmp"],  # noqa: S108 - an example in the form
-            },
-            "max_gigabytes": {
-                "title": "Most gigabytes",
-                "description": (
-                    "A sync that needs more ends with an error and leaves the table as it was."
-                ),
-                "type": "number",
-                "minimum": 0.001,
-                "default": 20,
-                "order": 1,
-            },
-        },
-    },
-}
-
-
 def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) -> Config:
     """Validate a configuration. Raises `ConfigError` that names the setting to change."""
     config = _without_nulls(raw)
@@ -365,7 +111,7 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     if chosen is None:
         message = f"Config: provider.provider_type must be one of: {', '.join(known)}."
         raise ConfigError(message)
-    schema = connection_specification([chosen])
+    schema = connection_specification([chosen.spec])
     schema["properties"] = {**cast("JsonObject", schema["properties"]), "provider": chosen.spec}
     errors = sorted(
         Draft7Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))

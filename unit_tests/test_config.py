@@ -14,8 +14,9 @@ from destination_bulk_tables import commands
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, TableEntry
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
-from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers import FORMS, PROVIDERS
 
 GOLDEN = Path(__file__).parent / "golden" / "spec.json"
 QOBRA: JsonObject = {"provider_type": "qobra", "api_key": "s3cret-value"}
@@ -68,7 +69,7 @@ def members_of(schema: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found + (members_of(schema["items"], f"{path}[]") if "items" in schema else [])
 
 
-FORM: Any = configuration.connection_specification(PROVIDERS)
+FORM: Any = connection_specification(FORMS)
 
 
 def test_the_form_is_a_json_schema() -> None:

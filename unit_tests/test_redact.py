@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from destination_bulk_tables.config import connection_specification
+from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.model import JsonObject, RowBlock
-from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers import FORMS
 from destination_bulk_tables.redact import MASK, mask_secrets, mask_values, secrets_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -181,6 +181,6 @@ def test_secrets_of_the_real_form_are_masked(
         section["authentication"] = {name: secret}
     else:
         section[name] = secret
-    secrets = secrets_of({"provider": section}, connection_specification(PROVIDERS))
+    secrets = secrets_of({"provider": section}, connection_specification(FORMS))
     assert secrets[0] == secret
     assert secret not in mask_secrets(f"{around} {secret}{secret} {around}", secrets)

@@ -7,3 +7,4 @@ from destination_bulk_tables.providers.kore import Kore
 from destination_bulk_tables.providers.qobra import Qobra
 
 PROVIDERS = (Qobra, Kore, CustomHttp)
+FORMS = [provider.spec for provider in PROVIDERS]

@@ -64,6 +64,7 @@ from destination_bulk_tables.provider import (
     credential,
     segment,
 )
+from destination_bulk_tables.providers.kore_form import FORM
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
@@ -131,149 +132,7 @@ class Kore(Base):
 
     name: ClassVar[str] = "kore"
     title: ClassVar[str] = "Kore.ai"
-    spec: ClassVar[JsonObject] = {
-        "title": "Kore.ai",
-        "description": "Data tables of Kore.ai's AI for Service (XO) platform.",
-        "type": "object",
-        "required": ["provider_type", "host", "authentication"],
-        "properties": {
-            "provider_type": {"type": "string", "const": "kore", "order": 0},
-            "host": {
-                "title": "Host",
-                "description": "The address you open the platform at.",
-                "type": "string",
-                "order": 1,
-                "examples": ["https://platform.kore.ai", "https://eu-bots.kore.ai"],
-            },
-            "authentication": {
-                "title": "Authentication",
-                "description": (
-                    "An app under Data > Apps that is assigned to the tables, or a token made "
-                    "elsewhere."
-                ),
-                "type": "object",
-                "order": 2,
-                "oneOf": [
-                    {
-                        "title": "JWT app",
-                        "type": "object",
-                        "required": ["auth_type", "client_id", "client_secret"],
-                        "properties": {
-                            "auth_type": {"type": "string", "const": "jwt_app", "order": 0},
-                            "client_id": {
-                                "title": "Client ID",
-                                "description": "The app's client id.",
-                                "type": "string",
-                                "order": 1,
-                                "examples": ["cs-1a2b3c4d-0000-0000-0000-000000000000"],
-                            },
-                            "client_secret": {
-                                "title": "Client secret or private key",
-                                "description": (
-                                    "The app's client secret; for RS256 and RS512 the private key "
-                                    "in PEM form."
-                                ),
-                                "type": "string",
-                                "airbyte_secret": True,
-                                "multiline": True,
-                                "order": 2,
-                            },
-                            "algorithm": {
-                                "title": "Signing algorithm",
-                                "description": "As chosen when the app was made.",
-                                "type": "string",
-                                "enum": ["HS256", "HS512", "RS256", "RS512"],
-                                "default": "HS256",
-                                "order": 3,
-                            },
-                            "subject": {
-                                "title": "Subject",
-                                "description": (
-                                    "The token's sub claim; Kore.ai shows it as the author of the "
-                                    "rows."
-                                ),
-                                "type": "string",
-                                "default": "airbyte",
-                                "order": 4,
-                            },
-                        },
-                    },
-                    {
-                        "title": "Static token",
-                        "type": "object",
-                        "required": ["auth_type", "jwt"],
-                        "properties": {
-                            "auth_type": {"type": "string", "const": "static_jwt", "order": 0},
-                            "jwt": {
-                                "title": "Token",
-                                "description": (
-                                    "A signed JWT. It does not work with apps that enforce JTI."
-                                ),
-                                "type": "string",
-                                "airbyte_secret": True,
-                                "order": 1,
-                            },
-                        },
-                    },
-                ],
-            },
-            "replace_strategy": {
-                "title": "How to replace a table",
-                "description": (
-                    "'insert_then_delete' inserts the new rows and then deletes the old ones: at "
-                    "each moment the table holds all old or all new rows. When rows are refused "
-                    "because of a unique index the old ones stay and the sync fails. "
-                    "'delete_then_insert' is for such tables; the table is empty in between, and "
-                    "stays so if the sync is ended there."
-                ),
-                "type": "string",
-                "enum": ["insert_then_delete", "delete_then_insert"],
-                "default": "insert_then_delete",
-                "order": 3,
-            },
-            "on_ambiguous_write": {
-                "title": "After a write without an answer",
-                "description": (
-                    "The table is read back to see whether the rows are in. Where that cannot "
-                    "tell, 'verify_then_retry' repeats the write, which may double rows, and "
-                    "'fail' ends the sync."
-                ),
-                "type": "string",
-                "enum": ["verify_then_retry", "fail"],
-                "default": "verify_then_retry",
-                "order": 4,
-            },
-            "timestamp_format": {
-                "title": "Timestamps",
-                "description": (
-                    "How date-time values are sent: ISO 8601 in UTC, the UTC date, or milliseconds "
-                    "since 1970."
-                ),
-                "type": "string",
-                "enum": ["iso", "date", "epoch_ms"],
-                "default": "iso",
-                "order": 5,
-            },
-            "boolean_format": {
-                "title": "Booleans",
-                "description": (
-                    "Kore.ai has no boolean column: send the text true or false, or the number 1 "
-                    "or 0."
-                ),
-                "type": "string",
-                "enum": ["string", "number"],
-                "default": "string",
-                "order": 6,
-            },
-            "api_path_prefix": {
-                "title": "API path",
-                "description": "Only to be changed where a gateway moves the public API.",
-                "type": "string",
-                "default": "/api/public",
-                "order": 7,
-            },
-        },
-    }
+    spec: ClassVar[JsonObject] = FORM
     # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit
     # (read 2026-11-22)
     limits = Limits(

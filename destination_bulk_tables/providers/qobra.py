@@ -55,6 +55,7 @@ from destination_bulk_tables.provider import (
     credential,
     segment,
 )
+from destination_bulk_tables.providers.qobra_form import FORM, MAX_DEBOUNCE_S
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TITLE = re.compile(r"[A-Za-z0-9_ -]{1,60}")  # a name and not a sentence that may quote a row
-_MAX_DEBOUNCE_S = 3600
 _MIN_DEBOUNCE_S = 300
 _DEBOUNCE_PER_REQUEST_S = 10.0
 _LEAST_PER_REQUEST_S = 0.5
@@ -131,77 +131,7 @@ class Qobra(Base):
 
     name: ClassVar[str] = "qobra"
     title: ClassVar[str] = "Qobra"
-    spec: ClassVar[JsonObject] = {
-        "title": "Qobra",
-        "description": "Data tables of Qobra.",
-        "type": "object",
-        "required": ["provider_type", "api_key"],
-        "properties": {
-            "provider_type": {"type": "string", "const": "qobra", "order": 0},
-            "api_key": {
-                "title": "API key",
-                "description": (
-                    "Made in Qobra under the global settings, section API. It belongs to the "
-                    "person who makes it and stops working when that account is closed."
-                ),
-                "type": "string",
-                "airbyte_secret": True,
-                "order": 1,
-            },
-            "id_field": {
-                "title": "Id column",
-                "description": (
-                    "API name of the column that identifies a row, as the table's settings page "
-                    "shows it. Rows are updated by it; a row without a value there is rejected."
-                ),
-                "type": "string",
-                "default": "id",
-                "order": 2,
-            },
-            "timestamp_format": {
-                "title": "Timestamps",
-                "description": (
-                    "Send date-time values as the UTC date ('date'), or as they are in ISO 8601, "
-                    "UTC ('iso')."
-                ),
-                "type": "string",
-                "enum": ["date", "iso"],
-                "default": "date",
-                "order": 3,
-            },
-            "debounce_seconds": {
-                "title": "Debounce (seconds)",
-                "description": (
-                    "Only for replacing a table with more rows than fit in one request: how long "
-                    "Qobra waits for the rest. Leave empty to have it computed from the size of "
-                    "the load."
-                ),
-                "type": "integer",
-                "minimum": 0,
-                "maximum": _MAX_DEBOUNCE_S,
-                "order": 4,
-                "examples": [900],
-            },
-            "import_timeout_minutes": {
-                "title": "Import timeout (minutes)",
-                "description": (
-                    "How long to wait for Qobra to finish an import, beyond its debounce."
-                ),
-                "type": "number",
-                "minimum": 0.01,
-                "maximum": 110,
-                "default": 60,
-                "order": 5,
-            },
-            "base_url": {
-                "title": "API address",
-                "description": "Only to be changed for a proxy or a test server.",
-                "type": "string",
-                "default": "https://api.qobra.co",
-                "order": 6,
-            },
-        },
-    }
+    spec: ClassVar[JsonObject] = FORM
     limits = Limits(max_rows=5000, max_bytes=10_000_000)
     traits = Traits()
 
@@ -406,7 +336,7 @@ class Qobra(Base):
         window = self._debounce_s
         if window is None:
             window = min(
-                _MAX_DEBOUNCE_S,
+                MAX_DEBOUNCE_S,
                 max(_MIN_DEBOUNCE_S, math.ceil(_DEBOUNCE_PER_REQUEST_S * load.requests)),
             )
         if window < needed:

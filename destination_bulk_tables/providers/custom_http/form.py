@@ -4,111 +4,76 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from destination_bulk_tables.form.fields import (
+    branch,
+    choice,
+    decimal,
+    flag,
+    integer,
+    long_text,
+    members,
+    objects,
+    one_of,
+    text,
+    texts,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from destination_bulk_tables.model import JsonObject, JsonValue
-
-
-def _text(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
-    field: JsonObject = {"type": "string", "title": title, "description": description}
-    return field | ({"examples": list(examples)} if examples else {}) | more
-
-
-def _long(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
-    return _text(title, description, *examples, multiline=True, **more)
-
-
-def _choice(title: str, description: str, *values: str, **more: JsonValue) -> JsonObject:
-    return _text(title, description, enum=list(values), **more)
-
-
-def _number(
-    title: str, description: str, low: float, high: float, example: float, **more: JsonValue
-) -> JsonObject:
-    kind = "integer" if isinstance(low, int) and isinstance(high, int) else "number"
-    bounds: JsonObject = {"minimum": low, "maximum": high, "examples": [example]}
-    return {"type": kind, "title": title, "description": description} | bounds | more
-
-
-def _list(title: str, description: str, example: str) -> JsonObject:
-    field: JsonObject = {"type": "array", "title": title, "description": description}
-    return field | {"items": {"type": "string"}, "examples": [[example]]}
-
-
-def _branch(
-    title: str, tag: tuple[str, str], required: list[str], **fields: JsonObject
-) -> JsonObject:
-    properties: dict[str, JsonObject] = {tag[0]: {"type": "string", "const": tag[1]}, **fields}
-    return {
-        "title": title,
-        "type": "object",
-        "required": [tag[0], *required],
-        "properties": _ordered(properties),
-    }
-
-
-def _one_of(title: str, description: str, *branches: JsonObject) -> JsonObject:
-    field: JsonObject = {"type": "object", "title": title, "description": description}
-    return field | {"oneOf": list(branches)}
-
-
-def _ordered(properties: Mapping[str, JsonObject]) -> JsonObject:
-    return {name: {**field, "order": i} for i, (name, field) in enumerate(properties.items())}
+    from destination_bulk_tables.model import JsonObject
 
 
 _STATUS_LIST = "Statuses and ranges joined by commas."
 _SAID = "Looked for in answers that are no success, and in the errors of rows of those that are."
 
-_AUTHENTICATION = _one_of(
+_AUTHENTICATION = one_of(
     "Authentication",
     "How every request shows who it is from.",
-    _branch(
+    branch(
         "Bearer token",
         ("auth_type", "bearer"),
         ["token"],
-        token=_text(
+        token=text(
             "Token", "Sent as `Authorization: Bearer ...`.", "dstok_...", airbyte_secret=True
         ),
     ),
-    _branch(
+    branch(
         "API key in a header",
         ("auth_type", "header"),
         ["header_name", "secret"],
-        header_name=_text(
+        header_name=text(
             "Header name", "Header that carries the key.", "X-API-Key", "xc-token", "apikey"
         ),
-        secret=_text("Key", "The key or token.", "sb_secret_...", airbyte_secret=True),
-        value_template=_text(
+        secret=text("Key", "The key or token.", "sb_secret_...", airbyte_secret=True),
+        value_template=text(
             "Header value",
             "`{secret}` is replaced by the key.",
             "Token {secret}",
             default="{secret}",
         ),
     ),
-    _branch(
+    branch(
         "User name and password",
         ("auth_type", "basic"),
         ["username"],
-        username=_text("User name", "Sent as HTTP Basic.", "loader"),
-        password=_text(
+        username=text("User name", "Sent as HTTP Basic.", "loader"),
+        password=text(
             "Password",
             "May be empty where the user name is a token.",
             "pass-...",
             airbyte_secret=True,
         ),
     ),
-    _branch(
+    branch(
         "Signed token (JWT) per request",
         ("auth_type", "jwt"),
         ["signing_secret"],
-        signing_secret=_long(
+        signing_secret=long_text(
             "Signing secret or private key",
             "The secret for HS*, the private key in PEM form for RS*.",
             "-----BEGIN PRIVATE KEY-----\nMIIE...\n-----END PRIVATE KEY-----",
             airbyte_secret=True,
         ),
-        algorithm=_choice(
+        algorithm=choice(
             "Algorithm",
             "How the token is signed.",
             "HS256",
@@ -119,80 +84,80 @@ _AUTHENTICATION = _one_of(
             "RS512",
             default="HS256",
         ),
-        claims=_long(
+        claims=long_text(
             "Claims",
             "A JSON object; iat, exp and a fresh jti are added for each request.",
             '{"iss": "airbyte", "aud": "tables"}',
             default="{}",
         ),
-        lifetime_seconds=_number(
+        lifetime_seconds=integer(
             "Lifetime (seconds)", "How long a token is valid.", 10, 3600, 60, default=300
         ),
-        key_id=_text("Key id", "`kid` in the token's header, where the server wants one.", "key-1"),
-        header_name=_text(
+        key_id=text("Key id", "`kid` in the token's header, where the server wants one.", "key-1"),
+        header_name=text(
             "Header name", "Header that carries the token.", "X-Auth", default="Authorization"
         ),
-        value_template=_text(
+        value_template=text(
             "Header value",
             "`{token}` is replaced by the token.",
             "{token}",
             default="Bearer {token}",
         ),
     ),
-    _branch("None", ("auth_type", "none"), []),
+    branch("None", ("auth_type", "none"), []),
 )
 
-_BODY = _one_of(
+_BODY = one_of(
     "Insert: body",
     "Where the rows are in the request body.",
-    _branch(
+    branch(
         "Object with the rows under a member",
         ("body_type", "object"),
         [],
-        rows_path=_text(
+        rows_path=text(
             "Rows member",
             "Member that holds the rows; dots go deeper.",
             "records",
             "data.items",
             default="rows",
         ),
-        extra_body=_long(
+        extra_body=long_text(
             "Other members",
             "JSON object of constant members beside the rows. `{table}` may stand in its texts.",
             '{"typecast": true}',
             '{"table_name": "{table}"}',
         ),
     ),
-    _branch("Bare array", ("body_type", "array"), []),
-    _branch("JSON lines", ("body_type", "lines"), []),
+    branch("Bare array", ("body_type", "array"), []),
+    branch("JSON lines", ("body_type", "lines"), []),
 )
 
-_UPSERT = _one_of(
+_UPSERT = one_of(
     "Upsert (append + deduped)",
     "How rows replace the rows of the same key. Without it append + deduped is refused.",
-    _branch("Not supported", ("upsert_type", "none"), []),
-    _branch(
+    branch("Not supported", ("upsert_type", "none"), []),
+    branch(
         "A request of its own",
         ("upsert_type", "request"),
         [],
-        path=_text(
+        path=text(
             "Path",
             "Empty: as for insert. `{key_column}` and `{key_columns}` are the primary key.",
             "/lab/{table}/-/upsert",
             "/{table}?on_conflict={key_columns}",
         ),
-        method=_choice("Method", "Empty: as for insert.", "POST", "PUT", "PATCH"),
-        headers=_long(
+        method=choice("Method", "Empty: as for insert.", "POST", "PUT", "PATCH"),
+        headers=long_text(
             "Extra headers",
             "One `Name: value` per line. Not secret.",
             "Prefer: resolution=merge-duplicates",
         ),
-        extra_body=_long(
+        extra_body=long_text(
             "Other members",
             "JSON object, in place of the one for insert. `{key_column}` may stand in its texts.",
             '{"keyColumn": "{key_column}"}',
         ),
-        row_template=_long(
+        row_template=long_text(
             "Row template",
             (
                 'In place of the one for insert. `"{row_key}"` is replaced by an object of the key '
@@ -200,8 +165,8 @@ _UPSERT = _one_of(
             ),
             '{"require": "{row_key}", "fields": "{row}"}',
         ),
-        success_statuses=_text("Success statuses", "Empty: as for insert.", "200,201"),
-        count_path=_text(
+        success_statuses=text("Success statuses", "Empty: as for insert.", "200,201"),
+        count_path=text(
             "Path to the number of rows stored",
             "Empty: as for insert. `none` where an upsert's answer does not tell it.",
             "upserted",
@@ -210,59 +175,49 @@ _UPSERT = _one_of(
     ),
 )
 
-_REQUEST: JsonObject = {
-    "type": "object",
-    "required": ["method", "path"],
-    "properties": _ordered(
-        {
-            "method": _choice("Method", "HTTP method.", "POST", "PUT", "PATCH", "DELETE"),
-            "path": _text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
-            "body": _long(
-                "Body",
-                "JSON or plain text; `{table}` is the table's name.",
-                '{"deleteAllRows": true}',
-            ),
-        }
+_REQUEST = members(
+    ["method", "path"],
+    method=choice("Method", "HTTP method.", "POST", "PUT", "PATCH", "DELETE"),
+    path=text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
+    body=long_text(
+        "Body", "JSON or plain text; `{table}` is the table's name.", '{"deleteAllRows": true}'
     ),
-}
+)
 
-_REPLACE = _one_of(
+_REPLACE = one_of(
     "Replace (overwrite)",
     (
         "How a table's content is replaced. Nothing is sent before the source has completed the "
         "stream. Without it overwrite is refused."
     ),
-    _branch("Not supported", ("replace_type", "none"), []),
-    _branch(
+    branch("Not supported", ("replace_type", "none"), []),
+    branch(
         "Empty the table first",
         ("replace_type", "empty_first"),
         ["requests"],
-        requests={
-            "type": "array",
-            "title": "Requests",
-            "description": (
+        requests=objects(
+            "Requests",
+            (
                 "Sent in this order before the first row. Until the load ends the table is empty "
                 "or partly filled."
             ),
-            "minItems": 1,
-            "items": _REQUEST,
-            "examples": [[{"method": "DELETE", "path": "/{table}/rows"}]],
-        },
-        success_statuses=_text("Success statuses", _STATUS_LIST, "200,204,404", default="200-299"),
-        success_text=_text(
+            _REQUEST,
+            minItems=1,
+            examples=[[{"method": "DELETE", "path": "/{table}/rows"}]],
+        ),
+        success_statuses=text("Success statuses", _STATUS_LIST, "200,204,404", default="200-299"),
+        success_text=text(
             "Text of a good answer",
             "Needed where a failure is answered with a success status.",
             '"ok":true',
         ),
     ),
-    _branch(
+    branch(
         "Query parameter on the load",
         ("replace_type", "query"),
         ["query"],
-        query=_text(
-            "Query", "Added to the path of a replacing load.", "all=true", "mode=overwrite"
-        ),
-        requests=_choice(
+        query=text("Query", "Added to the path of a replacing load.", "all=true", "mode=overwrite"),
+        requests=choice(
             "Which requests",
             (
                 "`one`: a load that does not fit in one request is refused before anything is "
@@ -277,310 +232,279 @@ _REPLACE = _one_of(
     ),
 )
 
-SPEC: JsonObject = {
-    "title": "Custom HTTP API",
-    "description": "Any HTTP API that takes rows of a table as JSON, many in one request.",
-    "type": "object",
-    "required": ["provider_type", "base_url", "authentication", "write_path", "body", "check_path"],
-    "properties": _ordered(
-        {
-            "provider_type": {"type": "string", "const": "custom_http"},
-            "base_url": _text(
-                "Base URL",
-                (
-                    "The address all paths below are added to. Plain http is accepted for this "
-                    "machine only."
-                ),
-                "https://api.example.com",
-            ),
-            "authentication": _AUTHENTICATION,
-            "write_path": _text(
-                "Insert: path",
-                (
-                    "Path and query of the request that takes rows. `{table}` is the table's name, "
-                    "encoded."
-                ),
-                "/lab/{table}/-/insert",
-                "/api/batch?fields=status",
-            ),
-            "body": _BODY,
-            "upsert": _UPSERT,
-            "replace": _REPLACE,
-            "check_path": _text(
-                "Check: path",
-                (
-                    "Path of a request that reads and needs the credential; the connection test "
-                    "sends it and nothing else."
-                ),
-                "/-/actor.json",
-                "/api/collections?perPage=1",
-            ),
-            "check_method": _choice(
-                "Check: method",
-                "Sent without a body. It must not write.",
-                "GET",
-                "POST",
-                "HEAD",
-                default="GET",
-            ),
-            "check_statuses": _text(
-                "Check: success statuses", _STATUS_LIST, "200", default="200-299"
-            ),
-            "check_text": _text(
-                "Check: text of a good answer",
-                "Needed where a wrong credential is answered with a success status.",
-                '"actor": {',
-            ),
-            "write_method": _choice(
-                "Insert: method", "HTTP method.", "POST", "PUT", "PATCH", default="POST"
-            ),
-            "row_template": _long(
-                "Insert: row template",
-                (
-                    'JSON for one row, in which `"{row}"` is replaced by the row. Empty: the row '
-                    "as it is. `{table}`, `{columns}` "
-                    "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts."
-                ),
-                '{"fields": "{row}"}',
-                '["insert into {table}({columns}) values({parameters})", "{row}"]',
-            ),
-            "extra_headers": _long(
-                "Extra headers",
-                "One `Name: value` per line. Sent with every request and kept secret.",
-                "X-Tenant: acme",
-                airbyte_secret=True,
-            ),
-            "max_rows_per_request": _number(
-                "Limits: rows per request",
-                "Most rows the API takes at once.",
-                1,
-                100_000,
-                1000,
-                default=100,
-            ),
-            "max_megabytes_per_request": _number(
-                "Limits: megabytes per request",
-                "Largest request body, in 10^6 bytes.",
-                0.01,
-                100.0,
-                5,
-                default=1,
-            ),
-            "rate_limits": {
-                "type": "array",
-                "title": "Limits: requests per time",
-                "description": "All of them hold at once, for all tables together.",
-                "items": {
-                    "type": "object",
-                    "required": ["requests", "seconds"],
-                    "properties": _ordered(
-                        {
-                            "requests": _number("Requests", "At most this many", 1, 1_000_000, 5),
-                            "seconds": _number(
-                                "Seconds", "in any time of this length.", 0.1, 86_400.0, 1
-                            ),
-                        }
-                    ),
-                },
-                "examples": [[{"requests": 5, "seconds": 1}]],
-            },
-            "max_parallel_requests": _number(
-                "Limits: parallel requests", "At most this many at a time.", 1, 8, 2, default=1
-            ),
-            "success_statuses": _text(
-                "Answer: success statuses",
-                (
-                    f"{_STATUS_LIST} A 202 counts as stored: leave it out where the API only "
-                    "queues rows. A 207 needs a path to results, errors or a count."
-                ),
-                "200,201",
-                default="200-299",
-            ),
-            "count_path": _text(
-                "Answer: path to the number of rows stored",
-                "It must equal the rows sent: a number, or a list whose length counts.",
-                "inserted",
-                "records",
-            ),
-            "results_path": _text(
-                "Answer: path to one result per row",
-                (
-                    "A list in the order of the rows; `.` is the whole answer. Looked at in "
-                    "successes and refusals."
-                ),
-                "results",
-                ".",
-            ),
-            "result_error_member": _text(
-                "Answer: a result is an error when it has",
-                "Path inside one result; absent, null, false and empty mean success.",
-                "error",
-            ),
-            "result_status_member": _text(
-                "Answer: status inside a result",
-                "Path to a number; outside 200-299 the row failed.",
-                "status",
-            ),
-            "errors_path": _text(
-                "Answer: path to the errors of rows",
-                (
-                    "A list, an object whose member names are row numbers, or a text. Absent or "
-                    "empty: none."
-                ),
-                "errors",
-                "data.requests",
-            ),
-            "error_index_member": _text(
-                "Answer: row number inside an error",
-                "For a list of errors.",
-                "index",
-            ),
-            "error_index_base": _number(
-                "Answer: number of the first row",
-                "0 or 1, for row numbers inside errors and as member names.",
-                0,
-                1,
-                1,
-                default=0,
-            ),
-            "error_message_member": _text(
-                "Answer: reason inside an error or result",
-                "For the report of rejected rows.",
-                "reason",
-                "response.data",
-            ),
-            "refusals_store_nothing": {
-                "type": "boolean",
-                "title": "Answer: a refused request stores nothing",
-                "description": "True where all rows of a request are stored or none.",
-                "default": False,
-            },
-            "refused_statuses": _text(
-                "Answer: statuses that mean bad rows",
-                _STATUS_LIST,
-                "400,422",
-                default="400,409,422",
-            ),
-            "refused_texts": _list(
-                "Answer: texts that mean bad rows",
-                "Never retried, even with a 5xx status. Looked for in answers that are no success.",
-                "Code: 27,",
-            ),
-            "too_large_texts": _list(
-                "Answer: texts that mean too many rows",
-                f"The request is split. {_SAID}",
-                "Too many rows",
-            ),
-            "stop_texts": _list(
-                "Answer: texts that mean a wrong setting",
-                f"Credential, right or table: the sync ends, even after a success status. {_SAID}",
-                "no such table",
-            ),
-            "retry_statuses": _text(
-                "Retry: statuses",
-                _STATUS_LIST,
-                "429,502-504",
-                default="408,425,429,500,502-504,520-524",
-            ),
-            "rate_limit_texts": _list(
-                "Retry: texts that mean a rate limit",
-                f"Whatever the status. {_SAID}",
-                "rate limit exceeded",
-            ),
-            "rate_limit_wait_seconds": _number(
-                "Retry: wait after a rate limit (seconds)",
-                "At least this long; a longer Retry-After of the server wins.",
-                0,
-                300,
-                30,
-                default=0,
-            ),
-            "reset_header": _text(
-                "Retry: header that tells when to go on",
-                "Beside Retry-After, which is always read.",
-                "x-ratelimit-reset",
-            ),
-            "reset_header_format": _choice(
-                "Retry: what that header holds",
-                "Seconds from now, or a Unix time.",
-                "seconds",
-                "unix_time",
-                default="seconds",
-            ),
-            "repeat_is_safe": {
-                "type": "boolean",
-                "title": "Retry: a repeated insert changes nothing",
-                "description": (
-                    "True where rows are kept by a key that each row holds, so that sending rows "
-                    "again cannot double them."
-                ),
-                "default": False,
-            },
-            "on_ambiguous_write": _choice(
-                "Retry: an insert without an answer",
-                (
-                    "Where a repeated insert is not safe. With a count path the table is counted "
-                    "first; where that cannot tell, `fail` ends the sync and `retry` sends the "
-                    "rows again, which may double them."
-                ),
-                "fail",
-                "retry",
-                default="fail",
-            ),
-            "already_stored_texts": _list(
-                "Retry: texts that mean stored before",
-                (
-                    "In the error of a row that was sent again: it is in from the first time, and "
-                    "not rejected."
-                ),
-                "Document update conflict",
-            ),
-            "table_count_path": _text(
-                "Count: path",
-                (
-                    "GET request that tells how many rows a table has, with every write that was "
-                    "answered before: not the number of a replica or an index that lags."
-                ),
-                "/{table}/count",
-            ),
-            "table_count_value": _text(
-                "Count: where the number is",
-                (
-                    "Path in the answer, `.` where it is the answer, or `header:NAME` (the number "
-                    "after the last slash)."
-                ),
-                "totalItems",
-                "header:Content-Range",
-            ),
-            "nulls": _choice(
-                "Values: null",
-                (
-                    "`send` writes every column in every row. With `omit` the server decides what "
-                    "an absent column of an upsert means."
-                ),
-                "send",
-                "omit",
-                default="send",
-            ),
-            "timestamp_format": _choice(
-                "Values: date-times",
-                "How date-time columns are sent.",
-                "as_is",
-                "iso",
-                "date",
-                "epoch_ms",
-                default="as_is",
-            ),
-            "decimal_format": _choice(
-                "Values: numbers",
-                "As JSON numbers or as texts.",
-                "number",
-                "string",
-                default="number",
-            ),
-            "boolean_format": _choice(
-                "Values: booleans", 'true, "true" or 1.', "json", "string", "number", default="json"
-            ),
-        }
+SPEC: JsonObject = branch(
+    "Custom HTTP API",
+    ("provider_type", "custom_http"),
+    ["base_url", "authentication", "write_path", "body", "check_path"],
+    base_url=text(
+        "Base URL",
+        ("The address all paths below are added to. Plain http is accepted for this machine only."),
+        "https://api.example.com",
     ),
-}
+    authentication=_AUTHENTICATION,
+    write_path=text(
+        "Insert: path",
+        ("Path and query of the request that takes rows. `{table}` is the table's name, encoded."),
+        "/lab/{table}/-/insert",
+        "/api/batch?fields=status",
+    ),
+    body=_BODY,
+    upsert=_UPSERT,
+    replace=_REPLACE,
+    check_path=text(
+        "Check: path",
+        (
+            "Path of a request that reads and needs the credential; the connection test "
+            "sends it and nothing else."
+        ),
+        "/-/actor.json",
+        "/api/collections?perPage=1",
+    ),
+    check_method=choice(
+        "Check: method",
+        "Sent without a body. It must not write.",
+        "GET",
+        "POST",
+        "HEAD",
+        default="GET",
+    ),
+    check_statuses=text("Check: success statuses", _STATUS_LIST, "200", default="200-299"),
+    check_text=text(
+        "Check: text of a good answer",
+        "Needed where a wrong credential is answered with a success status.",
+        '"actor": {',
+    ),
+    write_method=choice("Insert: method", "HTTP method.", "POST", "PUT", "PATCH", default="POST"),
+    row_template=long_text(
+        "Insert: row template",
+        (
+            'JSON for one row, in which `"{row}"` is replaced by the row. Empty: the row '
+            "as it is. `{table}`, `{columns}` "
+            "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts."
+        ),
+        '{"fields": "{row}"}',
+        '["insert into {table}({columns}) values({parameters})", "{row}"]',
+    ),
+    extra_headers=long_text(
+        "Extra headers",
+        "One `Name: value` per line. Sent with every request and kept secret.",
+        "X-Tenant: acme",
+        airbyte_secret=True,
+    ),
+    max_rows_per_request=integer(
+        "Limits: rows per request",
+        "Most rows the API takes at once.",
+        1,
+        100_000,
+        1000,
+        default=100,
+    ),
+    max_megabytes_per_request=decimal(
+        "Limits: megabytes per request",
+        "Largest request body, in 10^6 bytes.",
+        0.01,
+        100,
+        5,
+        default=1,
+    ),
+    rate_limits=objects(
+        "Limits: requests per time",
+        "All of them hold at once, for all tables together.",
+        members(
+            ["requests", "seconds"],
+            requests=integer("Requests", "At most this many", 1, 1_000_000, 5),
+            seconds=decimal("Seconds", "in any time of this length.", 0.1, 86_400, 1),
+        ),
+        examples=[[{"requests": 5, "seconds": 1}]],
+    ),
+    max_parallel_requests=integer(
+        "Limits: parallel requests", "At most this many at a time.", 1, 8, 2, default=1
+    ),
+    success_statuses=text(
+        "Answer: success statuses",
+        (
+            f"{_STATUS_LIST} A 202 counts as stored: leave it out where the API only "
+            "queues rows. A 207 needs a path to results, errors or a count."
+        ),
+        "200,201",
+        default="200-299",
+    ),
+    count_path=text(
+        "Answer: path to the number of rows stored",
+        "It must equal the rows sent: a number, or a list whose length counts.",
+        "inserted",
+        "records",
+    ),
+    results_path=text(
+        "Answer: path to one result per row",
+        (
+            "A list in the order of the rows; `.` is the whole answer. Looked at in "
+            "successes and refusals."
+        ),
+        "results",
+        ".",
+    ),
+    result_error_member=text(
+        "Answer: a result is an error when it has",
+        "Path inside one result; absent, null, false and empty mean success.",
+        "error",
+    ),
+    result_status_member=text(
+        "Answer: status inside a result",
+        "Path to a number; outside 200-299 the row failed.",
+        "status",
+    ),
+    errors_path=text(
+        "Answer: path to the errors of rows",
+        ("A list, an object whose member names are row numbers, or a text. Absent or empty: none."),
+        "errors",
+        "data.requests",
+    ),
+    error_index_member=text(
+        "Answer: row number inside an error",
+        "For a list of errors.",
+        "index",
+    ),
+    error_index_base=integer(
+        "Answer: number of the first row",
+        "0 or 1, for row numbers inside errors and as member names.",
+        0,
+        1,
+        1,
+        default=0,
+    ),
+    error_message_member=text(
+        "Answer: reason inside an error or result",
+        "For the report of rejected rows.",
+        "reason",
+        "response.data",
+    ),
+    refusals_store_nothing=flag(
+        "Answer: a refused request stores nothing",
+        "True where all rows of a request are stored or none.",
+    ),
+    refused_statuses=text(
+        "Answer: statuses that mean bad rows",
+        _STATUS_LIST,
+        "400,422",
+        default="400,409,422",
+    ),
+    refused_texts=texts(
+        "Answer: texts that mean bad rows",
+        "Never retried, even with a 5xx status. Looked for in answers that are no success.",
+        "Code: 27,",
+    ),
+    too_large_texts=texts(
+        "Answer: texts that mean too many rows",
+        f"The request is split. {_SAID}",
+        "Too many rows",
+    ),
+    stop_texts=texts(
+        "Answer: texts that mean a wrong setting",
+        f"Credential, right or table: the sync ends, even after a success status. {_SAID}",
+        "no such table",
+    ),
+    retry_statuses=text(
+        "Retry: statuses",
+        _STATUS_LIST,
+        "429,502-504",
+        default="408,425,429,500,502-504,520-524",
+    ),
+    rate_limit_texts=texts(
+        "Retry: texts that mean a rate limit",
+        f"Whatever the status. {_SAID}",
+        "rate limit exceeded",
+    ),
+    rate_limit_wait_seconds=integer(
+        "Retry: wait after a rate limit (seconds)",
+        "At least this long; a longer Retry-After of the server wins.",
+        0,
+        300,
+        30,
+        default=0,
+    ),
+    reset_header=text(
+        "Retry: header that tells when to go on",
+        "Beside Retry-After, which is always read.",
+        "x-ratelimit-reset",
+    ),
+    reset_header_format=choice(
+        "Retry: what that header holds",
+        "Seconds from now, or a Unix time.",
+        "seconds",
+        "unix_time",
+        default="seconds",
+    ),
+    repeat_is_safe=flag(
+        "Retry: a repeated insert changes nothing",
+        (
+            "True where rows are kept by a key that each row holds, so that sending rows "
+            "again cannot double them."
+        ),
+    ),
+    on_ambiguous_write=choice(
+        "Retry: an insert without an answer",
+        (
+            "Where a repeated insert is not safe. With a count path the table is counted "
+            "first; where that cannot tell, `fail` ends the sync and `retry` sends the "
+            "rows again, which may double them."
+        ),
+        "fail",
+        "retry",
+        default="fail",
+    ),
+    already_stored_texts=texts(
+        "Retry: texts that mean stored before",
+        (
+            "In the error of a row that was sent again: it is in from the first time, and "
+            "not rejected."
+        ),
+        "Document update conflict",
+    ),
+    table_count_path=text(
+        "Count: path",
+        (
+            "GET request that tells how many rows a table has, with every write that was "
+            "answered before: not the number of a replica or an index that lags."
+        ),
+        "/{table}/count",
+    ),
+    table_count_value=text(
+        "Count: where the number is",
+        (
+            "Path in the answer, `.` where it is the answer, or `header:NAME` (the number "
+            "after the last slash)."
+        ),
+        "totalItems",
+        "header:Content-Range",
+    ),
+    nulls=choice(
+        "Values: null",
+        (
+            "`send` writes every column in every row. With `omit` the server decides what "
+            "an absent column of an upsert means."
+        ),
+        "send",
+        "omit",
+        default="send",
+    ),
+    timestamp_format=choice(
+        "Values: date-times",
+        "How date-time columns are sent.",
+        "as_is",
+        "iso",
+        "date",
+        "epoch_ms",
+        default="as_is",
+    ),
+    decimal_format=choice(
+        "Values: numbers",
+        "As JSON numbers or as texts.",
+        "number",
+        "string",
+        default="number",
+    ),
+    boolean_format=choice(
+        "Values: booleans", 'true, "true" or 1.', "json", "string", "number", default="json"
+    ),
+) | {"description": "Any HTTP API that takes rows of a table as JSON, many in one request."}

@@ -1,0 +1,104 @@
+"""How rows are sent, and what becomes of those that cannot be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.form.fields import choice, decimal, integer, ordered, section, text
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import JsonObject
+
+_BATCHING = section(
+    "Batches",
+    "How many rows go out in one request. The defaults suit each provider.",
+    max_rows=integer(
+        "Rows per request",
+        "At most this many rows in a request. Leave empty for the provider's default.",
+        1,
+        100_000,
+        1000,
+    ),
+    max_megabytes=decimal(
+        "Megabytes per request",
+        (
+            "At most this many megabytes (10^6 bytes) in a request body; a row larger than that is "
+            "rejected. Leave empty for the provider's default."
+        ),
+        0.001,
+        100,
+        5,
+    ),
+    max_wait_seconds=decimal(
+        "Longest wait (seconds)",
+        "A row waits at most this long for others to go out with.",
+        0,
+        900,
+        default=30,
+    ),
+    max_parallel_requests=integer(
+        "Parallel requests",
+        (
+            "At most this many writes at a time. Asking whether imports are done does not count: "
+            "it must not wait for a slow write."
+        ),
+        1,
+        8,
+        default=2,
+    ),
+)
+
+_REJECTED_RECORDS = section(
+    "Rejected records",
+    "What to do with rows the provider cannot take as they are.",
+    policy=choice(
+        "Policy",
+        (
+            "'fail' ends the sync at the first such row. 'skip' delivers the others, counts the "
+            "rejected ones and lists them in the report."
+        ),
+        "fail",
+        "skip",
+        default="fail",
+    ),
+    max_rejected=integer(
+        "Most rejected rows",
+        "With 'skip': more rejected rows than this end the sync.",
+        0,
+        None,
+        default=1000,
+    ),
+    report_path=text(
+        "Report",
+        (
+            "A file or folder in the connector's container for the rejected rows and their "
+            "reasons, as JSON lines. Leave empty for none. The report holds row values."
+        ),
+        "/local/rejected",
+    ),
+)
+
+_STAGING = section(
+    "Staging",
+    "Rows of a table to replace wait on the connector's disk until the source has completed.",
+    directory=text(
+        "Directory",
+        "A folder with room for the rows. Leave empty for the system's temporary folder.",
+        "/tmp",  # noqa: S108 - an example in the form
+    ),
+    max_gigabytes=decimal(
+        "Most gigabytes",
+        "A sync that needs more ends with an error and leaves the table as it was.",
+        0.001,
+        None,
+        default=20,
+    ),
+)
+
+DELIVERY: JsonObject = ordered(
+    {
+        "batching": {**_BATCHING, "group": "delivery"},
+        "rejected_records": {**_REJECTED_RECORDS, "group": "delivery"},
+        "staging": {**_STAGING, "group": "delivery"},
+    }
+)

@@ -1,0 +1,78 @@
+"""Which stream goes to which table, and what is made of its fields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.form.fields import choice, members, objects, ordered, text
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import JsonObject
+
+_COLUMN = members(
+    ["field", "column"],
+    field=text("Field", "The field of the stream.", "Id"),
+    column=text("Column", "The column's API name at the provider.", "id"),
+)
+
+_TABLE = members(
+    ["stream"],
+    stream=text("Stream", "The name of the stream as the connection shows it.", "opportunities"),
+    namespace=text(
+        "Namespace",
+        "Only streams of this namespace. Leave empty to match every namespace.",
+        "crm",
+    ),
+    table=text(
+        "Table",
+        "The table's key or API name at the provider. Leave empty to use the stream's name.",
+        "deals",
+    ),
+    columns=objects(
+        "Columns",
+        (
+            "Leave empty to send all fields of the stream under their own names. When given, only "
+            "these are sent."
+        ),
+        _COLUMN,
+    ),
+)
+
+TABLES: JsonObject = ordered(
+    {
+        "tables": objects(
+            "Tables",
+            (
+                "Which stream goes to which table. A stream without an entry here goes to the "
+                "table that has the stream's name."
+            ),
+            _TABLE,
+            group="tables",
+        ),
+        "truncate_mode": choice(
+            "Replace the table's content",
+            (
+                "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces "
+                "the content, everything else adds to it. 'always' replaces it in every sync. "
+                "'never' is a lock: a sync that would replace ends with an error before anything "
+                "is sent."
+            ),
+            "sync_mode",
+            "always",
+            "never",
+            default="sync_mode",
+            group="tables",
+        ),
+        "nested_values": choice(
+            "Nested values",
+            (
+                "Objects and arrays are sent as compact JSON text ('json_string'), or rows that "
+                "hold them are rejected ('reject')."
+            ),
+            "json_string",
+            "reject",
+            default="json_string",
+            group="tables",
+        ),
+    }
+)
