@@ -17,6 +17,7 @@ help: ## List the targets
 install: $(TOOLS) ## Make .venv with the connector and its development tools
 
 $(TOOLS): pyproject.toml
+	@echo 'Installing the connector and its tools into $(VENV) (a minute or two) ...'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --editable . --group dev
@@ -26,13 +27,14 @@ $(TOOLS): pyproject.toml
 .venv-faker/.installed: PACKAGE = airbyte-source-faker
 .venv-pyairbyte/.installed: PACKAGE = airbyte
 $(FAKER) $(PYAIRBYTE):
+	@echo 'Installing $(PACKAGE) into $(@D) (a minute or two) ...'
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --upgrade 'pip>=25.1'
 	$(@D)/bin/pip install --quiet $(PACKAGE)
 	@touch $@
 
-demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; KEEP=1 keeps their page open
-	$(BIN)/python -m integration_tests.demo $(if $(KEEP),--keep)
+demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; FAULTS=1 breaks requests, KEEP=1 keeps their page
+	$(BIN)/python -m integration_tests.demo $(if $(FAULTS),--faults) $(if $(KEEP),--keep)
 
 test: $(TOOLS) $(FAKER) $(PYAIRBYTE) ## Run all tests; QUICK=1 leaves out the slow real servers
 	$(BIN)/python -m pytest $(if $(QUICK),-m "not (image or image_tests or slow_servers)")

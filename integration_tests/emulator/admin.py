@@ -1,9 +1,9 @@
 """The admin API under `/_admin/`, for tests of a subprocess and people with curl.
 
 GET  settings | summary | requests | imports | tables | count | rows | checksum   (?vendor=&table=)
-POST settings {switch: value} | faults [..] | tables {vendor, name, columns, id_field, definition} |
-apps {client_id, secret, ..} | advance {seconds} | reset | down {seconds} It is not a vendor route:
-its requests are neither logged nor hit by faults.
+POST settings {switch: value} | faults [..] | fault {..}, one more | tables {vendor, name, columns,
+id_field, definition} | apps {client_id, secret, ..} | advance {seconds} | reset | down {seconds}
+It is not a vendor route: its requests are neither logged nor hit by faults.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def _changed(world: World, name: str, given: Any) -> None:
             world.set(**given)
         case "faults":
             world.faults(given)
+        case "fault":
+            world.add_fault(given)
         case "tables":
             world.create_table(**given)
         case "apps":

@@ -67,6 +67,13 @@ class Fault:
         return self.seen >= self.at - 1 and (self.count is None or self.taken < self.count)
 
 
+def _fault(entry: dict[str, Any]) -> Fault:
+    known = {member.name for member in fields(Fault)} - {"seen", "taken"}
+    if unknown := entry.keys() - known:
+        raise ValueError(f"unknown members of a fault: {sorted(unknown)}")
+    return Fault(**entry)
+
+
 class Script:
     """The faults in force."""
 
@@ -75,11 +82,11 @@ class Script:
 
     def load(self, script: list[dict[str, Any]]) -> None:
         """Replace the script; counting starts again."""
-        known = {entry.name for entry in fields(Fault)} - {"seen", "taken"}
-        for entry in script:
-            if unknown := entry.keys() - known:
-                raise ValueError(f"unknown members of a fault: {sorted(unknown)}")
-        self.faults = [Fault(**entry) for entry in script]
+        self.faults = [_fault(entry) for entry in script]
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append one fault, which counts from now; the others go on counting."""
+        self.faults = [*self.faults, _fault(entry)]
 
     def take(self, line: str) -> Fault | None:
         """Return the fault for a request, if any; every fault counts every request it matches."""

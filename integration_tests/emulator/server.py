@@ -119,7 +119,8 @@ class Server:
         path = request.rel_url.raw_path
         if path in ("/", "/_page"):
             return web.Response(
-                text=page_html(self._world, whole=path == "/"), content_type="text/html"
+                text=page_html(self._world, request.query, whole=path == "/"),
+                content_type="text/html",
             )
         if path == "/favicon.ico":
             return web.Response(status=204)

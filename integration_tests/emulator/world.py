@@ -94,6 +94,11 @@ class World:
         with self.lock:
             self.script.load(script)
 
+    def add_fault(self, entry: dict[str, Any]) -> None:
+        """Append a fault to the script; the counting of the others goes on."""
+        with self.lock:
+            self.script.add(entry)
+
     def reset(self) -> None:
         """Empty all tables, and forget requests, imports, faults, apps and changed switches."""
         with self.lock:
