@@ -19,6 +19,7 @@ from integration_tests.scenario import QUICK, TABLE, Ended, Sync, WatchedEmulato
 pytestmark = pytest.mark.timeout(120)
 
 _KORE = "destination_bulk_tables.providers.kore:"
+_KORE_ANSWERS = "destination_bulk_tables.providers.kore.answers:"
 Windows = Sequence[tuple[int, float]]
 
 
@@ -104,7 +105,7 @@ def test_a_refusal_for_the_rate_is_waited_out(
     }
     case = Case("kore", mode, switches=switches, rows=15, max_rows=1)
     case.prepare(emulator)
-    ended = sync(stand, emulator, tmp_path, case, {f"{_KORE}_RATE_PAUSE_S": 1.0})
+    ended = sync(stand, emulator, tmp_path, case, {f"{_KORE_ANSWERS}RATE_PAUSE_S": 1.0})
     assert (ended.code, ended.seen) == (0, [3, 6, 9, 12, 15]), ended.message
     refused = [request for request in emulator.requests if request.status == code]
     assert refused

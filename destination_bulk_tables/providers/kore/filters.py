@@ -1,0 +1,49 @@
+"""Filters: expressions of `=`, `!=`, `<` or `>` under one `and` or `or`.
+
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-data
+(read 2026-11-22)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from destination_bulk_tables.model import Key, Table, key_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+EVERY_ROW = b'{"expressions":[{"field":"sys_Id","operand":"!=","value":""}],"operator":"and"}'
+
+
+def all_of(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """A filter for the rows with each of these columns' JSON tokens."""
+    expressions = [
+        b'{"field":%b,"operand":"=","value":%b}' % (msgspec.json.encode(column), token)
+        for column, token in members
+    ]
+    return b'{"expressions":[%b],"operator":"and"}' % b",".join(expressions)
+
+
+def any_of(column: str, tokens: Iterable[bytes]) -> bytes:
+    """A filter for the rows with one of these JSON tokens in a column."""
+    start = b'{"field":%b,"operand":"=","value":' % msgspec.json.encode(column)
+    expressions = (b"}," + start).join(tokens)
+    return b'{"expressions":[%b%b}],"operator":"or"}' % (start, expressions)
+
+
+def key_filter(table: Table, keys: Sequence[Key]) -> bytes:
+    """A filter for keys of one column, joined by `or`, or for one key of several, by `and`."""
+    if len(table.key_columns) == 1:
+        return any_of(table.key_columns[0], map(key_tokens, keys))
+    (key,) = keys
+    tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
+    return all_of(zip(table.key_columns, map(bytes, tokens), strict=True))
+
+
+def long_filter(first: str, last: str, length: int) -> bytes:
+    """A filter of this many expressions; all but the first and last match no row."""
+    between = [f"airbyte-no-such-row-{i}" for i in range(2, length)]
+    return any_of("sys_Id", map(msgspec.json.encode, [first, *between, last]))

@@ -1,0 +1,150 @@
+"""One Kore.ai account behind the provider interface: each verb, in the module it is read in."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.provider import Base, Flow, Limits, Refused, RowRules, Traits
+from destination_bulk_tables.providers.kore import (
+    answers,
+    checking,
+    reading_back,
+    replacing,
+    writing,
+)
+from destination_bulk_tables.providers.kore.calls import Calls
+from destination_bulk_tables.providers.kore.deleting import Deletes
+from destination_bulk_tables.providers.kore.form import FORM
+from destination_bulk_tables.providers.kore.tokens import token_maker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from destination_bulk_tables.model import JsonObject, RowBlock, Table
+    from destination_bulk_tables.provider import (
+        Context,
+        Disposition,
+        HttpRequest,
+        HttpResponse,
+        Load,
+        ReplacePlan,
+        WriteReport,
+    )
+
+log = logging.getLogger(__name__)
+
+
+class Kore(Base):
+    """One Kore.ai account, seen through one JWT app."""
+
+    name: ClassVar[str] = "kore"
+    title: ClassVar[str] = answers.TITLE
+    spec: ClassVar[JsonObject] = FORM
+    # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit
+    # (read 2026-11-22)
+    limits = Limits(
+        max_rows=1000,
+        max_bytes=5_000_000,
+        hard_max_bytes=50_000_000,
+        windows=((600, 60.0), (18_000, 3600.0)),
+        advised_rows=10_000,
+        advised_row_bytes=100_000,
+    )
+
+    def __init__(
+        self,
+        host: str,
+        prefix: str,
+        authentication: JsonObject,
+        replace_strategy: replacing.Strategy,
+        on_unknown: Literal["retry", "fail"],
+        rules: RowRules,
+    ) -> None:
+        self.base_url = host
+        self.rules = rules
+        self.traits = Traits(reads_back=True, on_unknown=on_unknown)
+        self._token = token_maker(authentication)
+        self._replace_strategy: replacing.Strategy = replace_strategy
+        self._calls = Calls(prefix)
+        self._deletes = Deletes(self._calls)
+
+    @classmethod
+    def from_config(cls, section: JsonObject) -> Kore:
+        """Raises `ConfigError` if the key cannot sign or the token is over."""
+        return cls(
+            host=str(section["host"]).strip(),
+            prefix=str(section.get("api_path_prefix", "/api/public")),
+            authentication=cast("JsonObject", section["authentication"]),
+            replace_strategy=cast("Any", section.get("replace_strategy", "insert_then_delete")),
+            on_unknown="fail" if section.get("on_ambiguous_write") == "fail" else "retry",
+            rules=RowRules(
+                nulls="omit",
+                timestamps=cast("Any", section.get("timestamp_format", "iso")),
+                booleans=cast("Any", section.get("boolean_format", "string")),
+                deletes=True,
+            ),
+        )
+
+    def headers(self, now: float) -> Mapping[str, str]:
+        return {"auth": self._token(now)}
+
+    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
+        return answers.classify(request, response)
+
+    # --- before the first row
+
+    def check(self, tables: Sequence[str]) -> Flow[None]:
+        return checking.check(self._calls, tables)
+
+    def validate(self, table: Table) -> None:
+        checking.validate(table)
+
+    def warnings(self, table: Table) -> list[str]:
+        return checking.warnings(table)
+
+    def prepare(self, table: Table) -> Flow[int | None]:
+        if table.mode == "dedup":
+            return None
+        try:
+            return (yield from self._calls.total(table.name))
+        except Refused as refused:
+            if refused.code in answers.NO_READ:
+                log.warning("table_not_readable table=%s needs=read_right", table.name)
+            return None
+
+    # --- writing
+
+    def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
+        return len(b'{"data":[]}')
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        return writing.write(self._calls, self._deletes, table, block, context)
+
+    def repeats_safely(self, table: Table) -> bool:
+        return writing.repeats_safely(table)
+
+    def refusals_store_nothing(self, table: Table) -> bool:
+        return writing.repeats_safely(table)
+
+    def examine(self, table: Table) -> Flow[bool | None]:
+        try:
+            yield from self._calls.total(table.name)
+        except Refused as refused:
+            if refused.code in answers.NO_READ:
+                return None
+            message = answers.no_table(table.name, refused)
+            raise ConfigError(message, stream=table.stream) from None
+        return True
+
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+        return reading_back.stored_rows(self._calls, table, block, context)
+
+    # --- replacing
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:  # noqa: ARG002
+        return replacing.begin(self._calls, table, self._replace_strategy)
+
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
+        return replacing.end(self._calls, self._deletes, table, plan, delivered)

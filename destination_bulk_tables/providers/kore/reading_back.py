@@ -1,0 +1,172 @@
+"""After a write without an answer: which of its rows the table holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from destination_bulk_tables.provider import Context, Flow, Refused
+from destination_bulk_tables.providers.kore.answers import Row
+from destination_bulk_tables.providers.kore.calls import PAGE, Calls
+from destination_bulk_tables.providers.kore.filters import all_of, any_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, Table
+
+_PROBE_COLUMNS = 10
+_PROBE_SAMPLE = 8
+_MAX_PROBE_TOKEN = 256
+
+
+def stored_rows(
+    calls: Calls, table: Table, block: RowBlock, context: Context
+) -> Flow[set[int] | None]:
+    """Compare the table's total with what it should be; look for rows where a part is in."""
+    try:
+        total = yield from calls.total(table.name)
+        if total is None or context.stored is None:
+            return None
+        new = total - context.stored
+        if new == 0:
+            return set()
+        if new == block.count + context.others:
+            return set(range(block.count))
+        if new < 0 or new > block.count + context.others:
+            return None  # somebody else writes to the table as well
+        old = set(context.replace.old_ids) if context.replace else set()
+        return (yield from _find_rows(calls, table, block, new, context.others, old))
+    except Refused:
+        return None
+
+
+def _find_rows(
+    calls: Calls, table: Table, block: RowBlock, new: int, others: int, old: set[str]
+) -> Flow[set[int] | None]:
+    """Look for `new` rows of the block among the table's, those with `old` ids left out."""
+    filters = [_filter_of(row, table) for row in block.rows()]
+    if None in filters or len(set(filters)) < len(filters):
+        return None
+    known = cast("list[bytes]", filters)
+    telling = _telling_column(block, table)
+    if not others:
+        # an insert that stops at its first bad row has stored the rows before it
+        head, tail = range(new), range(new, block.count)
+        if (yield from _all(calls, table, known, _sample(head), old, is_in=True)) and (
+            yield from _all(calls, table, known, _sample(tail), old, is_in=False)
+        ):
+            fewer = head if len(head) <= len(tail) else tail
+            held = yield from _held(calls, table, known, telling, fewer, old)
+            if held == (set(head) if fewer is head else set()):
+                return set(head)
+    found = yield from _held(calls, table, known, telling, range(block.count), old)
+    return found if len(found) <= new <= len(found) + others else None
+
+
+def _held(
+    calls: Calls,
+    table: Table,
+    filters: Sequence[bytes],
+    telling: tuple[str, Sequence[dict[str, bytes]]] | None,
+    positions: range,
+    old: set[str],
+) -> Flow[set[int]]:
+    """Which rows the table holds: asked for by the page where one column tells them apart."""
+    found: set[int] = set()
+    size = PAGE // 2 if old else PAGE  # a page shows an old and a new row of each
+    for start in range(0, len(positions), size):
+        group = positions[start : start + size]
+        if telling is not None:
+            column, probes = telling
+            query = any_of(column, [probes[i][column] for i in group])
+            answer = yield from calls.query(table.name, query, limit=PAGE)
+            if answer.total == len(answer.queryResult):
+                held = [msgspec.json.decode(row) for row in _without(old, answer.queryResult)]
+                # the same key may be there with other values, of an earlier sync
+                found |= {i for i in group if any(_is_like(row, probes[i]) for row in held)}
+                continue
+        for position in group:
+            if (yield from _holds(calls, table, filters[position], old)):
+                found.add(position)
+    return found
+
+
+def _all(
+    calls: Calls,
+    table: Table,
+    filters: Sequence[bytes],
+    positions: Sequence[int],
+    old: set[str],
+    *,
+    is_in: bool,
+) -> Flow[bool]:
+    for position in positions:
+        if (yield from _holds(calls, table, filters[position], old)) is not is_in:
+            return False
+    return True
+
+
+def _holds(calls: Calls, table: Table, query: bytes, old: set[str]) -> Flow[bool]:
+    answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
+    return bool(_without(old, answer.queryResult))
+
+
+def _probes(row: bytes, table: Table) -> dict[str, bytes]:
+    """The columns a filter can find this row by: short texts and numbers."""
+    members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    tokens = {column: bytes(raw) for column, raw in members.items()}
+    return {
+        column: token
+        for column, token in tokens.items()
+        if (column in table.text_columns or token[0] in b"-0123456789")
+        and len(token) <= _MAX_PROBE_TOKEN
+    }
+
+
+def _without(old: set[str], rows: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The rows that were not there before a load."""
+    return (
+        [row for row in rows if msgspec.json.decode(row, type=Row).sys_Id not in old]
+        if old
+        else rows
+    )
+
+
+def _is_like(row: JsonObject, probes: dict[str, bytes]) -> bool:
+    return all(
+        _plain(row.get(column)) == _plain(msgspec.json.decode(token))
+        for column, token in probes.items()
+    )
+
+
+def _plain(value: JsonValue) -> JsonValue:
+    """Numbers as a vendor may keep them."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[dict[str, bytes]]] | None:
+    """A column with another value in each row of the block, and what each is found by."""
+    probes = [_probes(row, table) for row in block.rows()]
+    for column in probes[0]:
+        tokens = [probe[column] for probe in probes if column in probe]
+        if len(tokens) == len(set(tokens)) == len(probes):
+            return column, probes
+    return None
+
+
+def _filter_of(row: bytes, table: Table) -> bytes | None:
+    """A filter that finds this row by its text and number columns; None when it has none."""
+    members = list(_probes(row, table).items())
+    if not members:
+        return None
+    return all_of(members[:_PROBE_COLUMNS])
+
+
+def _sample(positions: range) -> list[int]:
+    """The ends and some between."""
+    if len(positions) <= _PROBE_SAMPLE:
+        return list(positions)
+    step = (len(positions) - 1) / (_PROBE_SAMPLE - 1)
+    return sorted({positions[round(i * step)] for i in range(_PROBE_SAMPLE)})

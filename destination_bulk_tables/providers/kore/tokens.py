@@ -1,0 +1,71 @@
+"""Tokens of a JWT app, made anew for each attempt, and tokens that were made elsewhere.
+
+Source: https://docs.kore.ai/xo/sdk/sdk-security/ (read 2026-11-22)
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import jwt
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.provider import credential
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from destination_bulk_tables.model import JsonObject
+
+_TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
+_CLOCK_SKEW_S = 30
+
+
+def token_maker(authentication: JsonObject) -> Callable[[float], str]:
+    """A function of the Unix time that gives the token for one attempt."""
+    if authentication["auth_type"] == "static_jwt":
+        token = credential(str(authentication["jwt"]), "authentication.jwt")
+        try:
+            expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
+        except jwt.PyJWTError as error:
+            message = "authentication.jwt is not a signed JWT (three parts joined by dots)."
+            raise ConfigError(message) from error
+
+        def static(now: float) -> str:
+            if isinstance(expires, int | float) and expires <= now:
+                when = datetime.fromtimestamp(expires, UTC).isoformat()
+                message = (
+                    f"authentication.jwt expired at {when}. Put in a new token, or use a JWT app, "
+                    "which makes its own."
+                )
+                raise ConfigError(message)
+            return token
+
+        return static
+
+    algorithm = str(authentication.get("algorithm", "HS256"))
+    secret = str(authentication["client_secret"]).strip().replace("\\n", "\n")
+    client_id = str(authentication["client_id"]).strip()
+    subject = str(authentication.get("subject", "airbyte"))
+
+    def fresh(now: float) -> str:
+        claims = {
+            "sub": subject,
+            "appId": client_id,
+            "iat": int(now) - _CLOCK_SKEW_S,
+            "exp": int(now) + _TOKEN_LIFE_S,
+            "jti": str(uuid.uuid4()),  # an app that enforces JTI takes each token once
+        }
+        return jwt.encode(claims, secret, algorithm=algorithm)
+
+    try:
+        fresh(0)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        message = (
+            f"authentication.client_secret cannot sign with {algorithm}: for RS256 and RS512 it "
+            "must be a private key in PEM form."
+        )
+        raise ConfigError(message) from error
+    return fresh

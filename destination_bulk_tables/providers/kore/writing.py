@@ -1,0 +1,77 @@
+"""Inserts, after the deletes of their keys where rows are kept by key.
+
+Source: https://koreai.mintlify.app/ai-for-service/apis/automation/bulk-data-insert
+(read 2026-11-22)
+An insert is answered with one record per row stored. A delete that ended without an answer may be
+applied late and take rows that were inserted since: the keys are counted after the insert.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.provider import Ambiguous, Context, Flow, Refused, WriteReport
+from destination_bulk_tables.providers.kore.answers import Inserted
+from destination_bulk_tables.providers.kore.calls import PAGE, Calls
+from destination_bulk_tables.providers.kore.filters import key_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from destination_bulk_tables.model import Key, RowBlock, Table
+    from destination_bulk_tables.providers.kore.deleting import Deletes
+
+log = logging.getLogger(__name__)
+
+
+def repeats_safely(table: Table) -> bool:
+    return table.mode == "dedup" and not table.replace
+
+
+def write(
+    calls: Calls, deletes: Deletes, table: Table, block: RowBlock, context: Context
+) -> Flow[WriteReport]:
+    """Insert; where rows are kept by key, delete their keys first."""
+    is_doubtful = False
+    if table.mode == "dedup" and context.replace is None:
+        keys = [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
+        is_resent = yield from deletes.delete_keys(table, keys)
+        is_doubtful = is_resent or context.repeated
+    if not block.count:
+        return WriteReport(delivered=len(block))
+    response = yield calls.insert(table.name, block)
+    try:
+        stored = len(response.decode(Inserted).records)
+    except Ambiguous:
+        unreadable = "the answer does not list the records"
+        raise Refused("unreadable_answer", unreadable, partial=not repeats_safely(table)) from None
+    if stored != block.count:
+        reason = f"the answer lists {stored} of {block.count} rows"
+        raise Refused("not_stored", reason, partial=not repeats_safely(table))
+    if is_doubtful:
+        yield from _require_keys(calls, table, block.keys or ())
+    return WriteReport(delivered=len(block))
+
+
+def _require_keys(calls: Calls, table: Table, keys: Sequence[Key]) -> Flow[None]:
+    """Raise `Ambiguous` unless the table holds one row of each key: nothing came late."""
+    try:
+        for group in _groups(keys, 1 if len(table.key_columns) > 1 else PAGE - 1):
+            answer = yield from calls.query(table.name, key_filter(table, group), limit=PAGE)
+            total = len(answer.queryResult) if answer.total is None else answer.total
+            if total != len(group):
+                message = (
+                    f"the table holds {total} rows of {len(group)} keys that were just written"
+                )
+                raise Ambiguous(message)
+    except Refused as refused:
+        log.warning(
+            "keys_not_counted table=%s code=%s effect=late_deletes_go_unnoticed",
+            table.name,
+            refused.code,
+        )
+
+
+def _groups(keys: Sequence[Key], size: int) -> Iterator[Sequence[Key]]:
+    return (keys[i : i + size] for i in range(0, len(keys), size))
