@@ -43,7 +43,6 @@ class Column:
     field: str
     name: str
     is_timestamp: bool = False
-    may_be_boolean: bool = False
     may_be_decimal: bool = False
     is_text: bool = False
     is_boolean: bool = False
@@ -87,7 +86,6 @@ def _column(field: str, name: str, schema: JsonValue) -> Column:
         field,
         name,
         is_timestamp=is_timestamp,
-        may_be_boolean=not types or "boolean" in types,
         may_be_decimal=not types or bool(types & {"number", "integer"}),
         is_text=types - {"null"} == {"string"} and not is_timestamp,
         is_boolean=types - {"null"} == {"boolean"},
@@ -435,7 +433,7 @@ def _conversions(column: Column, rules: RowRules) -> Iterator[Convert]:
     """What to do with the tokens of a column; those of timestamps come last."""
     if column.may_be_decimal and rules.decimals == "string":
         yield values.number_texts
-    if column.may_be_boolean and rules.booleans != "json":
+    if rules.booleans != "json":  # whatever the schema says: a vendor without them takes none
         yield values.BOOLEANS[rules.booleans]
     if column.is_timestamp and rules.timestamps != "as_is":
         yield values.TIMESTAMPS[rules.timestamps]

@@ -35,7 +35,13 @@ _BOOLEAN_TEXTS: dict[str, dict[bool, bytes]] = {
 
 def _booleans(texts: Mapping[bool, bytes]) -> Convert:
     raws = {b"true": Raw(texts[True]), b"false": Raw(texts[False])}
-    return lambda tokens, _: [raws.get(bytes(token), token) for token in tokens]
+
+    def convert(tokens: Sequence[Any], text: bytes) -> Sequence[Any]:
+        if b"true" not in text and b"false" not in text:
+            return tokens
+        return [raws.get(bytes(token), token) for token in tokens]
+
+    return convert
 
 
 BOOLEANS = {name: _booleans(texts) for name, texts in _BOOLEAN_TEXTS.items()}
