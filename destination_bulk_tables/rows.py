@@ -126,7 +126,7 @@ class RowCodec:
         columns: Sequence[Column],
         rules: RowRules,
         *,
-        nested: Literal["json_string", "reject"],
+        nested: Literal["json_string", "reject", "json"],
         key_fields: Sequence[str] = (),
         cursor_field: str | None = None,
         tombstones: Literal["delete", "reject"] | None = None,
@@ -237,7 +237,7 @@ class RowCodec:
     def _shape(
         self, form: _Form, column: _TokenColumn, rows: list[Any], faults: dict[int, str]
     ) -> None:
-        """Convert a column, turn nested values into compact JSON text or faults, omit nulls."""
+        """Convert a column, make nested values compact, or faults, and omit nulls."""
         came: list[Raw] = _values(rows, column.attribute)
         tokens: Sequence[Any] = came
         text = values.SEPARATOR.join(tokens)
@@ -249,7 +249,8 @@ class RowCodec:
             faults.update({i: reason for i in where if i not in faults})
         elif where:
             tokens = changed = list(tokens)
-            for i, nested in zip(where, values.json_texts([came[i] for i in where]), strict=True):
+            compact = values.NESTED[self._nested]
+            for i, nested in zip(where, compact([came[i] for i in where]), strict=True):
                 changed[i] = nested
         if form.omits and _NULL in text:
             nulls = [bytes(token) == _NULL for token in came]

@@ -199,6 +199,11 @@ def nested_at(text: bytes) -> Sequence[int]:
     return [i for i, token in enumerate(text.split(SEPARATOR)) if token[:1] in _OPENING]
 
 
+def json_tokens(tokens: Sequence[Raw]) -> list[Raw]:
+    """Nested values as compact JSON; compact, because a record may span lines."""
+    return _decode_raws(msgspec.json.format(b"[%b]" % b",".join(tokens), indent=-1))
+
+
 def json_texts(tokens: Sequence[Raw]) -> list[str]:
     """Nested values as compact JSON."""
     as_came = b"[%b]" % b",".join(tokens)
@@ -206,3 +211,9 @@ def json_texts(tokens: Sequence[Raw]) -> list[str]:
     if compact == as_came:
         return SEPARATOR.join(tokens).decode().split(_SEPARATOR)
     return [bytes(value).decode() for value in _decode_raws(compact)]
+
+
+NESTED: dict[str, Callable[[Sequence[Raw]], Sequence[object]]] = {
+    "json_string": json_texts,
+    "json": json_tokens,
+}

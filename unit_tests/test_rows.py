@@ -161,7 +161,7 @@ class Case:
     properties: dict[str, str]
     mapping: list[tuple[str, str]] | None
     rules: RowRules
-    nested: Literal["json_string", "reject"]
+    nested: Literal["json_string", "reject", "json"]
     keys: list[str] = field(default_factory=list)
     cursor: str | None = None
     tombstones: Literal["delete", "reject"] | None = None
@@ -224,7 +224,7 @@ def cases(draw: st.DrawFn) -> Case:
         properties=properties,
         mapping=mapping,
         rules=rules,
-        nested=draw(st.sampled_from(["json_string", "reject"])),
+        nested=draw(st.sampled_from(["json_string", "reject", "json"])),
         keys=keys,
         cursor=draw(st.none() | names.filter(bool)),
         tombstones=draw(st.sampled_from([None, "delete", "reject"])) if keys else None,
@@ -284,7 +284,8 @@ def _add(case: Case, index: int, record: Any, out: Expected) -> str | None:
         if isinstance(value, dict | list):
             if case.nested == "reject":
                 return "nested_value"
-            value = dumps(value, ascii_only=case.ascii_only)
+            if case.nested == "json_string":
+                value = dumps(value, ascii_only=case.ascii_only)
         sent[source] = row[name] = convert(value, case.properties[source], case.rules)
     key = [sent.get(name, record.get(name)) for name in case.keys]
     required = case.rules.required_column
@@ -455,6 +456,20 @@ def test_nested_values_are_found_beside_data_that_is_no_object() -> None:
     block, rejected = case.codec().encode([Raw(b'{"a":{"b": 1}}'), Raw(b"5")])
     assert loads(block.enclosed(b"", b"")) == {"a": '{"b":1}'}
     assert [(row.index, row.code) for row in rejected] == [(1, "bad_data")]
+
+
+@pytest.mark.parametrize("kind", ["object", "string", "timestamp", "anything"])
+def test_nested_values_may_stay_json(kind: str) -> None:
+    """Whatever the column declares, and in one line also where the record spans several."""
+    case = Case({"id": "integer", "a": kind}, None, RowRules(timestamps="iso"), "json")
+    records = ['{"id":1,"a":{"b": [1.0,\n"x, y"]}}', '{"id":2,"a":[]}', '{"id":3,"a":null}']
+    block, rejected = case.codec().encode([Raw(record.encode()) for record in records])
+    assert rejected == []
+    assert block.rows() == [
+        b'{"id":1,"a":{"b":[1.0,"x, y"]}}',
+        b'{"id":2,"a":[]}',
+        b'{"id":3,"a":null}',
+    ]
 
 
 @pytest.mark.parametrize("depth", [10, 900, 1100, 5000, 200_000])
