@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey, Table
-from destination_bulk_tables.rows import columns_of
+from destination_bulk_tables.rows import columns_of, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,14 +79,21 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     entry = config.entry(key)
     schema = stream.get("json_schema")
     schema = schema if isinstance(schema, dict) else {}
-    _require_text(key, entry, schema)
+    fields = fields_of(schema)
+    _require_text(key, entry, fields)
     columns = tuple(columns_of(schema, entry.columns if entry else None, f"Stream {key}"))
+    if not columns:
+        message = (
+            f"Stream {key} declares no columns, so its rows would be sent empty. Refresh the "
+            "stream's schema in the connection, or name its fields in tables[].columns."
+        )
+        raise ConfigError(message, stream=key)
     mode, replace = _mode(configured, key, config)
     key_fields: tuple[str, ...] = ()
     cursor_field = None
     if mode == "dedup":
-        key_fields = _key_fields(configured, stream, schema, key)
-        cursor_field = _cursor_field(configured, schema, key)
+        key_fields = _key_fields(configured, stream, fields, key)
+        cursor_field = _cursor_field(configured, fields, key)
     names = {column.field: column.name for column in columns}
     missing = [field for field in key_fields if field not in names]
     if missing:
@@ -110,10 +117,9 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     return StreamPlan(key, table, columns, key_fields, cursor_field, expects_status)
 
 
-def _require_text(key: StreamKey, entry: TableEntry | None, schema: JsonObject) -> None:
+def _require_text(key: StreamKey, entry: TableEntry | None, fields: JsonObject) -> None:
     """Names go into messages and requests, which hold no half of a surrogate pair."""
-    properties = schema.get("properties")
-    names = [key.namespace or "", key.name, *(properties if isinstance(properties, dict) else ())]
+    names = [key.namespace or "", key.name, *fields]
     if entry is not None:
         names += [entry.table or "", *(name for pair in entry.columns or () for name in pair)]
     for name in names:
@@ -153,7 +159,7 @@ def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode,
 
 
 def _key_fields(
-    configured: JsonObject, stream: JsonObject, schema: JsonObject, key: StreamKey
+    configured: JsonObject, stream: JsonObject, declared: JsonObject, key: StreamKey
 ) -> tuple[str, ...]:
     paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
     fields = []
@@ -168,22 +174,23 @@ def _key_fields(
             f"Stream {key}: append + deduped needs a primary key. Choose one in the connection."
         )
         raise ConfigError(message, stream=key)
-    _require_declared(fields, schema, key, "primary key")
+    _require_declared(fields, declared, key, "primary key")
     return tuple(dict.fromkeys(fields))
 
 
-def _cursor_field(configured: JsonObject, schema: JsonObject, key: StreamKey) -> str | None:
+def _cursor_field(configured: JsonObject, declared: JsonObject, key: StreamKey) -> str | None:
     path = configured.get("cursor_field")
     if not isinstance(path, list) or len(path) != 1:
         return None
-    _require_declared([str(path[0])], schema, key, "cursor")
+    _require_declared([str(path[0])], declared, key, "cursor")
     return str(path[0])
 
 
-def _require_declared(fields: Sequence[str], schema: JsonObject, key: StreamKey, what: str) -> None:
-    properties = schema.get("properties")
+def _require_declared(
+    fields: Sequence[str], declared: JsonObject, key: StreamKey, what: str
+) -> None:
     for field in fields:
-        if not isinstance(properties, dict) or field not in properties:
+        if declared and field not in declared:  # a schema that says nothing cannot refute it
             message = (
                 f"Stream {key}: its {what} field {field!r} is not in the stream's schema. Refresh "
                 "the schema."

@@ -320,9 +320,10 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
 
 def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:
     """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a rejected row."""
-    if plan.table.mode != "dedup":
-        return None
-    return "delete" if plan.table.replace or config.provider.rules.deletes else "reject"
+    rules = config.provider.rules
+    if plan.table.mode != "dedup" and not rules.keyed:
+        return None  # a plain insert: the record is one of the table's history
+    return "delete" if plan.table.replace or rules.deletes else "reject"
 
 
 def _require_possible(plan: StreamPlan, config: Config) -> None:
@@ -334,11 +335,7 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
             f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "
             "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
         )
-        if config.rejected_records.policy == "fail":
-            raise ConfigError(message, stream=plan.key)
-        log.warning("every_row_rejected stream=%s reason=no_column_%s", plan.key, required)
-    if not table.columns:
-        log.warning("no_columns stream=%s effect=rows_are_sent_empty", plan.key)
+        raise ConfigError(message, stream=plan.key)
     for warning in provider.warnings(table):
         log.warning(warning)
 

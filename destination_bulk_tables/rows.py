@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import repeat, starmap
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -31,6 +32,7 @@ _NULL = b"null"
 _ABSENT = Raw(_NULL)  # an encoder that omits nulls knows it by identity
 _DIGITS = b"0123456789"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError)
+_MOST_PARTS = 200  # of a schema behind references and unions
 _DELETED_AT = "_ab_cdc_deleted_at"
 _encode = msgspec.json.Encoder().encode
 _TextOf = Callable[[Any, int], bytes]
@@ -49,12 +51,20 @@ class Column:
     is_integer: bool = False
 
 
+def fields_of(schema: JsonObject) -> JsonObject:
+    """The fields that a stream's schema declares, also behind a local `$ref` or in `allOf`."""
+    fields: JsonObject = {}
+    for part in _parts(schema, schema):
+        properties = part.get("properties")
+        fields.update(properties if isinstance(properties, dict) else {})
+    return fields
+
+
 def columns_of(
     schema: JsonObject, mapping: Sequence[tuple[str, str]] | None, where: str
 ) -> list[Column]:
     """The columns of a stream as sent. Raises `ConfigError` for a mapping that cannot hold."""
-    properties = schema.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
+    properties = fields_of(schema)
     pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
     seen: set[str] = set()
     columns: list[Column] = []
@@ -76,12 +86,22 @@ def columns_of(
             )
             raise ConfigError(message)
         seen.add(name)
-        columns.append(_column(field, name, properties.get(field)))
+        columns.append(_column(field, name, properties.get(field), schema))
     return columns
 
 
-def _column(field: str, name: str, schema: JsonValue) -> Column:
-    types, is_timestamp = _types(schema)
+def _column(field: str, name: str, property_: JsonValue, schema: JsonObject) -> Column:
+    types: set[str] = set()
+    is_timestamp = False
+    for part in _parts(property_, schema, ("allOf", "oneOf", "anyOf")):
+        declared = part.get("type")
+        names = declared if isinstance(declared, list) else [declared]
+        types.update(name for name in names if isinstance(name, str))
+        is_timestamp = (
+            is_timestamp
+            or part.get("format") == "date-time"
+            or str(part.get("airbyte_type", "")).startswith("timestamp_")
+        )
     return Column(
         field,
         name,
@@ -93,23 +113,34 @@ def _column(field: str, name: str, schema: JsonValue) -> Column:
     )
 
 
-def _types(schema: JsonValue) -> tuple[set[str], bool]:
-    """All JSON types a property may take (empty: unknown), and whether it is a date-time."""
-    if not isinstance(schema, dict):
-        return set(), False
-    declared = schema.get("type")
-    names = declared if isinstance(declared, list) else [declared]
-    types = {name for name in names if isinstance(name, str)}
-    stamp = schema.get("format") == "date-time" or str(schema.get("airbyte_type", "")).startswith(
-        "timestamp_"
-    )
-    for union in ("oneOf", "anyOf"):
-        branches = schema.get(union)
-        for branch in branches if isinstance(branches, list) else []:
-            more, is_stamp = _types(branch)
-            types |= more
-            stamp = stamp or is_stamp
-    return types, stamp
+def _parts(
+    schema: JsonValue, root: JsonObject, members: Sequence[str] = ("allOf",)
+) -> Iterator[JsonObject]:
+    """A schema, what its local `$ref` names, its branches; bounded: a reference may be circular."""
+    waiting: list[JsonValue] = [schema]
+    for _ in range(_MOST_PARTS):
+        if not waiting:
+            return
+        part = waiting.pop(0)
+        if not isinstance(part, dict):
+            continue
+        yield part
+        if "$ref" in part:
+            waiting.append(_referenced(part["$ref"], root))
+        for member in members:
+            branches = part.get(member)
+            waiting += branches if isinstance(branches, list) else []
+
+
+def _referenced(ref: JsonValue, root: JsonObject) -> JsonValue:
+    """What `#/a/b` names; None for anything else."""
+    found: JsonValue = root
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    for name in ref[1:].split("/")[1:]:
+        plain = unquote(name).replace("~1", "/").replace("~0", "~")
+        found = found.get(plain) if isinstance(found, dict) else None
+    return found
 
 
 class RowCodec:

@@ -212,6 +212,45 @@ def test_columns_are_renamed_and_selected() -> None:
     assert (one.key_fields, one.cursor_field) == (("id",), "part")
 
 
+EMPTY: list[JsonObject] = [
+    {},
+    {"properties": {}},
+    {"type": "object", "additionalProperties": True},
+    {"$ref": "deals.json"},
+    {"$ref": "#/definitions/gone"},
+]
+
+
+@pytest.mark.parametrize("mode", [A, D, W])
+@pytest.mark.parametrize("schema", EMPTY)
+def test_a_stream_without_columns_is_a_config_error(mode: str, schema: JsonObject) -> None:
+    """Its rows would be sent empty; a list of columns is the way out."""
+    stream = configured(destination_sync_mode=mode, json_schema=schema, primary_key=[["id"]])
+    with pytest.raises(ConfigError, match=r"declares no columns.*tables\[\]\.columns") as caught:
+        plan_one(stream)
+    assert caught.value.stream == StreamKey(None, "deals")
+    columns: JsonValue = [{"field": "id", "column": "id"}]
+    one = plan_one(stream, tables=[{"stream": "deals", "columns": columns}])
+    assert one.table.columns == ("id",)
+
+
+FIELDS: JsonObject = {"properties": {"id": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [FIELDS]},
+        {"$ref": "#/definitions/deal", "definitions": {"deal": FIELDS}},
+        {"allOf": [{"$ref": "#/$defs/a~1b"}], "$defs": {"a/b": {"allOf": [FIELDS]}}},
+    ],
+)
+def test_columns_are_seen_behind_references(schema: JsonObject) -> None:
+    """A schema may name its fields elsewhere in itself."""
+    stream = configured(json_schema=schema, destination_sync_mode=D, primary_key=[["id"]])
+    assert plan_one(stream).table.key_columns == ("id",)
+
+
 # --- keys and cursors
 
 
@@ -225,7 +264,7 @@ def test_columns_are_renamed_and_selected() -> None:
         ({"primary_key": [[]]}, "nested"),
         ({"primary_key": [["gone"]]}, "primary key field 'gone' is not in the stream's schema"),
         ({"primary_key": [["id"]], "cursor_field": ["gone"]}, "cursor field 'gone' is not in"),
-        ({"primary_key": [["id"]], "json_schema": {}}, "'id' is not in the stream's schema"),
+        ({"primary_key": [["id"]], "json_schema": {}}, "declares no columns"),
         ({"primary_key": [["part"]]}, "'part' is not sent"),
     ],
 )

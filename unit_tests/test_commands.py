@@ -225,18 +225,16 @@ def test_what_cannot_work_is_refused_before_the_first_request(
     assert vendor.tokens == set()
 
 
-def test_qobra_without_its_id_column() -> None:
-    """Under policy fail the sync is refused; under skip each row will be rejected."""
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+@pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
+def test_qobra_without_its_id_column(policy: str, mode: Any) -> None:
+    """Nothing in a row is at fault, so no policy rejects the rows one by one."""
     config = commands.parse_config(
-        {"provider": {**QOBRA, "id_field": "ref"}, "rejected_records": {"policy": "fail"}}
+        {"provider": {**QOBRA, "id_field": "ref"}, "rejected_records": {"policy": policy}}
     )
-    [plan] = plan_streams(catalog_of("append"), config).values()
+    [plan] = plan_streams(catalog_of(mode), config).values()
     with pytest.raises(ConfigError, match="id_field"):
         commands._require_possible(plan, config)
-    lenient = commands.parse_config(
-        {"provider": {**QOBRA, "id_field": "ref"}, "rejected_records": {"policy": "skip"}}
-    )
-    commands._require_possible(plan, lenient)
 
 
 @pytest.mark.parametrize(

@@ -509,6 +509,30 @@ def test_bad_rows_of_an_import(policy: Any, acknowledged: list[int]) -> None:
         assert done.states[0]["destinationStats"] == {"recordCount": 8, "rejectedRecordCount": 2}
 
 
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+def test_a_deletion_is_rejected_and_never_an_update(mode: Any) -> None:
+    """A write is an upsert in both modes, and Qobra deletes nothing."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock)
+    vendor.put([{"id": "d1", "name": "old"}])
+    gone = {"id": "d1", "name": None, "_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}
+    rows = [gone, {"id": "d2", "_ab_cdc_deleted_at": None}]
+    done = run(mode, rows, clock=clock, vendor=vendor)
+    assert done.error is None
+    assert done.acknowledged == [1]
+    assert [row.code for row in done.rejects.rows] == ["cdc_delete"]
+    assert [(row["id"], row.get("name")) for row in vendor.rows()] == [("d1", "old"), ("d2", None)]
+
+
+def test_a_replaced_table_lacks_what_was_deleted() -> None:
+    """Of a load the last version counts, and that is none."""
+    gone = {"id": "d1", "_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}
+    done = run("overwrite", [*ROWS[:3], gone])
+    assert isinstance(done.vendor, QobraVendor)
+    assert (done.error, done.acknowledged) == (None, [1])
+    assert done.vendor.rows() == [ROWS[0], ROWS[2]]
+
+
 def test_an_import_that_spoils_the_whole_table_fails() -> None:
     """number_of_records null: nothing went in, so nothing is rejected or acknowledged."""
     clock = FakeClock()

@@ -281,11 +281,11 @@ def _add(case: Case, index: int, record: Any, out: Expected) -> str | None:
     sent: dict[str, Any] = {}
     for source, name in case.pairs:
         value = record.get(source)
-        if isinstance(value, dict | list):
-            if case.nested == "reject":
-                return "nested_value"
-            if case.nested == "json_string":
-                value = dumps(value, ascii_only=case.ascii_only)
+        is_nested = isinstance(value, dict | list)
+        if is_nested and case.nested == "reject":
+            return "nested_value"
+        if is_nested and case.nested == "json_string":
+            value = dumps(value, ascii_only=case.ascii_only)
         sent[source] = row[name] = convert(value, case.properties[source], case.rules)
     key = [sent.get(name, record.get(name)) for name in case.keys]
     required = case.rules.required_column
@@ -503,6 +503,34 @@ def test_columns_follow_the_schema_without_a_mapping() -> None:
         ("b", "b", True, False),
         ("a", "a", False, True),
     ]
+
+
+STAMP: JsonObject = {"type": "string", "format": "date-time"}
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"$ref": "#/definitions/stamp"},
+        {"allOf": [{"$ref": "#/definitions/stamp"}]},
+        {"anyOf": [{"type": "null"}, {"$ref": "#/definitions/nullable"}]},
+    ],
+)
+def test_a_type_is_seen_behind_a_reference(declared: JsonObject) -> None:
+    """A date-time is one however its property says so."""
+    nullable: JsonObject = {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/stamp"}]}
+    definitions: JsonObject = {"stamp": STAMP, "nullable": nullable}
+    schema: JsonObject = {"properties": {"at": declared}, "definitions": definitions}
+    [column] = columns_of(schema, None, "Stream")
+    assert (column.is_timestamp, column.is_text) == (True, False)
+
+
+def test_a_circular_reference_says_nothing() -> None:
+    """Looking for a type ends."""
+    loop: JsonObject = {"allOf": [{"$ref": "#/properties/a"}, {"$ref": "#/properties/a"}]}
+    schema: JsonObject = {"properties": {"a": loop}, "allOf": [{"$ref": "#"}]}
+    [column] = columns_of(schema, None, "Stream")
+    assert (column.field, column.is_timestamp, column.may_be_decimal) == ("a", False, True)
 
 
 @pytest.mark.parametrize("schema", [{}, {"properties": None}, {"properties": {}}])
