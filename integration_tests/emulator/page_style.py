@@ -58,31 +58,32 @@ output{display:block;margin-top:8px;font-weight:600}
 
 SCRIPT = """
 const page = document.getElementById("page"), told = document.getElementById("told");
-async function refresh() {
-  if (document.hidden || String(getSelection())) return;
+async function refresh(asked) {
+  if (!asked && (document.hidden || String(getSelection()))) return;
+  const search = location.search;
   try {
-    const answer = await fetch("/_page" + location.search);
+    const answer = await fetch("/_page" + search);
     const text = await answer.text();
+    if (search !== location.search) return;  // somebody has clicked since
     const open = [...page.querySelectorAll("details[open]")].map((one) => one.id);
     page.innerHTML = text;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     document.title = "Data tables emulator";
   } catch (gone) { document.title = "(gone) Data tables emulator"; }
 }
-setInterval(refresh, 1000);
+setInterval(() => refresh(false), 1000);
 page.addEventListener("click", (event) => {
   const link = event.target.closest("a");
   if (!link || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   history.pushState(null, "", link.href);
-  getSelection().removeAllRanges();
-  refresh();
+  refresh(true);
 });
-addEventListener("popstate", refresh);
+addEventListener("popstate", () => refresh(true));
 async function send(name, content) {
   const answer = await fetch("/_admin/" + name, {method: "POST", body: JSON.stringify(content)});
   told.textContent = answer.ok ? "Set." : (await answer.json()).error;
-  refresh();
+  refresh(true);
 }
 const read = (text) => { try { return JSON.parse(text); } catch (plain) { return text; } };
 const start = new Map();
