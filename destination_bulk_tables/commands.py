@@ -149,8 +149,11 @@ def _refuse_constant(name: str) -> object:
 
 def parse_config(raw: JsonValue) -> Config:
     """Raises `ConfigError` that names the setting to change."""
-    is_cloud = os.environ.get("DEPLOYMENT_MODE", "").strip().casefold() == "cloud"
-    return configuration.parse(raw, PROVIDERS, is_cloud=is_cloud)
+    return configuration.parse(raw, PROVIDERS, is_cloud=_is_cloud())
+
+
+def _is_cloud() -> bool:
+    return os.environ.get("DEPLOYMENT_MODE", "").strip().casefold() == "cloud"
 
 
 def secrets_in(raw: JsonValue) -> list[str]:
@@ -167,7 +170,7 @@ def check(raw: JsonValue) -> str | None:
         config = parse_config(raw)
         tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
         clock = SystemClock()
-        transport = _CheckTransport(config.provider.base_url, clock)
+        transport = _CheckTransport(config.provider.base_url, clock, public_only=_is_cloud())
         sender = Sender(
             config.provider,
             transport,
@@ -207,8 +210,8 @@ class _CheckTransport(Transport):
                     "The host name of the provider's address does not resolve. Check it for a typo."
                 ),
                 "tls": (
-                    "The TLS certificate of the provider's address is not valid for it, or it does "
-                    "not speak TLS."
+                    "The TLS certificate of the provider's address is not valid for it or not "
+                    f"signed by whom this machine trusts, or it does not speak TLS: {error.reason}."
                 ),
                 "connect": (
                     f"The provider's address cannot be reached ({error.reason}). Check host, port "
@@ -244,6 +247,8 @@ def write(
     plans = plan_streams(raw_catalog, config)
     for plan in plans.values():
         _require_possible(plan, config)
+    # before the report is made, because it may end the sync: the environment's proxy, certificates
+    transport = Transport(config.provider.base_url, clock, public_only=_is_cloud())
     rejected = config.rejected_records
     rejects = Rejects(
         rejected.policy,
@@ -264,7 +269,7 @@ def write(
         provider=config.provider,
         sender=Sender(
             config.provider,
-            Transport(config.provider.base_url, clock),
+            transport,
             clock,
             halt,
             narrows=rejected.policy == "skip",

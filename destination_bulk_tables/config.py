@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from jsonschema import Draft7Validator
 
+from destination_bulk_tables.connections import is_public
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
@@ -262,7 +263,8 @@ def _check_address(url: str, *, is_cloud: bool) -> None:
     if not host or parts.scheme not in {"http", "https"}:
         message = "Config: the provider's address must be a URL such as https://host.example.com."
         raise ConfigError(message)
-    if parts.username or parts.query or parts.fragment:
+    # also an empty one: what follows it would not be part of the path, or replace the credential
+    if "@" in parts.netloc or "?" in url or "#" in url:
         message = "Config: the provider's address must not hold a user name, a query or a fragment."
         raise ConfigError(message)
     if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
@@ -271,10 +273,23 @@ def _check_address(url: str, *, is_cloud: bool) -> None:
             "over plain http."
         )
         raise ConfigError(message)
+    address = _address_of(host)
+    if is_cloud and address is not None and not is_public(address):
+        message = (
+            "Config: the provider's address is one of a private or reserved network, which is not "
+            "reached from Airbyte Cloud."
+        )
+        raise ConfigError(message)
 
 
 def _is_loopback(host: str) -> bool:
+    address = _address_of(host)
+    return host == "localhost" if address is None else ipaddress.ip_address(address).is_loopback
+
+
+def _address_of(host: str) -> str | None:
+    """A host that is an IP address; a name is resolved, and looked at, when it is connected to."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return host == "localhost"
+        return None

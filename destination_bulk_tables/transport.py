@@ -1,25 +1,21 @@
-"""The only module that speaks `requests`: one attempt, its exceptions folded into `TransportError`.
+"""Sends one attempt and folds whatever keeps its answer away into `TransportError`.
 
 `TransportError.sent` is the fact everything above rests on: "no" means the vendor cannot have seen
 the request, "maybe" that it may have been applied. No redirect is followed, no cookie is kept, no
-attempt is repeated here, no credential is taken from the environment, and a response is bounded in
-size and in time: as a whole, where a socket's timeout starts anew with each byte that trickles in.
+attempt is repeated here, no credential is taken from the environment, and an answer is bounded in
+time and by what its request explains: in bytes, unpacked, and in JSON values, each of which takes
+many times its bytes in memory.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import os
 import ssl
 import threading
-import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import requests
-import requests.adapters
 import requests.utils
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -29,22 +25,25 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from destination_bulk_tables.connections import BROKEN, CONNECT_TIMEOUT_S, Adapter
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpResponse
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.provider import HttpRequest
 
-CONNECT_TIMEOUT_S = 15.0
 MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0
+_UNASKED_BYTES = 16_000_000  # of an answer to a request that holds no row
+_UNASKED_VALUES = 500_000  # and its JSON values
+_FEW_BYTES = 1_000_000  # as many values as they may hold are no burden
+_ECHOES = 4  # an answer may hold each row, and say something about it
 _CHUNK = 1 << 18
-_BUFFER = 1 << 16
-_BROKEN = "the connection broke before the answer was complete"
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_TLS = "the TLS certificate or handshake failed"
 _HEADERS = requests.utils.default_headers()
 _HEADERS["User-Agent"] = "airbyte-destination-bulk-tables"
 
@@ -65,24 +64,25 @@ class TransportError(Exception):
 
 
 class Transport:
-    """Connections to one base URL, one per thread."""
+    """Connections to one base URL, one per thread; `public_only`: none to a private network."""
 
-    def __init__(self, base_url: str, clock: Clock) -> None:
+    def __init__(self, base_url: str, clock: Clock, *, public_only: bool = False) -> None:
         self._base_url = base_url.rstrip("/")
         self._clock = clock
+        self._public_only = public_only
         self._local = threading.local()
-        self._proxies = requests.utils.get_environ_proxies(self._base_url)
-        variables = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
-        self._ca_bundle = next(filter(None, variables), True)
+        self._proxies = _proxies_for(self._base_url)
+        self._ca_bundle = _ca_bundle() if self._base_url.startswith("https:") else True
 
     def send(
         self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
         """Send once; raises `TransportError`, or `ConfigError` for what HTTP cannot carry.
 
-        `timeout_s` bounds the answer as a whole.
+        `timeout_s` bounds the sending of the body, and then the answer, each as a whole.
         """
         adapter = self._adapter()
+        adapter.exchange.start(timeout_s)
         merged = _HEADERS.copy()
         if request.body is not None:
             merged["Content-Type"] = request.content_type
@@ -105,147 +105,165 @@ class Transport:
                 proxies=self._proxies,
             )
             with response:
-                body = _read(response)
-        except (
-            requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidHeader,
-            LocationParseError,
-            UnicodeError,
-        ) as error:
-            message = (
-                "No request can be made of the provider's address, path or credential: one of them "
-                f"holds characters that HTTP does not allow ({type(error).__name__})."
-            )
-            raise ConfigError(message) from error
-        except (requests.RequestException, HTTPError, OSError) as error:
+                body = _read(response, request)
+        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
             adapter.close()
-            raise _fold(error) from error
+            raise _fold(error, begun=adapter.exchange.begun) from error
         finally:
             self._local.used = self._clock.monotonic()
         names = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, names, body)
 
-    def _adapter(self) -> requests.adapters.HTTPAdapter:
-        adapter: requests.adapters.HTTPAdapter | None = getattr(self._local, "adapter", None)
+    def _adapter(self) -> Adapter:
+        adapter: Adapter | None = getattr(self._local, "adapter", None)
         if adapter is None:
-            adapter = self._local.adapter = _Adapter(max_retries=0)
+            adapter = self._local.adapter = Adapter(public_only=self._public_only)
         elif self._clock.monotonic() - self._local.used > IDLE_LIMIT_S:
             # a server closing an idle connection just as we send looks like an ambiguous write
             adapter.close()
         return adapter
 
 
-def _read(response: requests.Response) -> bytes:
+# --- what the environment says
+
+
+def _proxies_for(url: str) -> dict[str, str]:
+    """The environment's proxy for a URL; over plain http one would read the credential."""
+    if not url.startswith("https:"):
+        return {}
+    proxies: dict[str, str] = requests.utils.get_environ_proxies(url)
+    chosen = requests.utils.select_proxy(url, proxies) or ""
+    if chosen.casefold().startswith("socks"):
+        message = (
+            "The environment names a SOCKS proxy (HTTPS_PROXY or ALL_PROXY), which this connector "
+            "cannot use. Set HTTPS_PROXY to an http proxy, or NO_PROXY to the provider's host."
+        )
+        raise ConfigError(message)
+    return proxies
+
+
+def _ca_bundle() -> str | bool:
+    """The certificates that the environment trusts; raises `ConfigError` where there are none."""
+    name = next((name for name in _CA_VARIABLES if os.environ.get(name)), None)
+    if name is None:
+        return True
+    path = os.environ[name]
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - as requests will look at it
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            capath=path if is_folder else None, cafile=None if is_folder else path
+        )
+    except OSError as error:  # an SSLError is one
+        cause = error.strerror if not isinstance(error, ssl.SSLError) else "no certificates in it"
+        message = (
+            f"{name} is set to {path}, which cannot be read as trusted certificates ({cause}). "
+            "Correct or unset it."
+        )
+        raise ConfigError(message) from error
+    return path
+
+
+# --- the answer
+
+
+def _read(response: requests.Response, request: HttpRequest) -> bytes:
+    most = _most_bytes(request)
     length: int | None = response.raw.length_remaining
     is_plain = "Content-Encoding" not in response.headers
-    if is_plain and length is not None and length <= MAX_RESPONSE_BYTES:
+    if is_plain and length is not None and length <= most:
         # at once, which costs least; where nothing is to come, only a look ends the answer
         body: bytes = response.raw.read(length or 1)
         if len(body) < length:
-            raise TransportError("maybe", _BROKEN)
-        return body
-    parts: list[bytes] = []
+            raise TransportError("maybe", BROKEN)
+    else:
+        body = b"".join(_parts(response, most))
+    if len(body) > _FEW_BYTES and _values(body) > _UNASKED_VALUES + _ECHOES * _values(
+        request.body or b""
+    ):
+        raise TransportError("maybe", "the answer holds more values than its request explains")
+    return body
+
+
+def _parts(response: requests.Response, most: int) -> Iterator[bytes]:
     size = 0
     try:
         for part in response.iter_content(_CHUNK):
-            parts.append(part)
             size += len(part)
-            if size > MAX_RESPONSE_BYTES:
-                message = f"the answer is larger than {MAX_RESPONSE_BYTES} bytes"
-                raise TransportError("maybe", message)
+            if size > most:
+                raise TransportError("maybe", f"the answer is larger than {most} bytes")
+            yield part
     except requests.exceptions.SSLError as error:  # the handshake is long past
-        raise TransportError("maybe", _BROKEN) from error
-    return b"".join(parts)
+        raise TransportError("maybe", BROKEN) from error
 
 
-class BoundedReader(io.RawIOBase):
-    """What a socket receives, all of it within the timeout that the socket has at first."""
-
-    def __init__(self, sock: socket.socket, now: Callable[[], float] = time.monotonic) -> None:
-        self._sock = sock
-        self._received = sock.makefile("rb", buffering=0)
-        self._timeout_s = sock.gettimeout() or CONNECT_TIMEOUT_S
-        self._now = now
-        self._deadline = now() + self._timeout_s
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - self._now()
-        if left <= 0:
-            message = "the answer did not end in time"
-            raise TimeoutError(message)
-        self._sock.settimeout(left)
-        try:
-            return self._received.readinto(buffer)
-        finally:
-            self._sock.settimeout(self._timeout_s)  # the connection may be used again
-
-    def close(self) -> None:
-        self._received.close()
-        super().close()
+def _most_bytes(request: HttpRequest) -> int:
+    """How large an answer may be: one may list rows that nobody sent, or repeat those sent."""
+    return min(MAX_RESPONSE_BYTES, max(_UNASKED_BYTES, _ECHOES * len(request.body or b"")))
 
 
-class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp.close()
-        self.fp = io.BufferedReader(BoundedReader(sock), _BUFFER)
+def _values(text: bytes) -> int:
+    """How many values JSON may have, at most."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-class _Connection(HTTPConnection):
-    response_class = _Answer
+# --- what went wrong
 
 
-class _TlsConnection(HTTPSConnection):
-    """Its handshake is done in `connect`, before a request: a TLS error after it is a break."""
-
-    response_class = _Answer
-
-    def request(self, *args: Any, **options: Any) -> None:
-        try:
-            super().request(*args, **options)
-        except ssl.SSLError as error:
-            raise ConnectionError(_BROKEN) from error
-
-    def getresponse(self) -> Any:
-        try:
-            return super().getresponse()
-        except ssl.SSLError as error:
-            raise ConnectionError(_BROKEN) from error
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **options)
-        pool.ConnectionCls = _TlsConnection if pool.scheme == "https" else _Connection
-        return pool
-
-
-def _fold(error: BaseException) -> TransportError:
-    """Walk the chain of causes: requests hides urllib3's exact error in its arguments."""
-    if isinstance(error, TransportError):
-        return error
-    if isinstance(error, requests.exceptions.SSLError):
-        return TransportError("no", "the TLS certificate or handshake failed", "tls")
-    cause: object = error
-    for _ in range(6):
-        if isinstance(cause, NameResolutionError):
-            return TransportError("no", "the host name does not resolve", "dns")
-        if isinstance(cause, NewConnectionError):  # a subclass of the next
-            return TransportError(
-                "no", "the connection was refused or the host is unreachable", "connect"
-            )
-        if isinstance(cause, ConnectTimeoutError):
-            return TransportError("no", "no connection in time", "connect")
-        if isinstance(cause, ReadTimeoutError):
+def _fold(error: BaseException, *, begun: bool) -> Exception:
+    """What an exception means. `begun`: a byte of the request may have left."""
+    causes = list(_causes(error))
+    known = next((cause for cause in causes if isinstance(cause, TransportError)), None)
+    if known is not None:
+        return known
+    if begun:
+        late = (ReadTimeoutError, TimeoutError, requests.Timeout)
+        if any(isinstance(cause, late) for cause in causes):
             return TransportError("maybe", "no complete answer in time", "timeout")
-        reason = getattr(cause, "reason", None)
-        arguments = getattr(cause, "args", ())
-        cause = reason if reason is not None else (arguments[0] if arguments else None)
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
-        return TransportError("no", "no connection", "connect")
-    if isinstance(error, requests.exceptions.Timeout):
-        return TransportError("maybe", "no answer in time", "timeout")
-    return TransportError("maybe", _BROKEN)
+        return TransportError("maybe", BROKEN)
+    if isinstance(error, requests.exceptions.InvalidProxyURL):
+        return ConfigError("The proxy of the environment (HTTPS_PROXY) is not a valid URL.")
+    settings = (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)
+    if isinstance(error, (*settings, LocationParseError, UnicodeError)):
+        message = (
+            "No request can be made of the provider's address, path or credential: one of them "
+            f"holds characters that HTTP does not allow ({type(error).__name__})."
+        )
+        return ConfigError(message)
+    return _unreached(causes)
+
+
+def _unreached(causes: list[BaseException]) -> TransportError:
+    for cause in causes:
+        match cause:
+            case NameResolutionError():
+                return TransportError("no", "the host name does not resolve", "dns")
+            case NewConnectionError():  # a subclass of the next
+                return TransportError(
+                    "no", "the connection was refused or the host is unreachable", "connect"
+                )
+            case ConnectTimeoutError() | requests.exceptions.ConnectTimeout():
+                return TransportError("no", "no connection in time", "connect")
+            case ssl.SSLError():
+                # OpenSSL's own words, and no more of the certificate than our host's name
+                said = getattr(cause, "verify_message", "") or getattr(cause, "reason", None)
+                return TransportError("no", f"{_TLS} ({said})" if said else _TLS, "tls")
+            case _:
+                pass
+    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes):
+        return TransportError("no", _TLS, "tls")
+    if any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes):
+        return TransportError("no", "the proxy did not connect", "connect")
+    return TransportError("no", "no connection", "connect")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it stands for: requests hides the exact error in its arguments."""
+    found: list[object] = [error]
+    for _ in range(30):
+        if not found:
+            return
+        cause = found.pop(0)
+        if isinstance(cause, BaseException):
+            yield cause
+            found += [getattr(cause, "reason", None), *cause.args, cause.__cause__]
+            found.append(cause.__context__)

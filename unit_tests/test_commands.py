@@ -160,7 +160,7 @@ def write(
 ) -> tuple[list[Any], DestinationError | None]:
     """Write this input; return the messages on stdout and the error that ended the sync."""
     clock = FakeClock()
-    monkeypatch.setattr(commands, "Transport", lambda *_: FakeTransport(clock, vendor.answer))
+    monkeypatch.setattr(commands, "Transport", lambda *_, **__: FakeTransport(clock, vendor.answer))
     in_r, in_w = os.pipe()
     out_r, out_w = os.pipe()
     os.write(in_w, text)

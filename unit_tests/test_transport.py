@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
@@ -28,14 +27,10 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from destination_bulk_tables.connections import Adapter, BoundedReader
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import HttpRequest
-from destination_bulk_tables.transport import (
-    BoundedReader,
-    Transport,
-    TransportError,
-    _fold,
-)
+from destination_bulk_tables.transport import Transport, TransportError, _fold
 from unit_tests.fakes import FakeClock
 
 CONNECTION = HTTPSConnection("vendor.example")
@@ -47,54 +42,78 @@ def retried(reason: Exception) -> MaxRetryError:
     return MaxRetryError(POOL, "/", reason)
 
 
+BROKEN_PIPE = ProtocolError("aborted", BrokenPipeError())
+RESET = ProtocolError("aborted", ConnectionResetError(104, "reset"))
+CUT = ProtocolError("broken", IncompleteRead(1, 9))
+READ_TIMEOUT = ReadTimeoutError(POOL, "/", "timed out")
+UNRESOLVED = NameResolutionError("vendor.example", CONNECTION, socket.gaierror())
+
+
 @pytest.mark.parametrize(
-    ("error", "sent", "kind"),
+    ("error", "kind"),
     [
-        (
-            requests.ConnectionError(
-                retried(NameResolutionError("vendor.example", CONNECTION, socket.gaierror()))
-            ),
-            "no",
-            "dns",
-        ),
-        (
-            requests.ConnectionError(retried(NewConnectionError(CONNECTION, "refused"))),
-            "no",
-            "connect",
-        ),
+        (requests.ConnectionError(retried(UNRESOLVED)), "dns"),
+        (requests.ConnectionError(retried(NewConnectionError(CONNECTION, "refused"))), "connect"),
         (
             requests.ConnectTimeout(retried(ConnectTimeoutError(CONNECTION, "timed out"))),
-            "no",
             "connect",
         ),
-        (requests.ConnectTimeout(), "no", "connect"),
-        (requests.exceptions.ProxyError(), "no", "connect"),
-        (requests.exceptions.SSLError("certificate verify failed"), "no", "tls"),
-        (requests.ReadTimeout(ReadTimeoutError(POOL, "/", "timed out")), "maybe", "timeout"),
-        (requests.Timeout(), "maybe", "timeout"),
-        (requests.ConnectionError(ReadTimeoutError(POOL, "/", "timed out")), "maybe", "timeout"),
-        (
-            requests.ConnectionError(ProtocolError("aborted", ConnectionResetError(104, "reset"))),
-            "maybe",
-            "broken",
-        ),
-        (
-            requests.exceptions.ChunkedEncodingError(ProtocolError("broken", IncompleteRead(1, 9))),
-            "maybe",
-            "broken",
-        ),
-        (ProtocolError("aborted", BrokenPipeError()), "maybe", "broken"),
-        (ConnectionResetError(104, "reset"), "maybe", "broken"),
-        (OSError("anything"), "maybe", "broken"),
-        (TransportError("no", "as it is", "tls"), "no", "tls"),
+        (requests.ConnectTimeout(), "connect"),
+        (requests.exceptions.ProxyError(), "connect"),
+        (requests.exceptions.SSLError("certificate verify failed"), "tls"),
+        (requests.ConnectionError(RESET), "connect"),
+        (OSError("anything"), "connect"),
+        (requests.ConnectionError(CUT), "connect"),
     ],
 )
-def test_an_exception_says_whether_the_request_was_seen(
-    error: Exception, sent: str, kind: str
-) -> None:
-    """Only what surely happened before sending is "no"."""
-    folded = _fold(error)
-    assert (folded.sent, folded.kind) == (sent, kind)
+def test_what_happens_before_a_byte_left_is_no(error: Exception, kind: str) -> None:
+    """The vendor cannot have seen a request of which nothing was sent."""
+    folded = _fold(error, begun=False)
+    assert isinstance(folded, TransportError)
+    assert (folded.sent, folded.kind) == ("no", kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (requests.ReadTimeout(READ_TIMEOUT), "timeout"),
+        (requests.Timeout(), "timeout"),
+        (requests.ConnectionError(READ_TIMEOUT), "timeout"),
+        (requests.ConnectionError(ProtocolError("aborted", TimeoutError("slow"))), "timeout"),
+        (requests.ConnectionError(RESET), "broken"),
+        (requests.exceptions.ChunkedEncodingError(CUT), "broken"),
+        (BROKEN_PIPE, "broken"),
+        (ConnectionResetError(104, "reset"), "broken"),
+        (OSError("anything"), "broken"),
+        (requests.exceptions.InvalidHeader("two lengths"), "broken"),
+        (UnicodeDecodeError("ascii", b"", 0, 1, ""), "broken"),
+        (requests.exceptions.SSLError("bad record"), "broken"),
+    ],
+)
+def test_whatever_happens_after_that_is_maybe(error: Exception, kind: str) -> None:
+    """Also what looks like a fault of a setting: it is then one of the answer."""
+    folded = _fold(error, begun=True)
+    assert isinstance(folded, TransportError)
+    assert (folded.sent, folded.kind) == ("maybe", kind)
+
+
+def test_what_is_folded_already_stays_as_it_is() -> None:
+    """The reading of an answer raises its own."""
+    error = TransportError("maybe", "as it is", "tls")
+    assert _fold(error, begun=True) is error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ssl.SSLCertVerificationError(1, "text"), "the TLS certificate or handshake failed"),
+        (ssl.SSLError(1, "text"), "the TLS certificate or handshake failed"),
+    ],
+)
+def test_a_tls_error_without_a_reason_has_none(error: ssl.SSLError, reason: str) -> None:
+    """OpenSSL does not always give one."""
+    folded = _fold(requests.exceptions.SSLError(error), begun=False)
+    assert str(folded) == reason
 
 
 class _Body(io.BytesIO):
@@ -109,11 +128,12 @@ class _Body(io.BytesIO):
         return super().read(size)
 
 
-class _Adapter(HTTPAdapter):
-    """Answers without a network, or raises."""
+class _Adapter(Adapter):
+    """Answers without a network, or raises; `begun`: after the request left."""
 
-    def __init__(self, content: bytes, error: Exception | None = None) -> None:
+    def __init__(self, content: bytes, error: Exception | None, *, begun: bool) -> None:
         super().__init__()
+        self.begun = begun
         self.body = _Body(content)
         self.error = error
         self.prepared: list[requests.PreparedRequest] = []
@@ -124,6 +144,7 @@ class _Adapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]  # all by name
         self.prepared.append(request)
         self.options.append(options)
+        self.exchange.begun = self.begun
         if self.error is not None:
             raise self.error
         raw = HTTPResponse(
@@ -132,11 +153,13 @@ class _Adapter(HTTPAdapter):
         return self.build_response(request, raw)
 
 
-def rig(content: bytes, error: Exception | None = None) -> tuple[Transport, _Adapter, FakeClock]:
+def rig(
+    content: bytes, error: Exception | None = None, *, begun: bool = True
+) -> tuple[Transport, _Adapter, FakeClock]:
     """A transport whose adapter answers from memory."""
     clock = FakeClock()
     transport = Transport("https://vendor.example/", clock)
-    adapter = _Adapter(content, error)
+    adapter = _Adapter(content, error, begun=begun)
     transport._local.adapter = adapter
     transport._local.used = 0.0
     return transport, adapter, clock
@@ -163,7 +186,7 @@ def test_what_http_cannot_carry_is_a_config_error(url: str, headers: dict[str, s
 def test_what_only_shows_when_it_is_sent_is_one_as_well(error: Exception) -> None:
     """A host name with a label that is too long, a header that is not Latin-1."""
     with pytest.raises(ConfigError):
-        rig(b"", error)[0].send(HttpRequest("GET", "/"), {}, 5.0)
+        rig(b"", error, begun=False)[0].send(HttpRequest("GET", "/"), {}, 5.0)
 
 
 def test_a_request_leaves_as_it_is() -> None:
@@ -334,9 +357,10 @@ class BreakingSocket:
     def __init__(self, answer: bytes | None) -> None:
         self.answer = answer
 
-    def sendall(self, _: bytes) -> None:
+    def send(self, data: bytes) -> int:
         if self.answer is None:
             raise BAD_RECORD
+        return len(data)
 
     def makefile(self, *_: Any, **__: Any) -> Any:
         return _BreakingAnswer(self.answer or b"")
