@@ -31,7 +31,11 @@ _MODES: dict[str, tuple[Mode, bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What to do with one stream. `expects_status`: the platform will say COMPLETE at its end."""
+    """What to do with one stream.
+
+    `expects_status`: the platform will say COMPLETE at its end. `may_resume`: a later attempt of
+    the job keeps this generation, and its source may go on from a state that was acknowledged.
+    """
 
     key: StreamKey
     table: Table
@@ -39,6 +43,7 @@ class StreamPlan:
     key_fields: tuple[str, ...]
     cursor_field: str | None
     expects_status: bool
+    may_resume: bool = False
 
 
 def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
@@ -114,7 +119,15 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     expects_status = (
         configured.get("generation_id") is not None or configured.get("sync_id") is not None
     )
-    return StreamPlan(key, table, columns, key_fields, cursor_field, expects_status)
+    return StreamPlan(
+        key,
+        table,
+        columns,
+        key_fields,
+        cursor_field,
+        expects_status,
+        may_resume=_may_resume(configured),
+    )
 
 
 def _require_text(key: StreamKey, entry: TableEntry | None, fields: JsonObject) -> None:
@@ -147,7 +160,7 @@ def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode,
                 "asks to keep a part of the table, which this destination cannot do."
             )
             raise ConfigError(message, stream=key)
-        replace = (generation, minimum, configured.get("sync_id")) != (1, 1, 1)
+        replace = not _is_pyairbyte(configured)
     replace = replace or config.truncate_mode == "always"
     if replace and config.truncate_mode == "never":
         message = (
@@ -156,6 +169,22 @@ def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode,
         )
         raise ConfigError(message, stream=key)
     return mode, replace
+
+
+def _may_resume(configured: JsonObject) -> bool:
+    """Whether this is a refresh of an incremental stream, which a platform's retry continues."""
+    generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
+    return (
+        configured.get("sync_mode") == "incremental"
+        and bool(minimum)
+        and minimum == generation
+        and not _is_pyairbyte(configured)
+    )
+
+
+def _is_pyairbyte(configured: JsonObject) -> bool:
+    names = ("generation_id", "minimum_generation_id", "sync_id")
+    return [configured.get(name) for name in names] == [1, 1, 1]
 
 
 def _key_fields(

@@ -22,6 +22,7 @@ from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
 from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
+from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
@@ -282,6 +283,7 @@ def write(
         emit=emit.write,
         stop=stop,
         halt=halt,
+        guard=Guard(config.replace_guard, _attempt()),
     )
     lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
     engine = Engine(lanes, tools, slots=slots, max_wait_s=config.batching.max_wait_s)
@@ -294,6 +296,12 @@ def write(
     finally:
         rejects.close()
         progress.report(clock.monotonic(), is_final=True)
+
+
+def _attempt() -> int:
+    """Which attempt of its job this is, as the platform says; the first is 0."""
+    text = os.environ.get("WORKER_JOB_ATTEMPT", "").strip()
+    return int(text) if text.isdecimal() else 0
 
 
 def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:

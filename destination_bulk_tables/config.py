@@ -88,6 +88,7 @@ class Config:
     batching: Batching
     rejected_records: RejectedRecords
     staging: Staging
+    replace_guard: int = 0
 
     def entry(self, stream: StreamKey) -> TableEntry | None:
         """The `tables` entry of a stream: one that names its namespace wins over a general one."""
@@ -169,6 +170,7 @@ def _build(config: JsonObject, provider: Provider) -> Config:
             directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
+        replace_guard=_whole(config.get("replace_guard")) or 0,
     )
 
 

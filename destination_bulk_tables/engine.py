@@ -71,13 +71,9 @@ class Engine:
             if bad_input is not None:
                 raise bad_input
             self._intake.require_completion()
-            for lane in self._all:
-                if lane.load is not None:
-                    self._replacing.replace(lane)
+            self._replacing.replace([lane for lane in self._all if lane.load is not None])
             self._turn()
-            if self._tools.ledger.pending:
-                message = "The sync ended with states that cannot be acknowledged."
-                raise InternalError(message)
+            self._finish()
         except DestinationError:
             self._abandon()
             raise
@@ -157,6 +153,21 @@ class Engine:
     def _drain(self) -> None:
         while any(lane.is_busy for lane in self._all):
             self._wait()
+
+    def _finish(self) -> None:
+        """Let the states of replaced tables go, when nothing can fail any more.
+
+        A source resumes from an acknowledged state, so after a failure the next attempt would
+        replace a table that is done by what the source has left.
+        """
+        tools = self._tools
+        if not tools.ledger.is_settled:
+            message = "The sync ended with states that cannot be acknowledged."
+            raise InternalError(message)
+        tools.rejects.finish()
+        for lane in self._all:
+            tools.ledger.release(lane.plan.key)
+        self._acknowledge()
 
     def _abandon(self) -> None:
         """End early: start nothing, let flying requests settle, acknowledge what they prove."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -87,6 +88,12 @@ class Ledger:
                 continue
             while queue and all(epoch.is_settled for epoch in queue[0].epochs):
                 yield queue.popleft()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each row read is delivered or rejected, whatever is held."""
+        waiting = chain.from_iterable(c.epochs for queue in self._queues.values() for c in queue)
+        return all(epoch.is_settled for epoch in chain(waiting, self._open.values()))
 
     @property
     def pending(self) -> int:

@@ -336,7 +336,7 @@ class Provider(Protocol):
         """Bytes of a request body beyond its rows and the commas between them."""
 
     def prepare(self, table: Table) -> Flow[int | None]:
-        """Before the first append: the rows the table holds, None where that cannot be known."""
+        """Before the first append, or a replace: the table's rows, None where none can know."""
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Write the block in one step."""

@@ -7,6 +7,7 @@ it is acknowledged. The log names codes and counts; rows and reasons stand in th
 from __future__ import annotations
 
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -78,6 +79,16 @@ class Rejects:
                 f"({self._max}); the last: {what}.{where}"
             )
             raise ConfigError(message, stream=first.stream)
+
+    def finish(self) -> None:
+        """Close the report before the last states leave; raises `ConfigError` where that fails."""
+        if self._file:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+        self.close()
 
     def close(self) -> None:
         """Close the report; remove one that stayed empty."""

@@ -10,14 +10,15 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from destination_bulk_tables.dispatch import NO_ROWS
+from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from destination_bulk_tables.dispatch import Dispatch
     from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.provider import Flow
+    from destination_bulk_tables.provider import Flow, Load
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,28 @@ class Replacing:
         self._slots = slots
         self._wait = wait
 
-    def replace(self, lane: Lane) -> None:
-        """Replace a table's content with a staged load, and only then let its states go."""
+    def replace(self, lanes: Sequence[Lane]) -> None:
+        """Replace the tables' content by the staged loads; judge all before any is touched."""
+        sizes = [self._judge(lane) for lane in lanes]
+        for lane, size in zip(lanes, sizes, strict=True):
+            self._replace(lane, size)
+
+    def _judge(self, lane: Lane) -> Load:
+        """Raise `ConfigError` when a load may not replace its table: how large it is."""
+        assert lane.load is not None
+        guard, plan, batcher = self._tools.guard, lane.plan, lane.batcher
+        size = lane.load.seal(batcher.max_rows, batcher.max_bytes - batcher.overhead)
+        guard.require_rows(plan, size.rows, self._tools.progress.counts[plan.key])
+        if guard.wants_count(plan):
+            held = self._call(lane, lambda: self._tools.provider.prepare(plan.table))
+            guard.require_whole(plan, size.rows, held)
+        return size
+
+    def _replace(self, lane: Lane, size: Load) -> None:
         assert lane.load is not None
         provider, table, batcher = self._tools.provider, lane.plan.table, lane.batcher
         load = lane.load
         counts = self._tools.progress.counts[lane.plan.key]
-        size = load.seal(batcher.max_rows, batcher.max_bytes - batcher.overhead)
         log.info("replace_started table=%s rows=%d", table.name, size.rows)
         lane.replace = self._call(lane, lambda: provider.replace_begin(table, size))
         lane.stored = lane.replace.stored
@@ -60,9 +76,16 @@ class Replacing:
         while lane.is_busy:
             self._wait()
         plan, delivered = lane.replace, lane.delivered
+        if size.rows and not delivered:
+            message = (
+                f"{provider.title} rejected each row that was to replace table {table.name} "
+                f"({', '.join(sorted(plan.refused)) or 'see the log'}). No more was changed. "
+                "Correct the rows, which rejected_records.report_path lists, or their mapping in "
+                f"tables[].columns. {plan.hint}"
+            ).rstrip()
+            raise ConfigError(message, stream=lane.plan.key)
         self._call(lane, lambda: provider.replace_end(table, plan, delivered))
         log.info("replace_done table=%s rows=%d", table.name, delivered)
-        self._tools.ledger.release(lane.plan.key)
 
     def _call(self, lane: Lane, flow: Callable[[], Flow[T]]) -> T:
         """Run a flow on a sender thread and wait for it."""

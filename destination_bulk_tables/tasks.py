@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.guard import Guard
     from destination_bulk_tables.lanes import Lane
     from destination_bulk_tables.ledger import Ledger
     from destination_bulk_tables.model import RejectedRow
@@ -44,6 +45,7 @@ class Tools:
     emit: Callable[[Sequence[bytes]], None]
     stop: threading.Event
     halt: threading.Event
+    guard: Guard
 
 
 class Tasks:

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ from typing import Any
 import pytest
 
 from integration_tests.cases import CASES, OLD, TYPES, Case, Stand
+from integration_tests.connector import Connector, complete, configured
+from integration_tests.connector import catalog as stream_catalog
+from integration_tests.connector import record as connected_record
+from integration_tests.connector import state as connected_state
+from integration_tests.emulator import Emulator
 from integration_tests.scenario import (
     QUICK,
     TABLE,
@@ -33,6 +38,7 @@ from integration_tests.scenario import (
     state,
     status,
 )
+from integration_tests.vendor_configs import config_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -102,6 +108,28 @@ def _await_request(emulator: WatchedEmulator, position: int, *, applied: bool) -
             return
         threading.Event().wait(0.005)
     raise TimeoutError
+
+
+def test_a_later_attempt_of_a_refresh_replaces_nothing_by_a_rest(
+    connector: Connector, emulate: Callable[..., Emulator]
+) -> None:
+    """What the first attempt loaded stays when the source goes on from its acknowledged state."""
+    stream = configured("deals", ["id"], generation_id=7, minimum_generation_id=7, sync_id=41)
+    emulator = emulate(auto_create_tables=True)
+    config = config_for("kore", emulator.url)
+    rows = [connected_record("deals", {"id": str(i)}) for i in range(50)]
+    end = [connected_state("deals", 1), complete("deals")]
+    first = connector.write(config, stream_catalog(stream), [*rows, *end])
+    assert len(first.delivered().states) == 1
+    for rest in ([], rows[:1]):
+        again = connector.write(
+            config, stream_catalog(stream), [*rest, *end], env={"WORKER_JOB_ATTEMPT": "1"}
+        )
+        assert again.code == 1
+        kind, message = again.error
+        assert (kind, "Start the refresh again" in message) == ("config_error", True)
+        assert again.states == []
+        assert len(emulator.rows("kore", "deals")) == 50
 
 
 @pytest.mark.parametrize("name", REPLACES)

@@ -17,6 +17,7 @@ from destination_bulk_tables.commands import make_lane
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging, TableEntry
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.model import (
@@ -142,6 +143,7 @@ class Sync:
     max_bytes: int | None = None
     max_wait_s: float = 30.0
     tables: tuple[TableEntry, ...] = ()
+    guard: Guard = field(default_factory=Guard)
     on_state: Callable[[int, Sync], None] = nothing
     on_request: Callable[[Sync], None] = nothing
     on_read: Callable[[int], None] = nothing
@@ -200,6 +202,7 @@ class Sync:
             emit=self._emit,
             stop=self.stop,
             halt=self.halt,
+            guard=self.guard,
         )
         return Engine(self.lanes, tools, slots=self.slots, max_wait_s=self.max_wait_s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.form.fields import choice, members, objects, ordered, text
+from destination_bulk_tables.form.fields import choice, integer, members, objects, ordered, text
 
 if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonObject
@@ -72,6 +72,19 @@ TABLES: JsonObject = ordered(
             "json_string",
             "reject",
             default="json_string",
+            group="tables",
+        ),
+        "replace_guard": integer(
+            "Least share of rows that may replace a table (%)",
+            (
+                "A load that is empty, or smaller than this share of the rows that the table "
+                "counts, ends the sync with the table untouched, where the table can be counted. "
+                "0 is off."
+            ),
+            0,
+            100,
+            50,
+            default=0,
             group="tables",
         ),
     }

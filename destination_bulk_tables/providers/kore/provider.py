@@ -105,8 +105,6 @@ class Kore(Base):
         return checking.warnings(table)
 
     def prepare(self, table: Table) -> Flow[int | None]:
-        if table.mode == "dedup":
-            return None
         try:
             return (yield from self._calls.total(table.name))
         except Refused as refused:

@@ -1,0 +1,325 @@
+"""Tables that are replaced: which loads may, and when the states of all of them leave."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from destination_bulk_tables.errors import ConfigError, DestinationError, Stopped, TransientError
+from destination_bulk_tables.guard import Guard
+from destination_bulk_tables.model import BadRecord, Message, StateMessage, StreamKey
+from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from unit_tests.fakes import FakeClock, answer_status, status
+from unit_tests.syncs import DEALS, Sync, catalog_of, complete, records, state, sync
+from unit_tests.vendors import KoreVendor, QobraVendor, Row
+
+CALLS = StreamKey(None, "calls")
+BOTH = (DEALS, CALLS)
+VendorName = Literal["kore", "qobra"]
+VENDORS: list[VendorName] = ["kore", "qobra"]
+OLD: list[Row] = [{"id": f"o{i}", "name": "old", "amount": i, "version": 1} for i in range(3)]
+NEW: list[Row] = [{"id": f"n{i}", "name": "new", "amount": i, "version": 1} for i in range(5)]
+GLOBAL = StateMessage(b'{"type":"GLOBAL","stream":{"stream_state":{"number":9}}}', None)
+
+
+def two_streams(vendor_name: VendorName, **more: Any) -> Sync:
+    """A refresh of two streams whose tables hold old rows."""
+    clock = FakeClock()
+    vendor = KoreVendor() if vendor_name == "kore" else QobraVendor(clock)
+    for key in BOTH:
+        vendor.tables[key.name] = [] if isinstance(vendor, KoreVendor) else {}  # type: ignore[assignment]
+        vendor.put(OLD, key.name)
+    script = more.pop("script", None) or [
+        *(part for key in BOTH for part in (records(NEW, key), state(1, key), complete(key)))
+    ]
+    catalog = catalog_of("overwrite", "deals", "calls")
+    return sync(
+        vendor_name, "overwrite", script, catalog=catalog, vendor=vendor, clock=clock, **more
+    )
+
+
+def contents(done: Sync, table: str) -> list[str]:
+    """The ids that a table holds."""
+    return sorted(row["id"] for row in done.vendor.rows(table))
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_no_state_leaves_before_the_last_table_is_replaced(vendor: VendorName) -> None:
+    """Whatever request of the sync fails for good, the next attempt is given all rows again."""
+    whole = two_streams(vendor).run()
+    assert (whole.error, sorted(whole.acknowledged)) == (None, [1, 1])
+    last = len(whole.transport.sent)
+    for position in range(1, last + 1):
+        done = two_streams(vendor, faults={position: answer_status(403)}).run()
+        assert isinstance(done.error, DestinationError)
+        assert done.acknowledged == []
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("is_global", [False, True])
+def test_a_stop_between_two_replaces_lets_no_state_go(
+    vendor: VendorName,
+    is_global: bool,  # noqa: FBT001
+) -> None:
+    """SIGTERM at any turn: both tables are done and every state left, or none did."""
+    script = [
+        *(part for key in BOTH for part in (records(NEW, key), complete(key))),
+        *([GLOBAL] if is_global else [state(1, key) for key in BOTH]),
+    ]
+    seen = set()
+    for at in range(1, 120):
+        done = two_streams(vendor, script=script, max_rows=10)
+
+        def stop(number: int, done: Sync = done, at: int = at) -> None:
+            if number == at:
+                done.stop.set()
+
+        done.on_read = stop
+        done.run()
+        are_new = [contents(done, key.name) == [row["id"] for row in NEW] for key in BOTH]
+        seen.add((type(done.error), all(are_new), any(are_new), len(done.states)))
+    states = 1 if is_global else 2
+    assert (type(None), True, True, states) in seen
+    assert (Stopped, False, True, 0) in seen
+    assert {n for error, _, _, n in seen if error is Stopped} == {0}
+
+
+def test_a_report_that_cannot_be_finished_lets_no_state_of_a_replaced_table_go() -> None:
+    """After the states nothing may fail any more."""
+    done = two_streams("kore")
+
+    def finish() -> None:
+        raise ConfigError("the disk is gone")
+
+    done.rejects.finish = finish  # type: ignore[method-assign]
+    done.run()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == []
+
+
+def test_states_of_appended_streams_do_not_wait_for_a_replace() -> None:
+    """What was appended is not replaced by a later attempt."""
+    catalog: Any = catalog_of("overwrite", "deals", "calls")
+    catalog["streams"][1]["minimum_generation_id"] = 0
+    catalog["streams"][1]["destination_sync_mode"] = "append"
+    vendor = KoreVendor()
+    vendor.tables["calls"] = []
+    done = sync(
+        "kore",
+        "overwrite",
+        [
+            *(records(NEW, CALLS), state(2, CALLS), complete(CALLS)),
+            *(records(NEW), state(1), complete()),
+        ],
+        catalog=catalog,
+        vendor=vendor,
+        faults={4: answer_status(403)},
+    ).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == [2]
+
+
+# --- loads of which nothing is left
+
+
+def _null_ids() -> list[Message]:
+    return [records([{**row, "id": None} for row in NEW])]
+
+
+def _too_large() -> list[Message]:
+    return [records([{**row, "name": "x" * 500} for row in NEW])]
+
+
+def _not_json() -> list[Message]:
+    return [BadRecord(DEALS, "not_json", "it holds NaN", b'{"id":"nan"}')]
+
+
+def _deleted() -> list[Message]:
+    gone = {"_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}
+    return [records([*NEW, *({**row, **gone} for row in NEW)])]
+
+
+@pytest.mark.parametrize("rows", [_null_ids, _too_large, _not_json, _deleted])
+@pytest.mark.parametrize("vendor_name", VENDORS)
+def test_a_load_of_which_no_row_is_left_replaces_nothing(vendor_name: Any, rows: Any) -> None:
+    """Rejected by our own rules or deleted by their own source: the table is not even asked for."""
+    catalog: Any = catalog_of("overwrite")
+    catalog["streams"][0]["destination_sync_mode"] = "append_dedup"
+    done = sync(
+        vendor_name,
+        "overwrite",
+        [*rows(), state(1), complete()],
+        catalog=catalog,
+        max_bytes=400,
+    )
+    done.vendor.put(OLD)
+    done.run()
+    assert isinstance(done.error, ConfigError)
+    assert "The table was not touched" in done.error.message
+    assert (done.transport.sent, done.acknowledged) == ([], [])
+
+
+def test_all_loads_are_judged_before_the_first_table_is_touched() -> None:
+    """A load that may not replace its table keeps the others from being replaced as well."""
+    script = [
+        *(records(NEW), state(1), complete()),
+        *(records([{**NEW[0], "id": None}], CALLS), complete(CALLS)),
+    ]
+    done = two_streams("qobra", script=script).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.transport.sent == []
+
+
+@pytest.mark.parametrize("vendor_name", VENDORS)
+def test_a_load_of_which_the_vendor_takes_no_row_is_an_error(vendor_name: Any) -> None:
+    """Its state is not acknowledged, whatever became of the old rows at the vendor."""
+    done = sync(vendor_name, "overwrite", [records(NEW), state(1), complete()])
+    done.vendor.is_bad = lambda _: True
+    done.vendor.put(OLD)
+    done.run()
+    assert isinstance(done.error, ConfigError)
+    assert "rejected_records.report_path" in done.error.message
+    assert done.acknowledged == []
+    assert vendor_name == "qobra" or contents(done, "deals") == ["o0", "o1", "o2"]
+
+
+@pytest.mark.parametrize("vendor_name", VENDORS)
+def test_a_source_without_rows_empties_the_table(vendor_name: Any) -> None:
+    """That is what it holds."""
+    done = sync(vendor_name, "overwrite", [state(1), complete()])
+    done.vendor.put(OLD)
+    done.run()
+    assert (done.error, done.vendor.rows(), done.acknowledged) == (None, [], [1])
+
+
+# --- a load that may be what an earlier attempt had left, and replace_guard
+
+
+def refresh(vendor_name: VendorName, rows: list[Row], held: int, guard: Guard, **more: Any) -> Sync:
+    """A refresh of an incremental stream as a platform asks for it, into a table with rows."""
+    catalog = catalog_of("append", generation_id=7, minimum_generation_id=7, **more)
+    read = [records(rows)] if rows else []
+    script: list[Message] = [*read, state(1), complete()]
+    done = sync(vendor_name, "append", script, catalog=catalog, guard=guard)
+    done.vendor.put([{"id": f"o{i}", "amount": i} for i in range(held)])
+    return done.run()
+
+
+@pytest.mark.parametrize(
+    ("rows", "held", "attempt", "is_taken"),
+    [
+        (0, 50, 0, True),  # a first attempt has nothing before it
+        (0, 50, 1, False),
+        (0, 0, 1, True),  # nothing can be lost
+        (1, 50, 1, False),
+        (5, 20, 1, False),
+        (5, 10, 1, True),
+        (5, 8, 1, True),
+        (5, 30, 4, True),  # four attempts may each have left five rows beside ten old ones
+        (5, 32, 4, False),
+    ],
+)
+def test_a_load_that_may_be_the_rest_replaces_nothing(
+    rows: int,
+    held: int,
+    attempt: int,
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """A later attempt whose load is far smaller than its table ends with what to do."""
+    done = refresh("kore", NEW[:rows], held, Guard(attempt=attempt))
+    if is_taken:
+        assert (done.error, len(done.vendor.rows()), done.acknowledged) == (None, rows, [1])
+        return
+    assert isinstance(done.error, ConfigError)
+    assert "Start the refresh again" in done.error.message
+    assert (len(done.vendor.rows()), done.transport.writes, done.acknowledged) == (held, [], [])
+
+
+def test_where_nothing_counts_only_an_empty_load_may_be_the_rest() -> None:
+    """Qobra cannot be asked what a table holds."""
+    empty = refresh("qobra", [], 3, Guard(attempt=1))
+    assert isinstance(empty.error, ConfigError)
+    assert len(empty.vendor.rows()) == 3
+    some = refresh("qobra", NEW[:1], 3, Guard(attempt=1))
+    assert (some.error, len(some.vendor.rows())) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sync_mode": "full_refresh"},
+        {"destination_sync_mode": "overwrite", "minimum_generation_id": 0},
+        {
+            "destination_sync_mode": "overwrite",
+            "generation_id": 1,
+            "minimum_generation_id": 1,
+            "sync_id": 1,
+        },
+    ],
+)
+def test_only_a_refresh_of_an_incremental_stream_goes_on(more: dict[str, Any]) -> None:
+    """A full refresh starts anew in each attempt, and PyAirbyte's 1/1/1 is no refresh."""
+    catalog: Any = catalog_of("append")
+    catalog["streams"][0] |= {"generation_id": 7, "minimum_generation_id": 7, **more}
+    done = sync("kore", "append", [state(1), complete()], catalog=catalog, guard=Guard(attempt=2))
+    done.vendor.put(OLD)
+    done.run()
+    assert (done.error, done.vendor.rows()) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "held", "percent", "is_taken"),
+    [(0, 3, 0, True), (0, 3, 1, False), (4, 10, 50, False), (5, 10, 50, True), (0, 0, 100, True)],
+)
+def test_a_load_below_the_set_share_replaces_nothing(
+    rows: int,
+    held: int,
+    percent: int,
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """`replace_guard` holds in every attempt and mode, where the table can be counted."""
+    script = [records(NEW[:rows])] if rows else []
+    guard = Guard(percent=percent)
+    done = sync("kore", "overwrite", [*script, state(1), complete()], guard=guard)
+    done.vendor.put([{"id": f"o{i}"} for i in range(held)])
+    done.run()
+    if is_taken:
+        assert (done.error, len(done.vendor.rows())) == (None, rows)
+        return
+    assert isinstance(done.error, ConfigError)
+    assert "replace_guard" in done.error.message
+    assert (len(done.vendor.rows()), done.acknowledged) == (held, [])
+
+
+def test_a_table_that_cannot_be_counted_is_not_guarded(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so."""
+    done = sync("qobra", "overwrite", [state(1), complete()], guard=Guard(percent=50))
+    done.vendor.put(OLD)
+    done.run()
+    assert (done.error, done.vendor.rows()) == (None, [])
+    assert "replace_not_guarded table=deals" in caplog.text
+
+
+def test_a_replace_of_which_every_attempt_fails_late_converges() -> None:
+    """Attempts 0 to 3 leave their rows beside the old ones; attempt 4 replaces all of them."""
+    vendor = KoreVendor()
+    vendor.put(OLD)
+    catalog = catalog_of("append", generation_id=7, minimum_generation_id=7)
+
+    def refuse_deletes(request: HttpRequest) -> HttpResponse:
+        is_delete = request.method == "DELETE"
+        return status(503, retry_after="9999") if is_delete else vendor.answer(request)
+
+    for attempt in range(5):
+        script: list[Message] = [records(NEW), state(1), complete()]
+        done = sync(
+            "kore", "append", script, catalog=catalog, vendor=vendor, guard=Guard(attempt=attempt)
+        )
+        if attempt < 4:
+            done.transport.answer = refuse_deletes
+        done.run()
+        assert isinstance(done.error, TransientError) is (attempt < 4)
+        assert len(vendor.rows()) == (3 + 5 * (attempt + 1) if attempt < 4 else 5)
+        assert done.acknowledged == ([] if attempt < 4 else [1])
+    assert [row["id"] for row in vendor.rows()] == [row["id"] for row in NEW]
