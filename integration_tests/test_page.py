@@ -94,6 +94,7 @@ def test_tables_requests_and_imports_open(browser: webdriver.Chrome, emulator: E
     _click(browser, "a[href*='status=bad']")
     _until_seen(browser, "/api/public/tables/deals/bulk", "#log", without="/v1/tables")
     browser.back()
+    _until_seen(browser, "/v1/tables/calls", "#log")
     _click(browser, "#filters a[href*='table=qobra%3Acalls']")
     _until_seen(browser, "/v1/tables/calls", "#log", without="/v1/tables/deals")
     _click(browser, "#log summary")
