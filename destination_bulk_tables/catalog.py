@@ -9,6 +9,7 @@ is appended to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError
@@ -16,7 +17,7 @@ from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey
 from destination_bulk_tables.rows import columns_of, fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from destination_bulk_tables.config import Config, TableEntry
     from destination_bulk_tables.rows import Column
@@ -68,6 +69,22 @@ def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
             raise ConfigError(message, stream=plan.key)
         plans[plan.key] = plan
     return plans
+
+
+def unmatched_entries(config: Config, keys: Collection[StreamKey]) -> list[str]:
+    """What to tell about `tables` entries of no stream: right for another connection, or a typo."""
+    names = {key.name for key in keys}
+    told = []
+    for entry in config.tables:
+        if entry.namespace is None and entry.stream in names:
+            continue
+        if entry.namespace is not None and StreamKey(entry.namespace, entry.stream) in keys:
+            continue
+        close = get_close_matches(entry.stream, names, 1)
+        hint = f" did_you_mean={close[0]!r}" if close and close[0] != entry.stream else ""
+        namespace = "" if entry.namespace is None else f" namespace={entry.namespace!r}"
+        told.append(f"tables_entry_of_no_stream stream={entry.stream!r}{namespace}{hint}")
+    return told
 
 
 def _plan(configured: JsonValue, config: Config) -> StreamPlan:

@@ -17,11 +17,18 @@ import msgspec
 
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.catalog import StreamPlan, plan_streams, unmatched_entries
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.engine import Engine
-from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    InternalError,
+    SettingError,
+)
 from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
+from destination_bulk_tables.form.published import published
+from destination_bulk_tables.form.reading import with_old_names
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
@@ -51,6 +58,7 @@ log = logging.getLogger(__name__)
 
 SYNC_MODES = ["append", "overwrite", "append_dedup"]
 _CHECK_TIMEOUT_S = 20.0
+_MOST_TOLD = 20  # entries of no stream; a config for many connections has hundreds
 
 
 class Output:
@@ -123,7 +131,7 @@ def specification() -> JsonObject:
     """The SPEC message's content."""
     return {
         "documentationUrl": DOCUMENTATION_URL,
-        "connectionSpecification": connection_specification(FORMS),
+        "connectionSpecification": published(connection_specification(FORMS)),
         "supportsIncremental": True,
         "supported_destination_sync_modes": list(SYNC_MODES),
     }
@@ -132,10 +140,15 @@ def specification() -> JsonObject:
 def load_json(path: str, what: str) -> JsonValue:
     """Raises `ConfigError` when the file cannot be read or is not JSON."""
     try:
-        text = Path(path).read_text("utf-8")
-        value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
+        text = Path(path).read_text("utf-8-sig")
+        value: JsonValue = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_require_single
+        )
     except OSError as error:
         message = f"The {what} file cannot be read ({error.strerror})."
+        raise ConfigError(message) from error
+    except _TwiceError as error:
+        message = f"The {what} file has the member {error.name!a} twice in one object. Keep one."
         raise ConfigError(message) from error
     except (ValueError, RecursionError) as error:
         message = f"The {what} file is not valid JSON."
@@ -146,6 +159,21 @@ def load_json(path: str, what: str) -> JsonValue:
 def _refuse_constant(name: str) -> object:
     """NaN and Infinity, which Python's parser would take."""
     raise ValueError(name)
+
+
+class _TwiceError(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _require_single(members: list[tuple[str, JsonValue]]) -> JsonObject:
+    """Of two members of one name Python's parser would drop the first."""
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def parse_config(raw: JsonValue) -> Config:
@@ -159,7 +187,7 @@ def _is_cloud() -> bool:
 
 def secrets_in(raw: JsonValue) -> list[str]:
     """What must not be printed of this config, valid or not."""
-    return secrets_of(raw, connection_specification(FORMS))
+    return secrets_of(raw, with_old_names(connection_specification(FORMS)))
 
 
 # --- check
@@ -246,6 +274,8 @@ def write(
         raise ConfigError(message)
     config = parse_config(raw_config)
     plans = plan_streams(raw_catalog, config)
+    for line in unmatched_entries(config, plans)[:_MOST_TOLD]:
+        log.warning(line)
     for plan in plans.values():
         _require_possible(plan, config)
     # before the report is made, because it may end the sync: the environment's proxy, certificates
@@ -341,7 +371,11 @@ def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"]
 
 def _require_possible(plan: StreamPlan, config: Config) -> None:
     provider, table = config.provider, plan.table
-    provider.validate(table)
+    try:
+        provider.validate(table)
+    except SettingError as error:
+        message = f"Config: {config.naming.says(error.setting, error.what)}"
+        raise ConfigError(message, stream=plan.key) from error
     required = provider.rules.required_column
     if required is not None and required not in table.columns:
         message = (

@@ -1,23 +1,23 @@
 """The user's configuration as a validated value. Its JSON schema is in `form`.
 
-Names, types and defaults are a contract with saved configurations: add, never rename. A null counts
-as absent, so a config written by hand may spell out the defaults. An error names the setting and
-never its value.
+Names, types and defaults are a contract with saved configurations: a renamed setting is read under
+its old name too. An error names the setting, in JSON and in the form, and never its value.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
-from urllib.parse import urlsplit
 
 from jsonschema import Draft7Validator
 
-from destination_bulk_tables.connections import is_public
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.address import check_address
+from destination_bulk_tables.errors import ConfigError, SettingError
 from destination_bulk_tables.form.connection import connection_specification
+from destination_bulk_tables.form.naming import Naming
+from destination_bulk_tables.form.reading import Reading, inside, narrowed
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.provider import Provider
 
+log = logging.getLogger(__name__)
+
 MEGABYTE = 1_000_000
+_MOST_TOLD = 3  # a user need not find faults one by one, nor read thirty
 
 
 class ProviderType(Protocol):
@@ -35,6 +38,7 @@ class ProviderType(Protocol):
 
     name: str
     spec: JsonObject
+    address_setting: str
 
     def from_config(self, section: JsonObject) -> Provider:
         """Make the provider from its validated part of the config."""
@@ -89,6 +93,7 @@ class Config:
     rejected_records: RejectedRecords
     staging: Staging
     replace_guard: int = 0
+    naming: Naming = field(default_factory=Naming)
 
     def entry(self, stream: StreamKey) -> TableEntry | None:
         """The `tables` entry of a stream: one that names its namespace wins over a general one."""
@@ -102,30 +107,43 @@ class Config:
 
 def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) -> Config:
     """Validate a configuration. Raises `ConfigError` that names the setting to change."""
-    config = _without_nulls(raw)
-    if not isinstance(config, dict):
+    if not isinstance(raw, dict):
         message = "The config is not a JSON object."
         raise ConfigError(message)
-    section = config.get("provider")
+    section = raw.get("provider")
     section = section if isinstance(section, dict) else {}
     known = {provider.name: provider for provider in providers}
     chosen = known.get(str(section.get("provider_type")))
     if chosen is None:
         message = f"Config: provider.provider_type must be one of: {', '.join(known)}."
         raise ConfigError(message)
-    schema = connection_specification([chosen.spec])
-    schema["properties"] = {**cast("JsonObject", schema["properties"]), "provider": chosen.spec}
-    errors = sorted(
-        Draft7Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))
-    )
-    if errors:
-        raise ConfigError("Config: " + " ".join(f"{_explain(error)}." for error in errors[:3]))
-    provider = chosen.from_config(section)
-    _check_address(provider.base_url, is_cloud=is_cloud)
-    return _build(config, provider)
+    form = connection_specification(provider.spec for provider in providers)
+    reading = Reading()
+    read = reading.read(raw, form)
+    narrow = narrowed(form, read)
+    naming = Naming(narrow, reading.written_as)
+    wrong = [f"{text}." for text in reading.wrong]
+    wrong += [naming.says(*fault) for fault in _faults(read, narrow)]
+    if wrong:
+        raise ConfigError("Config: " + " ".join(wrong[:_MOST_TOLD]))
+    for name in reading.left_over:
+        log.warning("setting_ignored setting=%s reason=belongs_to_another_option", name)
+    config = cast("JsonObject", inside(read, form))
+    try:
+        provider = chosen.from_config(cast("JsonObject", config["provider"]))
+        check_address(provider.base_url, f"provider.{chosen.address_setting}", is_cloud=is_cloud)
+    except SettingError as error:
+        raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
+    return _build(config, provider, naming)
 
 
-def _build(config: JsonObject, provider: Provider) -> Config:
+def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
+    """Each fault as the path of a setting and what is wrong with it."""
+    found = Draft7Validator(form).iter_errors(config)
+    return [_explain(error) for error in sorted(found, key=lambda e: list(map(str, e.path)))]
+
+
+def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
     batching = cast("JsonObject", config.get("batching", {}))
     rejected = cast("JsonObject", config.get("rejected_records", {}))
     staging = cast("JsonObject", config.get("staging", {}))
@@ -134,18 +152,15 @@ def _build(config: JsonObject, provider: Provider) -> Config:
     max_rows = _whole(batching.get("max_rows"))
     hard_rows = provider.limits.hard_max_rows
     if max_rows is not None and hard_rows is not None and max_rows > hard_rows:
-        message = (
-            f"Config: batching.max_rows is above the {hard_rows} rows of a request that "
-            f"{provider.title} allows. Lower it, or raise the provider's own limit."
+        what = (
+            f"is above the {hard_rows} rows of a request that {provider.title} allows: lower it, "
+            "or raise the provider's own limit"
         )
-        raise ConfigError(message)
+        raise ConfigError(f"Config: {naming.says('batching.max_rows', what)}")
     hard = provider.limits.hard_max_bytes
     if max_bytes is not None and hard is not None and max_bytes > hard:
-        message = (
-            f"Config: batching.max_megabytes is above the {hard / MEGABYTE:g} MB that "
-            f"{provider.title} allows."
-        )
-        raise ConfigError(message)
+        what = f"is above the {hard / MEGABYTE:g} MB that {provider.title} allows"
+        raise ConfigError(f"Config: {naming.says('batching.max_megabytes', what)}")
     return Config(
         provider=provider,
         tables=_entries(cast("list[JsonObject]", config.get("tables", []))),
@@ -171,6 +186,7 @@ def _build(config: JsonObject, provider: Provider) -> Config:
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
         replace_guard=_whole(config.get("replace_guard")) or 0,
+        naming=naming,
     )
 
 
@@ -181,6 +197,7 @@ def _whole(value: JsonValue) -> int | None:
 
 def _entries(tables: list[JsonObject]) -> tuple[TableEntry, ...]:
     entries: list[TableEntry] = []
+    seen: set[tuple[str, str | None]] = set()
     for table in tables:
         columns = cast("list[dict[str, str]] | None", table.get("columns")) or None
         entry = TableEntry(
@@ -189,53 +206,43 @@ def _entries(tables: list[JsonObject]) -> tuple[TableEntry, ...]:
             table=cast("str | None", table.get("table")) or None,
             columns=columns and tuple((column["field"], column["column"]) for column in columns),
         )
-        if any((e.stream, e.namespace) == (entry.stream, entry.namespace) for e in entries):
+        if (entry.stream, entry.namespace) in seen:
             message = f"Config: tables has two entries for stream {entry.stream!r}. Keep one."
             raise ConfigError(message)
+        seen.add((entry.stream, entry.namespace))
         entries.append(entry)
     return tuple(entries)
 
 
-def _without_nulls(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {
-            name: _without_nulls(member) for name, member in value.items() if member is not None
-        }
-    if isinstance(value, list):
-        return [_without_nulls(member) for member in value]
-    return value
-
-
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> tuple[str, str]:
     """What is wrong without the value: jsonschema's own message quotes it."""
-    path = error.json_path.removeprefix("$").removeprefix(".") or "the config"
+    path = error.json_path.removeprefix("$").removeprefix(".")
     wanted: Any = error.validator_value
+    schema: Any = error.schema
     match error.validator:
         case "required":
             instance: Any = error.instance
             missing = [name for name in wanted if name not in instance]
-            prefix = "" if path == "the config" else f"{path}."
-            return f"{prefix}{missing[0]} is missing"
+            return (f"{path}." if path else "") + missing[0], "is missing"
         case "type":
-            return f"{path} must be of type {wanted}"
+            return path, f"must be of type {wanted}"
         case "enum":
-            return f"{path} must be one of: {', '.join(map(str, wanted))}"
+            return path, f"must be one of: {', '.join(map(str, wanted))}"
         case "const":
-            return f"{path} must be {wanted}"
+            return path, f"must be {wanted}"
         case "minimum":
-            return f"{path} must be at least {wanted}"
+            return path, f"must be at least {wanted}"
         case "maximum":
-            return f"{path} must be at most {wanted}"
+            return path, f"must be at most {wanted}"
+        case "minItems":
+            return path, f"needs at least one {str(schema['title']).lower().removesuffix('s')}"
         case "pattern":
-            schema = error.schema if isinstance(error.schema, dict) else {}
-            return f"{path} must look like {schema.get('pattern_descriptor', wanted)}"
+            return path, f"must look like {schema.get('pattern_descriptor', wanted)}"
         case "oneOf" if tags := _tags(error):
-            return (
-                f"{path}.{tags[0]} must be one of: {', '.join(tags[1:])}, with the settings it "
-                "needs"
-            )
+            values = ", ".join(tags[1:])
+            return f"{path}.{tags[0]}", f"must be one of: {values}, with the settings it needs"
         case _:
-            return f"{path} is not valid ({error.validator})"
+            return path, f"is not valid ({error.validator})"
 
 
 def _tags(error: ValidationError) -> list[str]:
@@ -248,50 +255,3 @@ def _tags(error: ValidationError) -> list[str]:
                 name = key
                 values.append(str(member["const"]))
     return [name, *values] if name else []
-
-
-def _check_address(url: str, *, is_cloud: bool) -> None:
-    """Only https; plain http reaches a loopback host of a self-managed deployment."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError as error:
-        message = "Config: the provider's address is not a valid URL."
-        raise ConfigError(message) from error
-    if any(letter.isspace() or not letter.isprintable() for letter in url):
-        message = "Config: the provider's address must not hold spaces or control characters."
-        raise ConfigError(message)
-    if not host or parts.scheme not in {"http", "https"}:
-        message = "Config: the provider's address must be a URL such as https://host.example.com."
-        raise ConfigError(message)
-    # also an empty one: what follows it would not be part of the path, or replace the credential
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        message = "Config: the provider's address must not hold a user name, a query or a fragment."
-        raise ConfigError(message)
-    if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
-        message = (
-            "Config: the provider's address must start with https://. Credentials are never sent "
-            "over plain http."
-        )
-        raise ConfigError(message)
-    address = _address_of(host)
-    if is_cloud and address is not None and not is_public(address):
-        message = (
-            "Config: the provider's address is one of a private or reserved network, which is not "
-            "reached from Airbyte Cloud."
-        )
-        raise ConfigError(message)
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address_of(host)
-    return host == "localhost" if address is None else ipaddress.ip_address(address).is_loopback
-
-
-def _address_of(host: str) -> str | None:
-    """A host that is an IP address; a name is resolved, and looked at, when it is connected to."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

@@ -2,6 +2,7 @@
 
     DestinationError(message, *, detail, stream)   for the user: what, where, what to change
     ├── ConfigError      -> config_error     the user can fix it: credential, table, mapping
+    │   ├── SettingError                     one setting of the config, by its name
     │   └── BadRows                          rows named as bad, and the others not counted
     ├── TransientError   -> transient_error  it may pass: the vendor is away, retries are used up
     │   └── Stopped                          SIGTERM or SIGINT asked the sync to end
@@ -41,6 +42,15 @@ class ConfigError(DestinationError):
     """The user can fix it; the platform does not retry."""
 
     failure_type = "config_error"
+
+
+class SettingError(ConfigError):
+    """What is wrong with one setting; `setting` is its path in the config."""
+
+    def __init__(self, setting: str, what: str, *, stream: StreamKey | None = None) -> None:
+        super().__init__(f"Config: {setting} {what}.", stream=stream)
+        self.setting = setting
+        self.what = what
 
 
 class BadRows(ConfigError):

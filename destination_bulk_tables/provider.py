@@ -312,6 +312,7 @@ class Provider(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     spec: ClassVar[JsonObject]
+    address_setting: ClassVar[str]  # where base_url is set
     base_url: str
     limits: Limits
     rules: RowRules

@@ -223,8 +223,8 @@ class Lab:
         """Return the docs' configuration, with this server's address and credential."""
         provider = presets()[self.target.preset] | dict(self.target.more)
         provider |= {
-            "base_url": self.server.base_url,
-            "authentication": self.target.authenticate(self.server),
+            "api_address": self.server.base_url,
+            "api_authentication": self.target.authenticate(self.server),
         }
         entry: dict[str, Any] = {"stream": STREAM, "table": table}
         if self.target.key != "id":
@@ -425,8 +425,8 @@ def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) ->
     table = lab.table()
     config = lab.config(table)
     for name in ("token", "secret", "password"):
-        if name in config["provider"]["authentication"]:
-            config["provider"]["authentication"][name] = "wrong-Zz9zZz9z"
+        if name in config["provider"]["api_authentication"]:
+            config["provider"]["api_authentication"][name] = "wrong-Zz9zZz9z"
     status, message = connector.check(config).check
     assert (status, "authentication" in message) == ("FAILED", True)
     outcome = sync(connector, config, "append", some_rows(2))
@@ -440,7 +440,7 @@ def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) ->
 def test_no_credential_at_all_is_a_config_error(lab: Lab, connector: Connector) -> None:
     """A server that answers 201 to a request without a credential does not pass for a success."""
     table = lab.table()
-    config = lab.config(table, provider={"authentication": {"auth_type": "none"}})
+    config = lab.config(table, provider={"api_authentication": {"auth_type": "none"}})
     config["provider"].pop("extra_headers", None)
     status, _ = connector.check(config).check
     assert status == "FAILED"
@@ -467,7 +467,7 @@ def killed_under_way(
     """Run a sync whose server dies with a write in flight, after a third of the rows."""
     third = len(rows) // 3
     with Relay(lab.server) as relay:
-        config["provider"]["base_url"] = relay.base_url
+        config["provider"]["api_address"] = relay.base_url
         running = connector.writing(config, plan("append"))
         running.send(*messages(rows[:third], cursor="first"))
         running.wait_for_state()
@@ -513,7 +513,7 @@ def test_rows_sent_again_without_a_count_may_double_and_it_is_said(
     config = lab.config(
         table,
         batching={"max_wait_seconds": 1},
-        provider={"on_ambiguous_write": "retry", "max_rows_per_request": 100},
+        provider={"after_lost_answer": "retry", "max_rows_per_request": 100},
     )
     del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
     outcome = killed_under_way(lab, connector, "stored", rows, config)
@@ -555,7 +555,7 @@ def test_a_body_over_a_proxys_limit_is_split(lab: Lab, connector: Connector) -> 
     nginx = Nginx(lab.server, max_bytes=16_384)
     start(nginx)
     try:
-        config = lab.config(table, provider={"base_url": f"{nginx.base_url}/small"})
+        config = lab.config(table, provider={"api_address": f"{nginx.base_url}/small"})
         outcome = sync(connector, config, "append", rows).delivered()
     finally:
         nginx.stop()
@@ -703,7 +703,7 @@ def test_a_proxys_fault_loses_and_doubles_nothing(
     """502, 429, no answer, stored without an answer, 504 but stored: each row is in once."""
     table = datasette.table()
     rows = some_rows(3000)
-    config = datasette.config(table, provider={"base_url": nginx.url(fault, times=2)})
+    config = datasette.config(table, provider={"api_address": nginx.url(fault, times=2)})
     began = time.monotonic()
     outcome = sync(connector, config, "append", rows).delivered()
     seconds = time.monotonic() - began
@@ -724,7 +724,7 @@ def test_an_upsert_through_a_proxys_fault_needs_no_count(
     """An upsert that got a 504 although it was stored is simply sent again."""
     table = datasette.table()
     rows = some_rows(1000)
-    config = datasette.config(table, provider={"base_url": nginx.url("late")})
+    config = datasette.config(table, provider={"api_address": nginx.url("late")})
     del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
     sync(connector, config, "append_dedup", rows).delivered()
     datasette.holds(table, rows)
@@ -735,7 +735,7 @@ def test_an_insert_without_an_answer_ends_the_sync_where_nothing_can_tell(
 ) -> None:
     """Without a count path and with on_ambiguous_write fail the rows are not sent twice."""
     table = datasette.table()
-    config = datasette.config(table, provider={"base_url": nginx.url("lost")})
+    config = datasette.config(table, provider={"api_address": nginx.url("lost")})
     del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
     outcome = sync(connector, config, "append", some_rows(100))
     assert outcome.error[0] == "transient_error"
@@ -751,7 +751,7 @@ def test_an_overwrite_through_faults_ends_complete(
     table = datasette.table()
     sync(connector, datasette.config(table), "append", some_rows(10)).delivered()
     rows = some_rows(2500, start=100)
-    config = datasette.config(table, provider={"base_url": nginx.url("late", times=2)})
+    config = datasette.config(table, provider={"api_address": nginx.url("late", times=2)})
     sync(connector, config, "overwrite", rows).delivered()
     datasette.holds(table, rows)
 
@@ -760,7 +760,7 @@ def test_nginxs_rate_limit_is_kept(datasette: Lab, nginx: Nginx, connector: Conn
     """Answers of 429 with Retry-After slow the sync down and cost no row."""
     table = datasette.table()
     rows = some_rows(800)
-    provider = {"base_url": f"{nginx.base_url}/rate", "max_rows_per_request": 100}
+    provider = {"api_address": f"{nginx.base_url}/rate", "max_rows_per_request": 100}
     outcome = sync(connector, datasette.config(table, provider=provider), "append", rows)
     outcome.delivered()
     datasette.holds(table, rows)

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from destination_bulk_tables import config as configuration
-from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.catalog import StreamPlan, plan_streams, unmatched_entries
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
@@ -184,6 +184,24 @@ def test_two_streams_may_not_share_a_table() -> None:
     assert [p.table.name for p in plans.values()] == ["deals", "other"]
     with pytest.raises(ConfigError, match="'tables'"):
         plan(configured(name="x"), configured(), tables=[{"stream": "x", "table": "deals"}])
+
+
+def test_an_entry_of_no_stream_is_told_with_the_nearest_name() -> None:
+    """Rows of `calls` would go to a table `calls`, and nothing would say why."""
+    entries: JsonValue = [
+        {"stream": "call", "table": "x"},
+        {"stream": "calls", "namespace": "crm"},
+        {"stream": "zzz"},
+        {"stream": "calls"},
+        {"stream": "deals", "namespace": "crm"},
+    ]
+    config = config_of(tables=entries)
+    keys = {StreamKey(None, "calls"), StreamKey("crm", "deals")}
+    assert unmatched_entries(config, keys) == [
+        "tables_entry_of_no_stream stream='call' did_you_mean='calls'",
+        "tables_entry_of_no_stream stream='calls' namespace='crm'",
+        "tables_entry_of_no_stream stream='zzz'",
+    ]
 
 
 def test_the_specific_entry_wins() -> None:

@@ -311,3 +311,24 @@ def test_files_that_cannot_be_read(tmp_path: Any) -> None:
         with pytest.raises(ConfigError) as caught:
             commands.load_json(str(path), "config")
         assert "secret" not in caught.value.message
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Any) -> None:
+    """Some editors write one, and nothing shows it."""
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert commands.load_json(str(path), "config") == {"a": 1}
+
+
+def test_a_member_twice_is_an_error(tmp_path: Any) -> None:
+    """The first of the two would do nothing; it may be the lock."""
+    path = tmp_path / "config.json"
+    path.write_text('{"truncate_mode": "never", "tables": [], "truncate_mode": "always"}')
+    with pytest.raises(ConfigError, match="config file has the member 'truncate_mode' twice"):
+        commands.load_json(str(path), "config")
+
+
+def test_a_secret_under_an_old_name_is_masked_too() -> None:
+    """A config of an older form, also one whose choice is not known."""
+    section: JsonObject = {"provider_type": "custom_http", "authentication": {"token": "t0k-en"}}
+    assert "t0k-en" in commands.secrets_in({"provider": section})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from destination_bulk_tables import commands
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, TableEntry
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
-from destination_bulk_tables.providers import FORMS, PROVIDERS
+from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers.custom_http import CustomHttp
+from unit_tests.airbyte_form import members_of
 
 GOLDEN = Path(__file__).parent / "golden" / "spec.json"
 QOBRA: JsonObject = {"provider_type": "qobra", "api_key": "s3cret-value"}
@@ -59,29 +61,13 @@ def write_golden() -> None:
     GOLDEN.write_text(text + "\n", "utf-8")
 
 
-def members_of(schema: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """Every setting of the form with its path."""
-    found = []
-    for name, member in schema.get("properties", {}).items():
-        found += [(f"{path}{name}", member), *members_of(member, f"{path}{name}.")]
-    for branch in schema.get("oneOf", []):
-        found += members_of(branch, f"{path}{branch['title']}: ")
-    return found + (members_of(schema["items"], f"{path}[]") if "items" in schema else [])
-
-
-FORM: Any = connection_specification(FORMS)
+CUSTOM_FORM: Any = CustomHttp.spec
+FORM: Any = commands.specification()["connectionSpecification"]
 
 
 def test_the_form_is_a_json_schema() -> None:
     """Draft 7, as Airbyte reads it."""
     Draft7Validator.check_schema(FORM)
-
-
-@pytest.mark.parametrize(("path", "member"), members_of(FORM), ids=[p for p, _ in members_of(FORM)])
-def test_each_setting_is_described(path: str, member: dict[str, Any]) -> None:
-    """A title, a description and an order, but for the constant that tells branches apart."""
-    assert "order" in member or path.count("[]") or "oneOf" in member, path
-    assert "const" in member or {"title", "description", "type"} <= set(member)
 
 
 def test_defaults_of_the_form_are_those_of_the_parser() -> None:
@@ -180,6 +166,120 @@ def test_which_entry_is_a_streams() -> None:
     assert config.entry(StreamKey(None, "c")) is None
 
 
+# --- how it is written
+
+RENAMED: list[tuple[str, JsonObject, JsonObject]] = [
+    ("kore", {"timestamp_format": "date"}, {"kore_timestamps": "date"}),
+    ("kore", {"boolean_format": "number"}, {"kore_booleans": "number"}),
+    ("kore", {"on_ambiguous_write": "fail"}, {"kore_after_lost_answer": "fail"}),
+    ("custom_http", {"base_url": "https://other.example"}, {"api_address": "https://other.example"}),
+    ("custom_http", {"timestamp_format": "epoch_ms"}, {"timestamps": "epoch_ms"}),
+    ("custom_http", {"boolean_format": "number"}, {"booleans": "number"}),
+    ("custom_http", {"on_ambiguous_write": "retry"}, {"after_lost_answer": "retry"}),
+    ("custom_http",
+     {"authentication": {"auth_type": "header", "header_name": "X-A", "secret": "s"}},
+     {"api_authentication": {"auth_type": "header", "header_name": "X-A", "secret": "s"}}),
+    ("custom_http",
+     {"authentication": {"auth_type": "jwt", "signing_secret": "s" * 32, "algorithm": "HS256",
+                         "header_name": "X-A", "value_template": "T {token}"}},
+     {"api_authentication": {"auth_type": "jwt", "signing_secret": "s" * 32, "algorithm": "HS256",
+                             "jwt_header_name": "X-A", "jwt_header_value": "T {token}"}}),
+    ("custom_http",
+     {"replace": {"replace_type": "query", "query": "all=true", "requests": "every"}},
+     {"replace": {"replace_type": "query", "query": "all=true", "which_requests": "every"}}),
+]  # fmt: skip
+
+
+def least(provider: str, **more: JsonValue) -> JsonObject:
+    """The required fields under their old or new names, whichever `more` leaves out."""
+    form: JsonObject = dict(KORE if provider == "kore" else CUSTOM)
+    for old, new in (("base_url", "api_address"), ("authentication", "api_authentication")):
+        if new in more and old in form:
+            del form[old]
+    return form | more
+
+
+def settings_of(provider: Any) -> list[object]:
+    """What a provider was made of, as far as the renamed settings go."""
+    headers = [name for name in provider.headers(1_700_000_000.0) if name != "auth"]
+    replace = getattr(provider, "_replace", None)
+    return [provider.base_url, provider.rules, provider.traits, headers, replace]
+
+
+@pytest.mark.parametrize(("provider", "old", "new"), RENAMED)
+def test_an_old_name_is_read_as_the_new_one(
+    provider: str, old: JsonObject, new: JsonObject
+) -> None:
+    """A saved config keeps its meaning, and the new name wins where both stand."""
+    plain = settings_of(parse(least(provider)).provider)
+    by_old = settings_of(parse(least(provider, **old)).provider)
+    by_new = settings_of(parse(least(provider, **new)).provider)
+    assert by_old == by_new != plain
+    if old.keys() != new.keys():
+        empty: JsonObject = dict.fromkeys(new, "")
+        assert settings_of(parse(least(provider, **old) | empty).provider) == by_old
+        kept = settings_of(parse({**least(provider, **old), **new}).provider)
+        assert kept == by_new
+
+
+def test_the_new_name_wins() -> None:
+    """An old form may have left its value beside the one that was typed since."""
+    both: JsonObject = {"kore_timestamps": "iso", "timestamp_format": "date"}
+    for section in (both, dict(reversed(both.items()))):
+        assert parse({**KORE, **section}).provider.rules.timestamps == "iso"
+
+
+def test_an_error_speaks_of_the_name_that_was_written() -> None:
+    """Whoever wrote the old name looks for it, and for the title in the form."""
+    with pytest.raises(ConfigError) as old:
+        parse({**CUSTOM, "base_url": "ftp://x"})
+    assert "provider.base_url must be a URL" in old.value.message
+    new = {name: value for name, value in CUSTOM.items() if name != "base_url"}
+    with pytest.raises(ConfigError) as caught:
+        parse({**new, "api_address": "ftp://x"})
+    assert "provider.api_address must be a URL" in caught.value.message
+    assert '("Address of the API" in the form)' in caught.value.message
+
+
+def test_a_left_over_of_another_option_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """The form of an older version kept such values; none of them reaches the provider."""
+    with caplog.at_level(logging.WARNING):
+        config = parse({**QOBRA, "host": "https://evil.example", "kore_timestamps": "nonsense"})
+    assert config.provider.base_url == "https://api.qobra.co"
+    assert caplog.text.count("setting_ignored") == 2
+    assert "evil" not in caplog.text
+
+
+def test_an_empty_text_and_an_empty_choice_count_as_absent() -> None:
+    """At every optional text and choice of every provider."""
+    empties: JsonObject = {
+        path.removeprefix("provider."): {} if "oneOf" in member else ""
+        for path, member in members_of(CUSTOM_FORM, "provider")
+        if path.count(".") == 1
+        and (member["type"] == "string" or "oneOf" in member)
+        and path.removeprefix("provider.") not in CUSTOM_FORM["required"]
+    }
+    assert {"success_statuses", "refused_statuses", "upsert", "replace"} <= set(empties)
+    plain, empty = parse(CUSTOM).provider, parse({**empties, **CUSTOM}).provider
+    assert settings_of(plain) == settings_of(empty)
+    assert parse(truncate_mode="", batching={}, staging={"directory": ""}) is not None
+
+
+def test_texts_are_lines_or_a_list() -> None:
+    """Airbyte's form cannot enter a list whose texts hold commas; JSON can."""
+    texts: JsonValue = ["Code: 27,", 'a "b"; c']
+    listed = parse({**CUSTOM, "stop_texts": texts}).provider
+    lines = parse({**CUSTOM, "stop_texts": "  Code: 27,\n\n" + 'a "b"; c\n'}).provider
+    assert vars(listed)["_answers"].__dict__["_stop"] == vars(lines)["_answers"].__dict__["_stop"]
+    assert len(vars(lines)["_answers"].__dict__["_stop"]) == 2
+
+
+def test_thousands_of_tables_are_read_in_one_pass() -> None:
+    """Twice the entries take twice the time; by pairs this would not end within the test's time."""
+    tables: JsonValue = [{"stream": f"s{number}"} for number in range(30_000)]
+    assert len(parse(tables=tables).tables) == 30_000
+
+
 # --- errors
 
 HIDDEN = "s3cret-value"
@@ -230,6 +330,37 @@ WRONG: list[tuple[str, JsonValue, str]] = [
     ("a negative limit", {"provider": QOBRA, "rejected_records": {"max_rejected": -1}},
      "rejected_records.max_rejected must be at least 0"),
     ("no disk", {"provider": QOBRA, "staging": {"max_gigabytes": 0}}, "staging.max_gigabytes"),
+    ("a misspelt lock", {"provider": QOBRA, "truncat_mode": "never"},
+     "truncat_mode is not a setting (did you mean truncate_mode?)"),
+    ("a misspelt section", {"provider": QOBRA, "rejected_record": {"policy": "skip"}},
+     "rejected_record is not a setting (did you mean rejected_records?)"),
+    ("a misspelt member", {"provider": QOBRA, "batching": {"max_row": 5}},
+     "batching.max_row is not a setting (did you mean max_rows?)"),
+    ("a misspelt column list", {"provider": QOBRA, "tables": [{"stream": "a", "colums": []}]},
+     "tables[0].colums is not a setting (did you mean columns?)"),
+    ("a misspelt column",
+     {"provider": QOBRA, "tables": [{"stream": "a", "columns": [{"feild": "f", "column": "c"}]}]},
+     "tables[0].columns[0].feild is not a setting (did you mean field?)"),
+    ("a misspelt setting of a provider", {"provider": {**QOBRA, "timestam_format": HIDDEN}},
+     "provider.timestam_format is not a setting (did you mean timestamp_format?)"),
+    ("a misspelt credential",
+     {"provider": {**KORE, "authentication": {"auth_type": "jwt_app", "client": HIDDEN}}},
+     "provider.authentication.client is not a setting (did you mean client_id?)"),
+    ("an empty key", {"provider": {"provider_type": "qobra", "api_key": ""}},
+     'provider.api_key is missing ("API key" in the form)'),
+    ("no request to empty by",
+     {"provider": {**CUSTOM, "replace": {"replace_type": "empty_first", "requests": []}}},
+     'replace.requests needs at least one request ("Replace (overwrite) > Requests" in the form)'),
+    ("a request without a path",
+     {"provider": {**CUSTOM, "replace": {"replace_type": "empty_first",
+                                         "requests": [{"method": "POST"}]}}},
+     'provider.replace.requests[0].path is missing ("Replace (overwrite) > Requests > Path"'),
+    ("an unknown way to replace", {"provider": {**CUSTOM, "replace": {"replace_type": HIDDEN}}},
+     "provider.replace.replace_type must be one of: none, empty_first, query"),
+    ("more than any disk", {"provider": QOBRA, "staging": {"max_gigabytes": 1e300}},
+     "staging.max_gigabytes must be at most 1000000"),
+    ("no number", {"provider": QOBRA, "staging": {"max_gigabytes": float("inf")}},
+     "staging.max_gigabytes is a number that is too large"),
     ("a debounce of two hours", {"provider": {**QOBRA, "debounce_seconds": 7200}},
      "provider.debounce_seconds must be at most 3600"),
 ]  # fmt: skip
@@ -296,7 +427,6 @@ def test_three_errors_are_told_at_once() -> None:
         ("https://s3cret-value.example/\napi", False, False),
         ("ftp://api.qobra.co", False, False),
         ("api.qobra.co", False, False),
-        ("", False, False),
     ],
 )
 def test_which_addresses_are_taken(url: str, *, on_premises: bool, in_the_cloud: bool) -> None:

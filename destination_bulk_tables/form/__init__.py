@@ -1,6 +1,7 @@
-"""What the config may hold, as Airbyte's form shows it: data only.
+"""What the config may hold, as Airbyte's form shows it.
 
-`fields` makes single fields, `tables` and `delivery` are the parts every provider shares, and
-`connection` puts these and the providers' own forms together. What a filled-in form means is
-decided in `config` and in the providers.
+Data: `fields` makes single fields, `tables` and `delivery` are the parts every provider shares, and
+`connection` puts these and the providers' own forms together. About the data: `published` is what
+Airbyte is told, `reading` takes a filled-in form, `naming` tells how a setting is called. What a
+value means is decided in `config` and in the providers.
 """

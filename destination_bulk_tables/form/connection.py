@@ -31,7 +31,10 @@ def connection_specification(providers: Iterable[JsonObject]) -> JsonObject:
         "groups": [
             {"id": "provider", "title": "Where the tables are"},
             {"id": "tables", "title": "Tables and columns"},
-            {"id": "delivery", "title": "Delivery"},
+            # of an object the form shows no title, only that of its group
+            {"id": "batching", "title": "Batches"},
+            {"id": "rejected_records", "title": "Rejected rows"},
+            {"id": "staging", "title": "Staging"},
         ],
         "properties": {
             "provider": {**provider, "group": "provider", "order": 0},

@@ -49,21 +49,23 @@ _BATCHING = section(
 )
 
 _REJECTED_RECORDS = section(
-    "Rejected records",
+    "Rejected rows",
     "What to do with rows the provider cannot take as they are.",
     policy=choice(
         "Policy",
-        (
-            "'fail' ends the sync at the first such row. 'skip' delivers the others, counts the "
-            "rejected ones and lists them in the report."
-        ),
-        "fail",
-        "skip",
+        "What a row does to the sync that the provider cannot take as it is.",
+        {
+            "fail": "the sync ends at the first such row",
+            "skip": (
+                "the others are delivered, the rejected ones counted and listed in the report"
+            ),
+        },
         default="fail",
+        always_show=True,
     ),
     max_rejected=integer(
         "Most rejected rows",
-        "With 'skip': more rejected rows than this end the sync.",
+        "With `skip`: more rejected rows than this end the sync.",
         0,
         None,
         default=1000,
@@ -90,15 +92,15 @@ _STAGING = section(
         "Most gigabytes",
         "A sync that needs more ends with an error and leaves the table as it was.",
         0.001,
-        None,
+        1_000_000,
         default=20,
     ),
 )
 
 DELIVERY: JsonObject = ordered(
     {
-        "batching": {**_BATCHING, "group": "delivery"},
-        "rejected_records": {**_REJECTED_RECORDS, "group": "delivery"},
-        "staging": {**_STAGING, "group": "delivery"},
+        "batching": {**_BATCHING, "group": "batching"},
+        "rejected_records": {**_REJECTED_RECORDS, "group": "rejected_records"},
+        "staging": {**_STAGING, "group": "staging"},
     }
 )

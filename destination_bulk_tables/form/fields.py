@@ -1,4 +1,9 @@
-"""Makes the fields of a form: each a JSON schema with a title and a description."""
+"""Makes the fields of a form: each a JSON schema with a title and a description.
+
+Three keywords are our own and gone from what Airbyte is told (`published`): `known_as` is a name
+under which a field is saved in older configs and known inside the program, `lines` marks a list
+that is typed as one text per line, `words` says what the values of a choice mean.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,12 @@ def secret(title: str, description: str, *examples: str, **more: JsonValue) -> J
     return text(title, description, *examples, airbyte_secret=True, **more)
 
 
-def choice(title: str, description: str, *values: str, **more: JsonValue) -> JsonObject:
-    return text(title, description, enum=list(values), **more)
+def choice(
+    title: str, description: str, values: Mapping[str, str], **more: JsonValue
+) -> JsonObject:
+    """One of the values; what each means is said for it, unless that is empty."""
+    words: JsonObject = dict(values)
+    return text(title, description, enum=list(values), words=words, **more)
 
 
 def flag(title: str, description: str, *, default: bool = False) -> JsonObject:
@@ -61,9 +70,10 @@ def _number(
     return field | ({"examples": list(examples)} if examples else {})
 
 
-def texts(title: str, description: str, example: str) -> JsonObject:
+def texts(title: str, description: str, *examples: str) -> JsonObject:
+    """A list of texts. The form shows a box of lines: Airbyte's own lists are cut at commas."""
     field: JsonObject = {"type": "array", "title": title, "description": description}
-    return field | {"items": {"type": "string"}, "examples": [[example]]}
+    return field | {"items": {"type": "string"}, "examples": list(examples), "lines": True}
 
 
 def objects(title: str, description: str, item: JsonObject, **more: JsonValue) -> JsonObject:
@@ -84,16 +94,29 @@ def section(title: str, description: str, **fields: JsonObject) -> JsonObject:
 
 
 def branch(
-    title: str, tag: tuple[str, str], required: list[str], **fields: JsonObject
+    title: str, description: str, tag: tuple[str, str], required: list[str], **fields: JsonObject
 ) -> JsonObject:
     """One option of a `one_of`, told from the others by the constant `tag`."""
     constant: JsonObject = {"type": "string", "const": tag[1]}
-    return {"title": title, **members([tag[0], *required], **{tag[0]: constant}, **fields)}
+    body = members([tag[0], *required], **{tag[0]: constant}, **fields)
+    return {"title": title, "description": description, **body}
 
 
 def one_of(title: str, description: str, *branches: JsonObject) -> JsonObject:
+    """One of the options, of which no two may share a name but that of the constant.
+
+    Airbyte's form keeps what was typed under a name that the option chosen next has as well.
+    """
     field: JsonObject = {"type": "object", "title": title, "description": description}
     return field | {"oneOf": list(branches)}
+
+
+def tiles(title: str, description: str, *branches: JsonObject) -> JsonObject:
+    """A `one_of` whose options are all in view with their descriptions.
+
+    The form tells them apart by their titles, so a title stands in one of these only.
+    """
+    return one_of(title, description, *branches) | {"display_type": "radio"}
 
 
 def ordered(properties: Mapping[str, JsonObject]) -> JsonObject:

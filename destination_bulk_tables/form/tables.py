@@ -27,6 +27,7 @@ _TABLE = members(
         "Table",
         "The table's key or API name at the provider. Leave empty to use the stream's name.",
         "deals",
+        always_show=True,
     ),
     columns=objects(
         "Columns",
@@ -35,6 +36,7 @@ _TABLE = members(
             "these are sent."
         ),
         _COLUMN,
+        always_show=True,
     ),
 )
 
@@ -48,29 +50,31 @@ TABLES: JsonObject = ordered(
             ),
             _TABLE,
             group="tables",
+            always_show=True,
         ),
         "truncate_mode": choice(
             "Replace the table's content",
-            (
-                "'sync_mode' follows the connection: an overwrite or a truncating refresh replaces "
-                "the content, everything else adds to it. 'always' replaces it in every sync. "
-                "'never' is a lock: a sync that would replace ends with an error before anything "
-                "is sent."
-            ),
-            "sync_mode",
-            "always",
-            "never",
+            "When a sync replaces what a table holds.",
+            {
+                "sync_mode": (
+                    "as the connection says: an overwrite or a truncating refresh replaces, all "
+                    "else adds"
+                ),
+                "always": "in every sync",
+                "never": (
+                    "a lock: a sync that would replace ends with an error before anything is sent"
+                ),
+            },
             default="sync_mode",
             group="tables",
         ),
         "nested_values": choice(
             "Nested values",
-            (
-                "Objects and arrays are sent as compact JSON text ('json_string'), or rows that "
-                "hold them are rejected ('reject')."
-            ),
-            "json_string",
-            "reject",
+            "What becomes of objects and arrays.",
+            {
+                "json_string": "sent as compact JSON text",
+                "reject": "rows that hold them are rejected",
+            },
             default="json_string",
             group="tables",
         ),

@@ -132,6 +132,7 @@ class Qobra(Base):
     name: ClassVar[str] = "qobra"
     title: ClassVar[str] = "Qobra"
     spec: ClassVar[JsonObject] = FORM
+    address_setting: ClassVar[str] = "base_url"
     limits = Limits(max_rows=5000, max_bytes=10_000_000)
     traits = Traits()
 

@@ -13,6 +13,7 @@ MAX_DEBOUNCE_S = 3600
 
 FORM: JsonObject = branch(
     "Qobra",
+    "Data tables of Qobra.",
     ("provider_type", "qobra"),
     ["api_key"],
     api_key=secret(
@@ -32,12 +33,8 @@ FORM: JsonObject = branch(
     ),
     timestamp_format=choice(
         "Timestamps",
-        (
-            "Send date-time values as the UTC date ('date'), or as they are in ISO 8601, UTC "
-            "('iso')."
-        ),
-        "date",
-        "iso",
+        "How date-time values are sent.",
+        {"date": "the UTC date", "iso": "ISO 8601 in UTC"},
         default="date",
     ),
     debounce_seconds=integer(
@@ -62,4 +59,4 @@ FORM: JsonObject = branch(
         "Only to be changed for a proxy or a test server.",
         default="https://api.qobra.co",
     ),
-) | {"description": "Data tables of Qobra."}
+)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from destination_bulk_tables.model import JsonObject
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -22,27 +19,9 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 _STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
 
 
-def wrong(field: str, what: str) -> ConfigError:
+def wrong(field: str, what: str) -> SettingError:
     """The error of one field."""
-    return ConfigError(f"Config: provider.{field} {what}.")
-
-
-def require_members(section: JsonObject, *forms: Any, where: str = "") -> None:
-    """Raise for a member that is nowhere in the forms: a misspelt setting would do nothing."""
-    branches = [b for form in forms for b in (form, form.get("items", {}), *form.get("oneOf", ()))]
-    known: dict[str, list[Any]] = {}
-    for branch in branches:
-        for name, field in branch.get("properties", {}).items():
-            known.setdefault(name, []).append(field)
-    for name, value in section.items():
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise wrong(where + name, f"is not a setting{hint}")
-        for number, member in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(member, dict):
-                place = f"{name}[{number}]." if isinstance(value, list) else f"{name}."
-                require_members(member, *known[name], where=where + place)
+    return SettingError(f"provider.{field}", what)
 
 
 def statuses(field: str, text: str) -> frozenset[int]:

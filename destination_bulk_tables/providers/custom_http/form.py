@@ -13,9 +13,10 @@ from destination_bulk_tables.form.fields import (
     long_text,
     members,
     objects,
-    one_of,
+    secret,
     text,
     texts,
+    tiles,
 )
 
 if TYPE_CHECKING:
@@ -25,25 +26,25 @@ if TYPE_CHECKING:
 _STATUS_LIST = "Statuses and ranges joined by commas."
 _SAID = "Looked for in answers that are no success, and in the errors of rows of those that are."
 
-_AUTHENTICATION = one_of(
+_AUTHENTICATION = tiles(
     "Authentication",
     "How every request shows who it is from.",
     branch(
         "Bearer token",
+        "A token in the header Authorization.",
         ("auth_type", "bearer"),
         ["token"],
-        token=text(
-            "Token", "Sent as `Authorization: Bearer ...`.", "dstok_...", airbyte_secret=True
-        ),
+        token=secret("Token", "Sent as `Authorization: Bearer ...`.", "dstok_..."),
     ),
     branch(
         "API key in a header",
+        "A key in a header of any name.",
         ("auth_type", "header"),
         ["header_name", "secret"],
         header_name=text(
             "Header name", "Header that carries the key.", "X-API-Key", "xc-token", "apikey"
         ),
-        secret=text("Key", "The key or token.", "sb_secret_...", airbyte_secret=True),
+        secret=secret("Key", "The key or token.", "sb_secret_..."),
         value_template=text(
             "Header value",
             "`{secret}` is replaced by the key.",
@@ -53,18 +54,15 @@ _AUTHENTICATION = one_of(
     ),
     branch(
         "User name and password",
+        "HTTP Basic.",
         ("auth_type", "basic"),
         ["username"],
         username=text("User name", "Sent as HTTP Basic.", "loader"),
-        password=text(
-            "Password",
-            "May be empty where the user name is a token.",
-            "pass-...",
-            airbyte_secret=True,
-        ),
+        password=secret("Password", "May be empty where the user name is a token.", "pass-..."),
     ),
     branch(
         "Signed token (JWT) per request",
+        "A token made anew for each request.",
         ("auth_type", "jwt"),
         ["signing_secret"],
         signing_secret=long_text(
@@ -75,13 +73,8 @@ _AUTHENTICATION = one_of(
         ),
         algorithm=choice(
             "Algorithm",
-            "How the token is signed.",
-            "HS256",
-            "HS384",
-            "HS512",
-            "RS256",
-            "RS384",
-            "RS512",
+            "How the token is signed. HS* with a secret, RS* with a private key.",
+            dict.fromkeys(("HS256", "HS384", "HS512", "RS256", "RS384", "RS512"), ""),
             default="HS256",
         ),
         claims=long_text(
@@ -94,24 +87,30 @@ _AUTHENTICATION = one_of(
             "Lifetime (seconds)", "How long a token is valid.", 10, 3600, 60, default=300
         ),
         key_id=text("Key id", "`kid` in the token's header, where the server wants one.", "key-1"),
-        header_name=text(
-            "Header name", "Header that carries the token.", "X-Auth", default="Authorization"
+        jwt_header_name=text(
+            "Header name",
+            "Header that carries the token.",
+            "X-Auth",
+            default="Authorization",
+            known_as="header_name",
         ),
-        value_template=text(
+        jwt_header_value=text(
             "Header value",
             "`{token}` is replaced by the token.",
             "{token}",
             default="Bearer {token}",
+            known_as="value_template",
         ),
     ),
-    branch("None", ("auth_type", "none"), []),
+    branch("No credential", "For a server that asks for none.", ("auth_type", "none"), []),
 )
 
-_BODY = one_of(
+_BODY = tiles(
     "Insert: body",
     "Where the rows are in the request body.",
     branch(
-        "Object with the rows under a member",
+        "Object with the rows",
+        'The rows under a member: `{"rows": [{...}, {...}]}`.',
         ("body_type", "object"),
         [],
         rows_path=text(
@@ -128,16 +127,17 @@ _BODY = one_of(
             '{"table_name": "{table}"}',
         ),
     ),
-    branch("Bare array", ("body_type", "array"), []),
-    branch("JSON lines", ("body_type", "lines"), []),
+    branch("Bare array", "`[{...}, {...}]`", ("body_type", "array"), []),
+    branch("JSON lines", "One row per line, without an array.", ("body_type", "lines"), []),
 )
 
-_UPSERT = one_of(
+_UPSERT = tiles(
     "Upsert (append + deduped)",
     "How rows replace the rows of the same key. Without it append + deduped is refused.",
-    branch("Not supported", ("upsert_type", "none"), []),
+    branch("No upsert", "Append + deduped is refused.", ("upsert_type", "none"), []),
     branch(
         "A request of its own",
+        "Another path, method, header, member or row template makes the API replace rows.",
         ("upsert_type", "request"),
         [],
         path=text(
@@ -146,7 +146,14 @@ _UPSERT = one_of(
             "/lab/{table}/-/upsert",
             "/{table}?on_conflict={key_columns}",
         ),
-        method=choice("Method", "Empty: as for insert.", "POST", "PUT", "PATCH"),
+        method=choice(
+            "Method",
+            (
+                "Empty: as for insert. To empty it again, choose another option of this upsert and "
+                "come back."
+            ),
+            dict.fromkeys(("POST", "PUT", "PATCH"), ""),
+        ),
         headers=long_text(
             "Extra headers",
             "One `Name: value` per line. Not secret.",
@@ -177,22 +184,23 @@ _UPSERT = one_of(
 
 _REQUEST = members(
     ["method", "path"],
-    method=choice("Method", "HTTP method.", "POST", "PUT", "PATCH", "DELETE"),
+    method=choice("Method", "HTTP method.", dict.fromkeys(("POST", "PUT", "PATCH", "DELETE"), "")),
     path=text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
     body=long_text(
         "Body", "JSON or plain text; `{table}` is the table's name.", '{"deleteAllRows": true}'
     ),
 )
 
-_REPLACE = one_of(
+_REPLACE = tiles(
     "Replace (overwrite)",
     (
         "How a table's content is replaced. Nothing is sent before the source has completed the "
         "stream. Without it overwrite is refused."
     ),
-    branch("Not supported", ("replace_type", "none"), []),
+    branch("No replacing", "Overwrite is refused.", ("replace_type", "none"), []),
     branch(
         "Empty the table first",
+        "Requests that delete every row, before the first new one.",
         ("replace_type", "empty_first"),
         ["requests"],
         requests=objects(
@@ -214,34 +222,38 @@ _REPLACE = one_of(
     ),
     branch(
         "Query parameter on the load",
+        "For APIs that replace a table's content by a flag.",
         ("replace_type", "query"),
         ["query"],
         query=text("Query", "Added to the path of a replacing load.", "all=true", "mode=overwrite"),
-        requests=choice(
+        which_requests=choice(
             "Which requests",
-            (
-                "`one`: a load that does not fit in one request is refused before anything is "
-                "sent. `first`: the first request replaces, the others add to it. `every`: only "
-                "where the API is documented to collect the requests of a load."
-            ),
-            "one",
-            "first",
-            "every",
+            "The requests of a load that carry the query.",
+            {
+                "one": (
+                    "a load that does not fit in one request is refused before anything is sent"
+                ),
+                "first": "the first request replaces, the others add to it",
+                "every": "only where the API is documented to collect the requests of a load",
+            },
             default="one",
+            known_as="requests",
         ),
     ),
 )
 
 SPEC: JsonObject = branch(
     "Custom HTTP API",
+    "Any HTTP API that takes rows of a table as JSON, many in one request.",
     ("provider_type", "custom_http"),
-    ["base_url", "authentication", "write_path", "body", "check_path"],
-    base_url=text(
-        "Base URL",
+    ["api_address", "api_authentication", "write_path", "body", "check_path"],
+    api_address=text(
+        "Address of the API",
         ("The address all paths below are added to. Plain http is accepted for this machine only."),
         "https://api.example.com",
+        known_as="base_url",
     ),
-    authentication=_AUTHENTICATION,
+    api_authentication={**_AUTHENTICATION, "known_as": "authentication"},
     write_path=text(
         "Insert: path",
         ("Path and query of the request that takes rows. `{table}` is the table's name, encoded."),
@@ -263,9 +275,7 @@ SPEC: JsonObject = branch(
     check_method=choice(
         "Check: method",
         "Sent without a body. It must not write.",
-        "GET",
-        "POST",
-        "HEAD",
+        dict.fromkeys(("GET", "POST", "HEAD"), ""),
         default="GET",
     ),
     check_statuses=text("Check: success statuses", _STATUS_LIST, "200", default="200-299"),
@@ -274,7 +284,12 @@ SPEC: JsonObject = branch(
         "Needed where a wrong credential is answered with a success status.",
         '"actor": {',
     ),
-    write_method=choice("Insert: method", "HTTP method.", "POST", "PUT", "PATCH", default="POST"),
+    write_method=choice(
+        "Insert: method",
+        "HTTP method.",
+        dict.fromkeys(("POST", "PUT", "PATCH"), ""),
+        default="POST",
+    ),
     row_template=long_text(
         "Insert: row template",
         (
@@ -430,9 +445,8 @@ SPEC: JsonObject = branch(
     ),
     reset_header_format=choice(
         "Retry: what that header holds",
-        "Seconds from now, or a Unix time.",
-        "seconds",
-        "unix_time",
+        "When the next request is welcome.",
+        {"seconds": "seconds from now", "unix_time": "seconds since 1970"},
         default="seconds",
     ),
     repeat_is_safe=flag(
@@ -442,16 +456,15 @@ SPEC: JsonObject = branch(
             "again cannot double them."
         ),
     ),
-    on_ambiguous_write=choice(
+    after_lost_answer=choice(
         "Retry: an insert without an answer",
         (
-            "Where a repeated insert is not safe. With a count path the table is counted "
-            "first; where that cannot tell, `fail` ends the sync and `retry` sends the "
-            "rows again, which may double them."
+            "Where a repeated insert is not safe. With a count path the table is counted first; "
+            "what to do where that cannot tell."
         ),
-        "fail",
-        "retry",
+        {"fail": "the sync ends", "retry": "the rows are sent again, which may double them"},
         default="fail",
+        known_as="on_ambiguous_write",
     ),
     already_stored_texts=texts(
         "Retry: texts that mean stored before",
@@ -480,31 +493,36 @@ SPEC: JsonObject = branch(
     ),
     nulls=choice(
         "Values: null",
-        (
-            "`send` writes every column in every row. With `omit` the server decides what "
-            "an absent column of an upsert means."
-        ),
-        "send",
-        "omit",
+        "What becomes of a column without a value.",
+        {
+            "send": "every row has every column",
+            "omit": "left out; the server decides what an absent column of an upsert means",
+        },
         default="send",
     ),
-    timestamp_format=choice(
+    timestamps=choice(
         "Values: date-times",
         "How date-time columns are sent.",
-        "as_is",
-        "iso",
-        "date",
-        "epoch_ms",
+        {
+            "as_is": "as they come",
+            "iso": "ISO 8601 in UTC",
+            "date": "the UTC date",
+            "epoch_ms": "milliseconds since 1970",
+        },
         default="as_is",
+        known_as="timestamp_format",
     ),
     decimal_format=choice(
         "Values: numbers",
-        "As JSON numbers or as texts.",
-        "number",
-        "string",
+        "How numbers are sent.",
+        {"number": "as JSON numbers", "string": "as texts"},
         default="number",
     ),
-    boolean_format=choice(
-        "Values: booleans", 'true, "true" or 1.', "json", "string", "number", default="json"
+    booleans=choice(
+        "Values: booleans",
+        "How booleans are sent.",
+        {"json": "true", "string": 'the text "true"', "number": "1 or 0"},
+        default="json",
+        known_as="boolean_format",
     ),
-) | {"description": "Any HTTP API that takes rows of a table as JSON, many in one request."}
+)

@@ -29,7 +29,6 @@ from destination_bulk_tables.providers.custom_http.answers import Answers, Reque
 from destination_bulk_tables.providers.custom_http.credentials import authentication
 from destination_bulk_tables.providers.custom_http.fields import (
     header_lines,
-    require_members,
     says,
     squeeze,
 )
@@ -59,9 +58,9 @@ class CustomHttp(Base):
     name: ClassVar[str] = "custom_http"
     title: ClassVar[str] = "The API"
     spec: ClassVar[JsonObject] = SPEC
+    address_setting: ClassVar[str] = "base_url"
 
     def __init__(self, section: JsonObject) -> None:
-        require_members(section, SPEC)
         form: dict[str, Any] = dict(section)
         self.base_url = str(form["base_url"]).strip()
         self._authenticate = authentication(form["authentication"])
@@ -157,7 +156,8 @@ class CustomHttp(Base):
             if self._count is not None:
                 self._count.path.render(table)
         except ConfigError as error:
-            raise ConfigError(error.message, stream=stream) from None
+            error.stream = stream
+            raise
 
     def prepare(self, table: Table) -> Flow[int | None]:
         return (yield from self._total(table)) if self._count is not None else None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.form.fields import branch, choice, one_of, secret, text
+from destination_bulk_tables.form.fields import branch, choice, secret, text, tiles
 
 if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonObject
 
-_AUTHENTICATION = one_of(
+_AUTHENTICATION = tiles(
     "Authentication",
     "An app under Data > Apps that is assigned to the tables, or a token made elsewhere.",
     branch(
         "JWT app",
+        "The app's client id and secret sign a token for each request.",
         ("auth_type", "jwt_app"),
         ["client_id", "client_secret"],
         client_id=text(
@@ -27,10 +28,12 @@ _AUTHENTICATION = one_of(
         algorithm=choice(
             "Signing algorithm",
             "As chosen when the app was made.",
-            "HS256",
-            "HS512",
-            "RS256",
-            "RS512",
+            {
+                "HS256": "",
+                "HS512": "",
+                "RS256": "with a private key",
+                "RS512": "with a private key",
+            },
             default="HS256",
         ),
         subject=text(
@@ -41,6 +44,7 @@ _AUTHENTICATION = one_of(
     ),
     branch(
         "Static token",
+        "A token made elsewhere.",
         ("auth_type", "static_jwt"),
         ["jwt"],
         jwt=secret("Token", "A signed JWT. It does not work with apps that enforce JTI."),
@@ -49,6 +53,7 @@ _AUTHENTICATION = one_of(
 
 FORM: JsonObject = branch(
     "Kore.ai",
+    "Data tables of Kore.ai's AI for Service (XO) platform.",
     ("provider_type", "kore"),
     ["host", "authentication"],
     host=text(
@@ -60,48 +65,50 @@ FORM: JsonObject = branch(
     authentication=_AUTHENTICATION,
     replace_strategy=choice(
         "How to replace a table",
-        (
-            "'insert_then_delete' inserts the new rows and then deletes the old ones: at each "
-            "moment the table holds all old or all new rows. When rows are refused because of a "
-            "unique index the old ones stay and the sync fails. 'delete_then_insert' is for such "
-            "tables; the table is empty in between, and stays so if the sync is ended there."
-        ),
-        "insert_then_delete",
-        "delete_then_insert",
+        "In which order old rows go and new rows come.",
+        {
+            "insert_then_delete": (
+                "at each moment the table holds all old or all new rows. When rows are refused "
+                "because of a unique index the old ones stay and the sync fails"
+            ),
+            "delete_then_insert": (
+                "for tables with a unique index; the table is empty in between, and stays so if "
+                "the sync is ended there"
+            ),
+        },
         default="insert_then_delete",
     ),
-    on_ambiguous_write=choice(
+    kore_after_lost_answer=choice(
         "After a write without an answer",
-        (
-            "The table is read back to see whether the rows are in. Where that cannot tell, "
-            "'verify_then_retry' repeats the write, which may double rows, and 'fail' ends the "
-            "sync."
-        ),
-        "verify_then_retry",
-        "fail",
+        "The table is read back to see whether the rows are in. What to do where that cannot tell.",
+        {
+            "verify_then_retry": "the write is repeated, which may double rows",
+            "fail": "the sync ends",
+        },
         default="verify_then_retry",
+        known_as="on_ambiguous_write",
     ),
-    timestamp_format=choice(
+    kore_timestamps=choice(
         "Timestamps",
-        (
-            "How date-time values are sent: ISO 8601 in UTC, the UTC date, or milliseconds since "
-            "1970."
-        ),
-        "iso",
-        "date",
-        "epoch_ms",
+        "How date-time values are sent.",
+        {
+            "iso": "ISO 8601 in UTC",
+            "date": "the UTC date",
+            "epoch_ms": "milliseconds since 1970",
+        },
         default="iso",
+        known_as="timestamp_format",
     ),
-    boolean_format=choice(
+    kore_booleans=choice(
         "Booleans",
-        "Kore.ai has no boolean column: send the text true or false, or the number 1 or 0.",
-        "string",
-        "number",
+        "Kore.ai has no boolean column.",
+        {"string": "the text true or false", "number": "the number 1 or 0"},
         default="string",
+        known_as="boolean_format",
     ),
     api_path_prefix=text(
         "API path",
         "Only to be changed where a gateway moves the public API.",
         default="/api/public",
     ),
-) | {"description": "Data tables of Kore.ai's AI for Service (XO) platform."}
+)

@@ -42,6 +42,7 @@ class Kore(Base):
     name: ClassVar[str] = "kore"
     title: ClassVar[str] = answers.TITLE
     spec: ClassVar[JsonObject] = FORM
+    address_setting: ClassVar[str] = "host"
     # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit
     # (read 2026-11-22)
     limits = Limits(

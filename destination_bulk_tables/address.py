@@ -1,0 +1,48 @@
+"""Where requests with a credential may go: over https, or to this very machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from destination_bulk_tables.connections import is_public
+from destination_bulk_tables.errors import SettingError
+
+
+def check_address(url: str, setting: str, *, is_cloud: bool) -> None:
+    """Plain http reaches a loopback host of a self-managed deployment. Raises `SettingError`."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        raise SettingError(setting, "is an address that is not a valid URL") from error
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
+        raise SettingError(setting, "is an address with spaces or control characters")
+    if not host or parts.scheme not in {"http", "https"}:
+        raise SettingError(setting, "must be a URL such as https://host.example.com")
+    # an empty query or fragment, and a user without a name, would also change where requests go
+    if "?" in url or "#" in url or "@" in parts.netloc:
+        raise SettingError(
+            setting, "is an address with a user, a query or a fragment: leave it out"
+        )
+    if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
+        what = "must start with https://: no credential is sent over plain http"
+        raise SettingError(setting, what)
+    address = _address_of(host)
+    if is_cloud and address is not None and not is_public(address):
+        what = "is an address of a private or reserved network, not reached from Airbyte Cloud"
+        raise SettingError(setting, what)
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address_of(host)
+    return host == "localhost" if address is None else ipaddress.ip_address(address).is_loopback
+
+
+def _address_of(host: str) -> str | None:
+    """A host that is an IP address; a name is resolved, and looked at, when it is connected to."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""Reads what a person filled in, or wrote by hand, into what the form declares.
+
+Null, an empty text and an empty choice count as absent. A name of an older form is read as the new
+one, which wins where both stand. A list typed as lines becomes a list. A member that belongs to
+another option of the same choice was left over by the form and is dropped; one that no option knows
+would do nothing, which for a lock such as `truncate_mode` is worse than an error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from destination_bulk_tables.model import JsonObject, JsonValue
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was met on the way, by path: what cannot be read, left-overs, old names."""
+
+    wrong: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+    written_as: dict[str, str] = field(default_factory=dict)
+
+    def read(self, value: JsonValue, form: JsonObject, path: str = "") -> JsonValue:
+        """The value under the names of the form; what it cannot read is left to the validation."""
+        if isinstance(value, list) and "items" in form:
+            return [
+                self.read(member, _form(form["items"]), f"{path}[{number}]")
+                for number, member in enumerate(value)
+                if member is not None
+            ]
+        if form.get("lines") and isinstance(value, str):
+            return [line.strip() for line in value.splitlines() if line.strip()]
+        if isinstance(value, float) and not math.isfinite(value):
+            self.wrong.append(f"{path} is a number that is too large")
+            return None
+        if not isinstance(value, dict) or form.get("type") != "object":
+            return value
+        others: set[str] = set()
+        if "oneOf" in form:
+            chosen = chosen_of(form, value)
+            if chosen is None:
+                return value
+            others = _names(branches_of(form))
+            form = chosen
+        return self._members(value, form, others, f"{path}." if path else "")
+
+    def _members(
+        self, value: JsonObject, form: JsonObject, others: set[str], before: str
+    ) -> JsonObject:
+        fields = {name: _form(member) for name, member in _form(form["properties"]).items()}
+        renamed = {
+            str(member["known_as"]): n for n, member in fields.items() if "known_as" in member
+        }
+        found: JsonObject = {}
+        for name, member in value.items():
+            new = name if name in fields else renamed.get(name)
+            if new is None:
+                if name in others:
+                    self.left_over.append(before + name)
+                else:
+                    self.wrong.append(f"{before}{name} is not a setting{_hint(name, fields)}")
+                continue
+            if _is_absent(member, fields[new]) or (new != name and not _is_gone(value.get(new))):
+                continue
+            if new != name:
+                self.written_as[before + new] = before + name
+            found[new] = self.read(member, fields[new], before + new)
+        return found
+
+
+def inside(value: JsonValue, form: JsonObject) -> JsonValue:
+    """A validated value under the names that the program uses: `known_as`, where there is one."""
+    if isinstance(value, list):
+        return [inside(member, _form(form.get("items", {}))) for member in value]
+    if not isinstance(value, dict):
+        return value
+    form = chosen_of(form, value) or form
+    fields = _form(form.get("properties", {}))
+    return {
+        str(_form(fields.get(name, {})).get("known_as", name)): inside(
+            member, _form(fields.get(name, {}))
+        )
+        for name, member in value.items()
+    }
+
+
+def narrowed(form: JsonObject, value: JsonValue) -> JsonObject:
+    """The form with each choice replaced by the option the value takes, as far as it takes one."""
+    if isinstance(value, dict) and "oneOf" in form:
+        chosen = chosen_of(form, value)
+        if chosen is None:
+            return form
+        form = {**chosen, "title": form.get("title", "")}
+    fields = form.get("properties")
+    if not isinstance(value, dict) or not isinstance(fields, dict):
+        return form
+    return {
+        **form,
+        "properties": {
+            name: narrowed(_form(member), value.get(name)) for name, member in fields.items()
+        },
+    }
+
+
+def with_old_names(form: JsonObject) -> JsonObject:
+    """The form in which a renamed field stands under both names: for what must miss no value."""
+    wider = dict(form)
+    if isinstance(fields := form.get("properties"), dict):
+        both = [
+            (name, with_old_names(_form(member)))
+            for key, member in fields.items()
+            for name in (key, str(_form(member).get("known_as", key)))
+        ]
+        wider["properties"] = dict(both)
+    if "oneOf" in form:
+        wider["oneOf"] = [with_old_names(branch) for branch in branches_of(form)]
+    if isinstance(items := form.get("items"), dict):
+        wider["items"] = with_old_names(items)
+    return wider
+
+
+def chosen_of(form: JsonObject, value: JsonObject) -> JsonObject | None:
+    """The option of a choice that the constant in the value names."""
+    for branch in branches_of(form):
+        for name, member in _form(branch["properties"]).items():
+            if "const" in _form(member) and value.get(name) == _form(member)["const"]:
+                return branch
+    return None
+
+
+def branches_of(form: JsonObject) -> list[JsonObject]:
+    branches: Any = form.get("oneOf", [])
+    return list(branches)
+
+
+def _form(value: JsonValue) -> JsonObject:
+    assert isinstance(value, dict)
+    return value
+
+
+def _is_gone(value: JsonValue) -> bool:
+    return value is None or value == ""
+
+
+def _is_absent(value: JsonValue, form: JsonObject) -> bool:
+    return _is_gone(value) or (value == {} and "oneOf" in form)
+
+
+def _names(branches: Iterable[JsonObject]) -> set[str]:
+    """The names of all fields of these options, old ones too."""
+    names: set[str] = set()
+    for branch in branches:
+        for name, member in _form(branch["properties"]).items():
+            names |= {name, str(_form(member).get("known_as", name))}
+    return names
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
