@@ -105,7 +105,7 @@ class StagedLoad:
         if line.startswith(_TOMBSTONE):
             return key_of([bytes(token) for token in _tokens(line)])
         members = _members(line)
-        return key_of([bytes(members[column]) for column in self._key_columns])
+        return key_of([bytes(members.get(column, b"null")) for column in self._key_columns])
 
     def batches(self, batcher: Batcher) -> Iterator[Batch]:
         """Read the load back as batches; the epochs of superseded rows are settled on the way."""

@@ -411,6 +411,9 @@ def credential(text: str, setting: str) -> str:
     return text
 
 
-def segment(text: str) -> str:
-    """Encode text as one segment of a URL path."""
+def segment(text: str, what: str = "a table name (tables[].table)") -> str:
+    """Encode text as one segment of a URL path; `ConfigError` for one that leaves its place."""
+    if text in {"", ".", ".."}:  # whatever is between makes another path of it
+        message = f"{text!r} cannot be {what}: in an address it stands for another place."
+        raise ConfigError(message)
     return quote(text, safe="")

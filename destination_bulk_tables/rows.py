@@ -299,6 +299,11 @@ class RowCodec:
             columns = [_tokens(rows, attribute) for attribute in self._keys]
             if len(columns) == 1 and not b"".join(columns[0]).translate(None, _DIGITS):
                 return columns[0]
+            if len(columns) > 1 and self._rules.required_column is None:  # some may be null
+                return [
+                    key_of(tokens) if tokens.count(_NULL) < len(tokens) else None
+                    for tokens in zip(*columns, strict=True)
+                ]
             unusable = {_NULL} if self._rules.required_column is None else {_NULL, b'""'}
             return [
                 key_of(tokens) if unusable.isdisjoint(tokens) else None

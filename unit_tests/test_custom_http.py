@@ -326,7 +326,7 @@ def test_a_token_is_signed_for_each_request() -> None:
     claims = jwt.decode(
         first, secret, ["HS256"], options={"verify_exp": False, "verify_iat": False}
     )
-    assert (claims["iss"], claims["exp"]) == ("airbyte", 1060)
+    assert (claims["iss"], claims["iat"], claims["exp"]) == ("airbyte", 970, 1030)
     assert jwt.get_unverified_header(first)["kid"] == "k1"
     assert claims["jti"] not in jwt.decode(second, options={"verify_signature": False})["jti"]
 

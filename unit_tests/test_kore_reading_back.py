@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import count
 from random import Random
 from typing import Any
 
 import pytest
 
-from destination_bulk_tables.model import RowBlock, Table
-from destination_bulk_tables.provider import (
-    Context,
-    Refused,
-)
+from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.model import Message, RowBlock, Table
+from destination_bulk_tables.provider import Context, HttpRequest, Refused
+from destination_bulk_tables.transport import TransportError
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, STRANGER, block_of, total
-from unit_tests.syncs import DEALS, kore, sync
+from unit_tests.syncs import DEALS, Sync, complete, kore, records, state, sync
 from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row
 
@@ -32,9 +34,6 @@ PROBELESS: list[Row] = [{"flag": "x"}, {"flag": "y"}]
 @pytest.mark.parametrize(
     ("rows", "others", "answer", "found"),
     [
-        (THREE, 0, total(0), set()),
-        (THREE, 0, total(3), {0, 1, 2}),
-        (THREE, 2, total(5), {0, 1, 2}),
         (THREE, 0, total(-1), None),
         (THREE, 0, total(4), None),
         (THREE, 2, total(6), None),
@@ -42,13 +41,15 @@ PROBELESS: list[Row] = [{"flag": "x"}, {"flag": "y"}]
         (THREE, 0, Refused("http_401", ""), None),
         (THREE, 0, Refused("http_403", ""), None),
         (TWINS, 0, total(1), None),
+        (PROBELESS, 0, total(0), None),
         (PROBELESS, 0, total(1), None),
+        (PROBELESS, 0, total(2), None),
     ],
 )
-def test_the_total_decides_where_it_can(
+def test_a_total_that_cannot_be_says_so(
     rows: list[Row], others: int, answer: Any, found: set[int] | None
 ) -> None:
-    """One question; doubt is None and not a guess."""
+    """One question; doubt is None and not a guess, also about rows nobody can look for."""
     assert stored(block_of(*rows), answer, others=others)[0] == found
 
 
@@ -73,6 +74,11 @@ def look(vendor: KoreVendor, rows: list[Row], others: int, before: int = 0) -> s
 @pytest.mark.parametrize(
     ("held", "others", "found"),
     [
+        ([], 0, set()),
+        (THREE, 0, {0, 1, 2}),
+        ([*THREE, STRANGER, STRANGER], 2, {0, 1, 2}),
+        ([STRANGER] * 3, 0, None),
+        ([STRANGER] * 5, 2, None),
         (THREE[:1], 0, {0}),
         (THREE[:2], 0, {0, 1}),
         (THREE[1:2], 0, {1}),
@@ -118,3 +124,139 @@ def test_rows_of_an_earlier_sync_are_not_taken_for_those_just_sent(
     assert (done.error, done.acknowledged, done.rejected_ids) == (None, [1], ["d2", "d7"])
     rows = [row for row in vendor.rows() if mode == "overwrite" or row not in old]
     assert sorted(row["id"] for row in rows) == [f"d{i}" for i in range(10) if i not in {2, 7}]
+
+
+Script = list[Message | float]
+
+
+def batch(first: int, count: int = 4) -> list[Row]:
+    """Rows with consecutive numbers."""
+    return [{"id": str(i), "name": f"n{i}", "amount": i} for i in range(first, first + count)]
+
+
+CUT = TransportError("maybe", "the connection broke", "broken")
+
+
+def disturbed(
+    vendor: KoreVendor,
+    mode: Any,
+    script: Script,
+    writes: Mapping[int, Callable[[Callable[[HttpRequest], Any], HttpRequest], object]],
+    **more: Any,
+) -> Sync:
+    """A sync of which some inserts end without an answer, after what `writes` does then."""
+    done = sync("kore", mode, script, vendor=vendor, max_rows=4, **more)
+    apply, inserts = done.transport.answer, count(1)
+
+    def answer(request: HttpRequest) -> Any:
+        if request.path.endswith("/bulk"):
+            disturb = writes.get(next(inserts))
+            if disturb is not None:
+                disturb(apply, request)
+                raise CUT
+        return apply(request)
+
+    done.transport.answer = answer
+    return done.run()
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_foreign_row_does_not_hide_a_lost_batch(slots: int, number: int) -> None:
+    """A bot writes as many rows as are lost: the rows are not there, whatever the total says."""
+    vendor = KoreVendor()
+    script: Script = [
+        records(batch(1)),
+        state(1),
+        records(batch(5, number)),
+        state(2),
+        complete(),
+    ]
+
+    def bot(*_: Any) -> None:
+        vendor.put([{"id": f"bot{i}"} for i in range(number)])
+
+    done = disturbed(vendor, "append", script, {2: bot}, slots=slots)
+    assert (done.error, done.acknowledged) == (None, [1, 2])
+    ids = [row["id"] for row in vendor.rows() if not row["id"].startswith("bot")]
+    assert sorted(ids) == [str(i) for i in range(1, 5 + number)]
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_a_disagreement_ends_the_sync_where_that_was_chosen(mode: Any) -> None:
+    """`fail`: the total says all, the rows are not there; a replaced table keeps its old rows."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "old"}])
+    script: Script = [records([*batch(1), *batch(5, 2)]), state(1), complete()]
+
+    def bot(*_: Any) -> None:
+        vendor.put([{"id": "bot1"}, {"id": "bot2"}])
+
+    settings = {"on_ambiguous_write": "fail"}
+    done = disturbed(vendor, mode, script, {2: bot}, settings=settings)
+    assert isinstance(done.error, TransientError)
+    assert "on_ambiguous_write" in done.error.message
+    assert (done.acknowledged, vendor.rows()[0]) == ([], {"id": "old"})
+
+
+def test_foreign_rows_and_a_lost_batch_do_not_pass_for_a_replaced_table() -> None:
+    """Both totals of the replace would be right; no old row is deleted."""
+    vendor = KoreVendor()
+    vendor.put([{"id": "old"}])
+    script: Script = [records([*batch(1), *batch(5, 2)]), state(1), complete()]
+
+    def bot(*_: Any) -> None:
+        vendor.put([{"id": "bot1"}, {"id": "bot2"}])
+
+    done = disturbed(vendor, "overwrite", script, {2: bot})
+    assert isinstance(done.error, TransientError)
+    assert (done.acknowledged, vendor.rows()[0]) == ([], {"id": "old"})
+
+
+def test_an_insert_that_is_applied_late_does_not_hide_a_lost_batch() -> None:
+    """It doubles its own rows, which nobody can help; the next batch of its size goes in."""
+    vendor = KoreVendor()
+    script: Script = [
+        records(batch(1)),
+        state(1),
+        records(batch(5)),
+        state(2),
+        complete(),
+    ]
+    late: list[HttpRequest] = []
+
+    def applied_late(apply: Callable[[HttpRequest], Any], _: HttpRequest) -> None:
+        apply(late[0])
+
+    done = disturbed(
+        vendor, "append", script, {1: lambda _, request: late.append(request), 3: applied_late}
+    )
+    assert (done.error, done.acknowledged) == (None, [1, 2])
+    ids = Counter(row["id"] for row in vendor.rows())
+    assert ids == {**{str(i): 2 for i in range(1, 5)}, **{str(i): 1 for i in range(5, 9)}}
+
+
+def test_foreign_deletes_do_not_pass_for_a_batch_that_is_not_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As many rows went as came: the rows are there. What cannot be told is never silent."""
+    vendor = KoreVendor()
+    script: Script = [
+        records(batch(1)),
+        state(1),
+        records(batch(5)),
+        state(2),
+        complete(),
+    ]
+
+    def dialog(apply: Callable[[HttpRequest], Any], request: HttpRequest) -> None:
+        apply(request)
+        del vendor.tables["deals"][:4]
+
+    done = disturbed(vendor, "append", script, {2: dialog})
+    assert (done.error, "duplicates=possible" in caplog.text) == (None, True)
+    vendor.tables["deals"].clear()
+    settings = {"on_ambiguous_write": "fail"}
+    done = disturbed(vendor, "append", script, {2: dialog}, settings=settings)
+    assert isinstance(done.error, TransientError)
+    assert [row["id"] for row in vendor.rows()] == ["5", "6", "7", "8"]

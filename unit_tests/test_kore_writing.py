@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from destination_bulk_tables.model import RowBlock, Table, Tombstone
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import Message, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Ambiguous,
     Context,
@@ -14,9 +16,9 @@ from destination_bulk_tables.provider import (
 )
 from unit_tests.fakes import status
 from unit_tests.kore_flows import APPEND, DEDUP, PAIR, block_of, some, total
-from unit_tests.syncs import kore
+from unit_tests.syncs import catalog_of, complete, kore, records, state, sync
 from unit_tests.test_qobra import play
-from unit_tests.vendors import answer_of
+from unit_tests.vendors import KoreVendor, Row, answer_of
 
 
 def test_an_insert() -> None:
@@ -61,11 +63,10 @@ def test_keyed_rows_are_deleted_first() -> None:
 def test_a_composite_key_takes_a_request_each() -> None:
     """A filter cannot nest, so each key is its columns joined by and."""
     block = block_of({"a": 1, "b": "x"}, keys=[b'1,"x,y"'], tombstones=(Tombstone(1, b'2,"z"'),))
-    gone = answer_of(200, {"nDeleted": 1})
-    report, requests = play(
-        kore().write(PAIR, block, Context()), gone, gone, answer_of(200, {"records": [{}]})
-    )
-    queries = [json.loads(r.body or b"")["query"] for r in requests[:2]]
+    none, gone = total(0), answer_of(200, {"nDeleted": 0})
+    answers = [none, none, gone, gone, answer_of(200, {"records": [{}]})]
+    report, requests = play(kore().write(PAIR, block, Context()), *answers)
+    queries = [json.loads(r.body or b"")["query"] for r in requests[2:4]]
     assert [query["operator"] for query in queries] == ["and", "and"]
     assert [[e["value"] for e in query["expressions"]] for query in queries] == [
         [1, "x,y"],
@@ -77,8 +78,9 @@ def test_a_composite_key_takes_a_request_each() -> None:
 def test_tombstones_alone_insert_nothing() -> None:
     """Only deletes leave."""
     block = RowBlock((), 0, [], keys=[], tombstones=(Tombstone(0, b'"a"'),))
-    report, requests = play(kore().write(DEDUP, block, Context()), answer_of(200, {"nDeleted": 1}))
-    assert [r.method for r in requests] == ["DELETE"]
+    answers = [answer_of(200, {"nDeleted": n}) for n in (1, 0)]
+    report, requests = play(kore().write(DEDUP, block, Context()), *answers)
+    assert [r.method for r in requests] == ["DELETE", "DELETE"]
     assert report.delivered == 1
 
 
@@ -104,7 +106,7 @@ def test_keys_written_in_doubt_are_counted(
     ]
     doubled = answer_of(200, {"queryResult": [{}] * (filters[1] + 1)})
     written = [
-        *([some(0)] if table is DEDUP else []),
+        *([some(0)] if table is DEDUP else [some(0)] * 2),
         *[answer_of(200, {"nDeleted": 0})] * 2,
         answer_of(200, {"records": [{}] * len(keys)}),
     ]
@@ -114,3 +116,37 @@ def test_keys_written_in_doubt_are_counted(
     assert [r.path.partition("?")[0].endswith("/query") for r in requests[-2:]] == [True, True]
     with pytest.raises(Ambiguous, match="keys"):
         play(kore().write(table, block, context), *written, found[0], doubled)
+
+
+COMPOSITE: Any = {"primary_key": [["id"], ["name"]]}
+
+
+def test_a_composite_key_may_have_an_empty_part() -> None:
+    """It is found by null; the rows keep one version each, and a key without any part is none."""
+    vendor = KoreVendor()
+    rows: list[Row] = [
+        {"id": "a", "name": None},
+        {"id": "a", "name": "x"},
+        {"id": None, "name": "x"},
+    ]
+    for version in (1, 2):
+        found = [{**row, "version": version} for row in [*rows, {"id": None, "name": None}]]
+        script: list[Message | float] = [records(found), state(1), complete()]
+        catalog = catalog_of("append_dedup", **COMPOSITE)
+        done = sync("kore", "append_dedup", script, vendor=vendor, catalog=catalog).run()
+        assert (done.error, done.acknowledged) == (None, [1])
+        assert [row.code for row in done.rejects.rows] == ["bad_key"]
+    kept = [{k: v for k, v in row.items() if v is not None} | {"version": 2} for row in rows]
+    assert sorted(vendor.rows(), key=str) == sorted(kept, key=str)
+
+
+@pytest.mark.parametrize("null", ["unfound", "refused"])
+def test_a_filter_that_cannot_find_null_names_the_column(null: Any) -> None:
+    """An older version of such a row would stay; no state leaves."""
+    vendor = KoreVendor(null=null)
+    script: list[Message | float] = [records([{"id": "a", "version": 1}]), state(1), complete()]
+    catalog = catalog_of("append_dedup", **COMPOSITE)
+    done = sync("kore", "append_dedup", script, vendor=vendor, catalog=catalog).run()
+    assert isinstance(done.error, ConfigError)
+    assert "no value in name, which is a part of its primary key" in done.error.message
+    assert done.acknowledged == []

@@ -45,7 +45,8 @@ class KoreVendor:
 
     `bulk`: what an insert with a bad row does. `delete_max`: rows that one delete removes at most.
     `longest`: expressions of a filter at most, and what becomes of more: a status, or they are
-    ignored, or the whole filter is. `limits_queries`: not only deletes.
+    ignored, or the whole filter is. `limits_queries`: not only deletes. `null`: what a filter for
+    null does.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class KoreVendor:
         delete_max: int | None = None,
         longest: tuple[int, int | Literal["ignore", "match_all"]] | None = None,
         limits_queries: bool = True,
+        null: Literal["found", "unfound", "refused"] = "found",
         is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
     ) -> None:
+        self.null = null
         self.tables: dict[str, list[Row]] = {"deals": []}
         self.reads = reads
         self.bulk = bulk
@@ -105,6 +108,8 @@ class KoreVendor:
             return _error(400, "no such table")
         body = json.loads(request.body or b"{}")
         expressions = body.get("query", {}).get("expressions", [])
+        if self.null == "refused" and any(e["value"] is None for e in expressions):
+            return _error(400, "a value is expected")
         is_limited = self.longest and (self.limits_queries or request.method == "DELETE")
         if is_limited and self.longest and len(expressions) > self.longest[0]:
             kept, more = self.longest
@@ -120,7 +125,9 @@ class KoreVendor:
             case "POST", "query":
                 return self._query(table, body["query"], parse_qs(parts.query))
             case "DELETE", "":
-                doomed = [row for row in table if _matches(row, body["query"])][: self.delete_max]
+                doomed = [row for row in table if self._matches(row, body["query"])][
+                    : self.delete_max
+                ]
                 table[:] = [row for row in table if row not in doomed]
                 return answer_of(200, {"nDeleted": len(doomed)})
             case _:
@@ -149,7 +156,7 @@ class KoreVendor:
     def _query(self, table: list[Row], query: Row, options: dict[str, list[str]]) -> HttpResponse:
         if not self.reads:
             return _error(401, "Invalid SDK credentials")
-        found = [row for row in table if _matches(row, query)]
+        found = [row for row in table if self._matches(row, query)]
         if self.order is not None:
             self.order.shuffle(found)
         limit = min(100, int(options.get("sys_limit", ["10"])[0]))
@@ -160,15 +167,15 @@ class KoreVendor:
             answer |= {"total": len(found), "hasMore": offset + limit < len(found)}
         return answer_of(200, answer)
 
-
-def _matches(row: Row, query: Row) -> bool:
-    results = [
-        expression["field"] in row
-        and type(row[expression["field"]]) is type(expression["value"])
-        and _OPERANDS[expression["operand"]](row[expression["field"]], expression["value"])
-        for expression in query["expressions"]
-    ]
-    return any(results) if query.get("operator") == "or" else all(results)
+    def _matches(self, row: Row, query: Row) -> bool:
+        results = [
+            self.null == "found" and row.get(expression["field"]) is None
+            if expression["value"] is None
+            else type(row.get(expression["field"])) is type(expression["value"])
+            and _OPERANDS[expression["operand"]](row[expression["field"]], expression["value"])
+            for expression in query["expressions"]
+        ]
+        return any(results) if query.get("operator") == "or" else all(results)
 
 
 @dataclass

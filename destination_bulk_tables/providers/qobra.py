@@ -228,7 +228,7 @@ class Qobra(Base):
         imports = []
         for receipt in unverified.receipts:
             try:
-                response = yield HttpRequest("GET", _IMPORTS + segment(receipt.id))
+                response = yield HttpRequest("GET", _IMPORTS + segment(receipt.id, "an import id"))
                 # what is not over need not have its final shape
                 if response.decode(_FetchedStatus).data_import.status != "finished":
                     return None

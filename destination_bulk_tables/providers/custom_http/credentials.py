@@ -64,9 +64,10 @@ def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
     lifetime, key_id = int(form.get("lifetime_seconds", 300)), form.get("key_id")
 
     def headers(now: float) -> Mapping[str, str]:
+        issued = int(now) - min(_CLOCK_SKEW_S, lifetime // 2)
         times = {
-            "iat": int(now) - _CLOCK_SKEW_S,
-            "exp": int(now) + lifetime,
+            "iat": issued,
+            "exp": issued + lifetime,  # servers that bound a lifetime take it from these two
             "jti": str(uuid.uuid4()),
         }
         token = jwt.encode(

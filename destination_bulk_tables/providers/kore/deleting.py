@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from destination_bulk_tables.errors import UnaccountedRows
-from destination_bulk_tables.model import Key, Table, key_of
+from destination_bulk_tables.errors import ConfigError, UnaccountedRows
+from destination_bulk_tables.model import Key, Table, key_of, key_tokens
 from destination_bulk_tables.provider import Ambiguous, Flow, Refused, TooLarge
-from destination_bulk_tables.providers.kore.answers import cause_of, deleted_rows, ids_of
+from destination_bulk_tables.providers.kore.answers import NO_READ, cause_of, deleted_rows, ids_of
 from destination_bulk_tables.providers.kore.calls import SHORT_FILTER, Calls
 from destination_bulk_tables.providers.kore.filters import (
     EVERY_ROW,
     any_of,
     key_filter,
     long_filter,
+    null_columns,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 
 _MOST_KEYS = 1000  # per delete, where the table shows that it reads a filter of this length
 _CUT = "a delete does not read a long filter to its end"
-_MOST_DELETES = 100  # by the same filter
+_NULL = b"null"
+_MOST_DELETES = 100  # by the same filter, before its rows are counted
 
 
 class Deletes:
@@ -43,17 +46,25 @@ class Deletes:
         self._most_deleted = 1  # by one request; known, it saves the request that finds nothing
         self._keys_per_delete: dict[str, int] = {}  # by the table's name, once it is known
         self._read_whole: set[str] = set()  # tables where a delete read a long filter to its end
+        self._null_found: set[tuple[str, tuple[str, ...]]] = set()  # table, columns of its key
 
     def delete_keys(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
         """Delete the rows with these keys; True when a request may be applied late."""
-        size = 1 if len(table.key_columns) > 1 else (yield from self.size(table, len(keys)))
+        is_composite = len(table.key_columns) > 1
+        if is_composite:
+            yield from self._delete_two(table, keys[:2])
+        size = 1 if is_composite else (yield from self.size(table, len(keys)))
         in_doubt = False
         done = 0
         while done < len(keys):
-            group = keys[done : done + size]
+            # fewer rows than some delete took are known to be all, without asking once more
+            width = size - 1 if 1 < size == self._most_deleted else size
+            group = keys[done : done + width]
             try:
                 is_resent = yield from self._delete_group(table, group)
             except (Refused, TooLarge, Ambiguous) as error:
+                if is_composite and isinstance(error, Refused):
+                    _require_no_null(table, group[0], error)
                 if len(group) <= SHORT_FILTER:
                     raise
                 size = self.take_fewer(table, cause_of(error))
@@ -63,30 +74,50 @@ class Deletes:
                 done += len(group)
         return in_doubt
 
+    def _delete_two(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
+        """Delete a row of each key at once, if there are two: a delete can then take more than one.
+
+        Keys of several columns take a delete each. As long as none took two rows, each would need
+        another request to see that nothing is left.
+        """
+        if self._most_deleted > 1 or len(keys) < 2:
+            return
+        ids: list[str] = []
+        with contextlib.suppress(Refused, msgspec.DecodeError):
+            for key in keys:
+                ids += ids_of(
+                    (yield from self._calls.query(table.name, key_filter(table, [key]), 1))
+                )
+            if len(ids) == len(keys):
+                doomed = any_of("sys_Id", map(msgspec.json.encode, ids))
+                response = yield self._calls.delete(table.name, doomed, len(ids))
+                self._most_deleted = max(self._most_deleted, deleted_rows(response))
+
     def _delete_group(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
         """Delete by one filter; True when a request may have been applied twice.
 
-        Not documented: a limit of rows per request. So a delete is repeated until it counts as many
-        rows as it has keys, or fewer than some request did: no limit stopped it. Nor whether a
-        delete reads a long filter to its end: until one did, the rows are counted before.
+        Not documented: a limit of rows per request. So a delete is repeated until it finds nothing,
+        or fewer rows than some request did: no limit stopped it. Nor whether a delete reads a long
+        filter to its end: until one did, the rows are counted before.
         """
         expected, is_telling = None, False
         if len(keys) > SHORT_FILTER and table.name not in self._read_whole:
             keys, expected, is_telling = yield from self._count_keys(table, keys)
-        request = self._calls.delete(table.name, key_filter(table, keys), len(keys))
+        filter_ = key_filter(table, keys)
+        request = self._calls.delete(table.name, filter_, len(keys))
         is_resent = False
         gone = 0
-        for _ in range(max(_MOST_DELETES, len(keys) + 1)):
+        left: float = float("inf")
+        for n_deletes in count(1):
             response = yield request
             is_resent = is_resent or response.resent
             deleted, most = deleted_rows(response), self._most_deleted
             self._most_deleted = max(deleted, most)
             gone += deleted
-            if deleted == len(keys) or deleted < most:
+            if deleted < most or (expected is not None and gone >= expected):
                 break
-        else:
-            message = f"Kore.ai counts rows of table {table.name} as deleted that stay there."
-            raise UnaccountedRows(message, stream=table.stream)
+            if n_deletes % _MOST_DELETES == 0:
+                left = yield from self._require_fewer(table, filter_, left)
         # an insert that was given up may still have put a row of each key there
         if expected is not None and gone > expected + len(keys):
             message = (
@@ -100,6 +131,38 @@ class Deletes:
         if is_telling:
             self._read_whole.add(table.name)
         return is_resent
+
+    def _require_fewer(self, table: Table, filter_: bytes, before: float) -> Flow[int]:
+        """Raise when deletes count rows that stay; how many rows the filter finds."""
+        found = yield from self._calls.query(table.name, filter_, limit=1)
+        total = len(found.queryResult) if found.total is None else found.total
+        if total >= before:
+            message = f"Kore.ai counts rows of table {table.name} as deleted that stay there."
+            raise UnaccountedRows(message, stream=table.stream)
+        return total
+
+    def require_null_found(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
+        """Raise unless rows just inserted are found by an empty part of their key.
+
+        Not documented: whether a filter finds null. It is asked once per table and set of columns.
+        """
+        if len(table.key_columns) == 1:
+            return
+        for key in keys:
+            columns = null_columns(table, key) if _NULL in key_tokens(key) else ()
+            known = (table.name, columns)
+            if not columns or known in self._null_found:
+                continue
+            try:
+                found = yield from self._calls.query(table.name, key_filter(table, [key]), limit=1)
+            except Refused as refused:
+                if refused.code in NO_READ:
+                    return
+                _require_no_null(table, key, refused)
+                raise
+            if not found.queryResult:
+                _require_no_null(table, key, None)
+            self._null_found.add(known)
 
     def _count_keys(
         self, table: Table, keys: Sequence[Key]
@@ -168,3 +231,17 @@ class Deletes:
             left -= deleted
         if left > 0 and len(ids) > SHORT_FILTER:
             raise Refused(f"left_{left}_of_{len(ids)}_rows", _CUT)
+
+
+def _require_no_null(table: Table, key: Key, refused: Refused | None) -> None:
+    """Raise for a key with an empty part, which Kore.ai's filter refuses or does not find."""
+    columns = null_columns(table, key)
+    if not columns:
+        return
+    how = f"is refused for it ({refused.code})" if refused else "does not find rows by it"
+    message = (
+        f"A row of table {table.name} has no value in {', '.join(columns)}, which is a part of its "
+        f"primary key, and Kore.ai's filter {how}: older versions of the row could not be deleted. "
+        "Choose a primary key whose columns always have a value, or fill the column at the source."
+    )
+    raise ConfigError(message, stream=table.stream) from refused

@@ -39,8 +39,17 @@ def key_filter(table: Table, keys: Sequence[Key]) -> bytes:
     if len(table.key_columns) == 1:
         return any_of(table.key_columns[0], map(key_tokens, keys))
     (key,) = keys
+    return all_of(_members(table, key))
+
+
+def null_columns(table: Table, key: Key) -> tuple[str, ...]:
+    """The columns of a key of several that are null."""
+    return tuple(column for column, token in _members(table, key) if token == b"null")
+
+
+def _members(table: Table, key: Key) -> list[tuple[str, bytes]]:
     tokens = msgspec.json.decode(b"[%b]" % key_tokens(key), type=list[msgspec.Raw])
-    return all_of(zip(table.key_columns, map(bytes, tokens), strict=True))
+    return list(zip(table.key_columns, map(bytes, tokens), strict=True))
 
 
 def long_filter(first: str, last: str, length: int) -> bytes:

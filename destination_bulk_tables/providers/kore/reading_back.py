@@ -24,53 +24,66 @@ _MAX_PROBE_TOKEN = 256
 def stored_rows(
     calls: Calls, table: Table, block: RowBlock, context: Context
 ) -> Flow[set[int] | None]:
-    """Compare the table's total with what it should be; look for rows where a part is in."""
+    """Compare the table's total with what it should be, and look for the rows.
+
+    Somebody else may write to the table, and an insert that was given up may be applied late: a
+    total that says all or none is believed only where a sample of the rows says the same.
+    """
     try:
         total = yield from calls.total(table.name)
         if total is None or context.stored is None:
             return None
         new = total - context.stored
-        if new == 0:
-            return set()
-        if new == block.count + context.others:
-            return set(range(block.count))
-        if new < 0 or new > block.count + context.others:
+        if not 0 <= new <= block.count + context.others:
             return None  # somebody else writes to the table as well
         old = set(context.replace.old_ids) if context.replace else set()
-        return (yield from _find_rows(calls, table, block, new, context.others, old))
+        filters = [_filter_of(row, table) for row in block.rows()]
+        if new in {0, block.count + context.others}:
+            claim = range(block.count if new else 0)
+            sample = _sample([i for i, found_by in enumerate(filters) if found_by is not None])
+            held = yield from _held(
+                calls, table, filters, _telling_column(block, table), sample, old
+            )
+            return set(claim) if sample and held == set(sample) & set(claim) else None
+        if None in filters or len(set(filters)) < len(filters):
+            return None
+        known = cast("list[bytes]", filters)
+        return (yield from _find_rows(calls, table, block, known, new, context.others, old))
     except Refused:
         return None
 
 
 def _find_rows(
-    calls: Calls, table: Table, block: RowBlock, new: int, others: int, old: set[str]
+    calls: Calls,
+    table: Table,
+    block: RowBlock,
+    filters: Sequence[bytes],
+    new: int,
+    others: int,
+    old: set[str],
 ) -> Flow[set[int] | None]:
     """Look for `new` rows of the block among the table's, those with `old` ids left out."""
-    filters = [_filter_of(row, table) for row in block.rows()]
-    if None in filters or len(set(filters)) < len(filters):
-        return None
-    known = cast("list[bytes]", filters)
     telling = _telling_column(block, table)
     if not others:
         # an insert that stops at its first bad row has stored the rows before it
         head, tail = range(new), range(new, block.count)
-        if (yield from _all(calls, table, known, _sample(head), old, is_in=True)) and (
-            yield from _all(calls, table, known, _sample(tail), old, is_in=False)
+        if (yield from _all(calls, table, filters, _sample(head), old, is_in=True)) and (
+            yield from _all(calls, table, filters, _sample(tail), old, is_in=False)
         ):
             fewer = head if len(head) <= len(tail) else tail
-            held = yield from _held(calls, table, known, telling, fewer, old)
+            held = yield from _held(calls, table, filters, telling, fewer, old)
             if held == (set(head) if fewer is head else set()):
                 return set(head)
-    found = yield from _held(calls, table, known, telling, range(block.count), old)
+    found = yield from _held(calls, table, filters, telling, range(block.count), old)
     return found if len(found) <= new <= len(found) + others else None
 
 
 def _held(
     calls: Calls,
     table: Table,
-    filters: Sequence[bytes],
+    filters: Sequence[bytes | None],
     telling: tuple[str, Sequence[dict[str, bytes]]] | None,
-    positions: range,
+    positions: Sequence[int],
     old: set[str],
 ) -> Flow[set[int]]:
     """Which rows the table holds: asked for by the page where one column tells them apart."""
@@ -96,19 +109,21 @@ def _held(
 def _all(
     calls: Calls,
     table: Table,
-    filters: Sequence[bytes],
+    filters: Sequence[bytes | None],
     positions: Sequence[int],
     old: set[str],
     *,
     is_in: bool,
 ) -> Flow[bool]:
+    """Whether each of these rows, which have a filter, is in; or none of them."""
     for position in positions:
         if (yield from _holds(calls, table, filters[position], old)) is not is_in:
             return False
     return True
 
 
-def _holds(calls: Calls, table: Table, query: bytes, old: set[str]) -> Flow[bool]:
+def _holds(calls: Calls, table: Table, query: bytes | None, old: set[str]) -> Flow[bool]:
+    assert query is not None
     answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
     return bool(_without(old, answer.queryResult))
 
@@ -164,7 +179,7 @@ def _filter_of(row: bytes, table: Table) -> bytes | None:
     return all_of(members[:_PROBE_COLUMNS])
 
 
-def _sample(positions: range) -> list[int]:
+def _sample(positions: Sequence[int]) -> list[int]:
     """The ends and some between."""
     if len(positions) <= _PROBE_SAMPLE:
         return list(positions)

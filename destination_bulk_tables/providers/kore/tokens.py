@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.model import JsonObject
 
-_TOKEN_LIFE_S = 270  # with "Enforce JTI" at most an hour is allowed
+_TOKEN_LIFE_S = 300  # with "Enforce JTI" at most an hour is allowed
 _CLOCK_SKEW_S = 30
 
 
@@ -51,11 +51,12 @@ def token_maker(authentication: JsonObject) -> Callable[[float], str]:
     subject = str(authentication.get("subject", "airbyte"))
 
     def fresh(now: float) -> str:
+        issued = int(now) - _CLOCK_SKEW_S
         claims = {
             "sub": subject,
             "appId": client_id,
-            "iat": int(now) - _CLOCK_SKEW_S,
-            "exp": int(now) + _TOKEN_LIFE_S,
+            "iat": issued,
+            "exp": issued + _TOKEN_LIFE_S,
             "jti": str(uuid.uuid4()),  # an app that enforces JTI takes each token once
         }
         return jwt.encode(claims, secret, algorithm=algorithm)

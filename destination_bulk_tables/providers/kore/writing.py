@@ -49,6 +49,8 @@ def write(
     if stored != block.count:
         reason = f"the answer lists {stored} of {block.count} rows"
         raise Refused("not_stored", reason, partial=not repeats_safely(table))
+    if repeats_safely(table):
+        yield from deletes.require_null_found(table, block.keys or ())
     if is_doubtful:
         yield from _require_keys(calls, table, block.keys or ())
     return WriteReport(delivered=len(block))
