@@ -11,40 +11,25 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from destination_bulk_tables import config as configuration
-from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.catalog import StreamPlan, plan_streams, unmatched_entries
+from destination_bulk_tables.catalog import plan_streams, unmatched_entries
 from destination_bulk_tables.clock import SystemClock
-from destination_bulk_tables.engine import Engine
-from destination_bulk_tables.errors import (
-    ConfigError,
-    DestinationError,
-    InternalError,
-    SettingError,
-)
+from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
 from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
-from destination_bulk_tables.guard import Guard
-from destination_bulk_tables.lanes import Lane
-from destination_bulk_tables.ledger import Ledger
-from destination_bulk_tables.overwrite import StagedLoad
-from destination_bulk_tables.progress import Progress
 from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.redact import mask_secrets, secrets_of
 from destination_bulk_tables.rejects import Rejects
-from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.sender import Sender
-from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.stdio import LineWriter, MessageReader
-from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.sync import Sync, require_possible
 from destination_bulk_tables.transport import Transport, TransportError
-from destination_bulk_tables.workers import ThreadWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,10 +163,11 @@ def _require_single(members: list[tuple[str, JsonValue]]) -> JsonObject:
 
 def parse_config(raw: JsonValue) -> Config:
     """Raises `ConfigError` that names the setting to change."""
-    return configuration.parse(raw, PROVIDERS, is_cloud=_is_cloud())
+    return configuration.parse(raw, PROVIDERS, is_cloud=is_cloud())
 
 
-def _is_cloud() -> bool:
+def is_cloud() -> bool:
+    """Whether this runs on Airbyte Cloud, where addresses are judged strictly."""
     return os.environ.get("DEPLOYMENT_MODE", "").strip().casefold() == "cloud"
 
 
@@ -199,7 +185,7 @@ def check(raw: JsonValue) -> str | None:
         config = parse_config(raw)
         tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
         clock = SystemClock()
-        transport = _CheckTransport(config.provider.base_url, clock, public_only=_is_cloud())
+        transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
         sender = Sender(
             config.provider,
             transport,
@@ -276,10 +262,9 @@ def write(
     plans = plan_streams(raw_catalog, config)
     for line in unmatched_entries(config, plans)[:_MOST_TOLD]:
         log.warning(line)
-    for plan in plans.values():
-        _require_possible(plan, config)
+    require_possible(plans.values(), config)
     # before the report is made, because it may end the sync: the environment's proxy, certificates
-    transport = Transport(config.provider.base_url, clock, public_only=_is_cloud())
+    transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
     rejected = config.rejected_records
     rejects = Rejects(
         rejected.policy,
@@ -288,103 +273,12 @@ def write(
         clock.now(),
         secrets_in(raw_config),
     )
-    slots = min(
-        config.batching.max_parallel,
-        config.provider.limits.max_parallel or config.batching.max_parallel,
-    )
-    wake_r, wake_w = os.pipe()
-    halt = threading.Event()
-    progress = Progress(list(plans), clock.monotonic())
-    budget = DiskBudget(config.staging.directory, config.staging.max_bytes)
-    tools = Tools(
-        provider=config.provider,
-        sender=Sender(
-            config.provider,
-            transport,
-            clock,
-            halt,
-            narrows=rejected.policy == "skip",
-        ),
-        workers=ThreadWorkers(slots + 1, wake_w),
-        ledger=Ledger(),
-        rejects=rejects,
-        progress=progress,
-        clock=clock,
-        emit=emit.write,
-        stop=stop,
-        halt=halt,
-        guard=Guard(config.replace_guard, _attempt()),
-    )
-    lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
-    engine = Engine(lanes, tools, slots=slots, max_wait_s=config.batching.max_wait_s)
+    sync = Sync(config, plans, rejects, transport, clock, emit.write, stop)
     try:
-        row_types = {key: lane.codec.row_types for key, lane in lanes.items()}
-        engine.run(MessageReader(stdin, wake_r, row_types))
-    except OSError as error:
-        message = f"Reading the input failed ({error.strerror})."
-        raise InternalError(message) from error
+        sync.run(MessageReader(stdin, sync.wake, sync.row_types))
     finally:
         rejects.close()
-        progress.report(clock.monotonic(), is_final=True)
-
-
-def _attempt() -> int:
-    """Which attempt of its job this is, as the platform says; the first is 0."""
-    text = os.environ.get("WORKER_JOB_ATTEMPT", "").strip()
-    return int(text) if text.isdecimal() else 0
-
-
-def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
-    """Everything one stream needs."""
-    provider, table = config.provider, plan.table
-    batching = config.batching
-    key_columns = table.key_columns
-    if provider.rules.keyed and provider.rules.required_column is not None:
-        key_columns = (provider.rules.required_column,)
-    codec = RowCodec(
-        plan.key,
-        plan.columns,
-        provider.rules,
-        nested=config.nested_values,
-        key_fields=plan.key_fields,
-        cursor_field=plan.cursor_field,
-        tombstones=_tombstones(plan, config),
-    )
-    batcher = Batcher(
-        table,
-        max_rows=batching.max_rows or provider.limits.max_rows,
-        max_bytes=batching.max_bytes or provider.limits.max_bytes,
-        overhead=provider.body_size(table),
-    )
-    load = StagedLoad(budget, key_columns) if table.replace else None
-    counts = provider.traits.reads_back and load is None and table.mode == "append"
-    return Lane(plan, codec, batcher, load=load, needs_count=counts)
-
-
-def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:
-    """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a rejected row."""
-    rules = config.provider.rules
-    if plan.table.mode != "dedup" and not rules.keyed:
-        return None  # a plain insert: the record is one of the table's history
-    return "delete" if plan.table.replace or rules.deletes else "reject"
-
-
-def _require_possible(plan: StreamPlan, config: Config) -> None:
-    provider, table = config.provider, plan.table
-    try:
-        provider.validate(table)
-    except SettingError as error:
-        message = f"Config: {config.naming.says(error.setting, error.what)}"
-        raise ConfigError(message, stream=plan.key) from error
-    required = provider.rules.required_column
-    if required is not None and required not in table.columns:
-        message = (
-            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "
-            "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
-        )
-        raise ConfigError(message, stream=plan.key)
-    for warning in provider.warnings(table):
-        log.warning(warning)
+        sync.close()
 
 
 def _frames(traceback: object) -> str:

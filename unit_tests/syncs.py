@@ -13,7 +13,6 @@ from typing import Any, Literal
 import msgspec
 
 from destination_bulk_tables.catalog import plan_streams
-from destination_bulk_tables.commands import make_lane
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging, TableEntry
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import DestinationError
@@ -36,6 +35,7 @@ from destination_bulk_tables.providers.qobra import Qobra
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.sync import make_lane
 from destination_bulk_tables.tasks import Tools
 from unit_tests.fakes import (
     AnyWorkers,

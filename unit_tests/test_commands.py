@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from destination_bulk_tables import commands
+from destination_bulk_tables import commands, sync
 from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
 from destination_bulk_tables.model import JsonObject, StreamKey
@@ -234,7 +234,7 @@ def test_qobra_without_its_id_column(policy: str, mode: Any) -> None:
     )
     [plan] = plan_streams(catalog_of(mode), config).values()
     with pytest.raises(ConfigError, match="id_field"):
-        commands._require_possible(plan, config)
+        sync.require_possible([plan], config)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_lane_has_what_its_mode_needs(
     """Only an append that can be read back counts the table; only a replace is staged."""
     config = commands.parse_config({"provider": provider})
     [plan] = plan_streams(catalog_of(mode), config).values()
-    lane = commands.make_lane(plan, config, DiskBudget("/nowhere", 1))
+    lane = sync.make_lane(plan, config, DiskBudget("/nowhere", 1))
     assert lane.needs_count is counts
     assert (lane.load is not None) is stages
     assert lane.batcher.max_rows == config.provider.limits.max_rows
@@ -270,7 +270,7 @@ def test_batching_settings_win_over_the_defaults() -> None:
         {"provider": KORE, "batching": {"max_rows": 7, "max_megabytes": 1}}
     )
     [plan] = plan_streams(catalog_of("append"), config).values()
-    batcher = commands.make_lane(plan, config, DiskBudget("/nowhere", 1)).batcher
+    batcher = sync.make_lane(plan, config, DiskBudget("/nowhere", 1)).batcher
     assert (batcher.max_rows, batcher.max_bytes) == (7, 1_000_000)
 
 

@@ -1,0 +1,157 @@
+"""A sync put together: what `write` runs and `preview` rehearses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.engine import Engine
+from destination_bulk_tables.errors import ConfigError, InternalError, SettingError
+from destination_bulk_tables.guard import Guard
+from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.overwrite import StagedLoad
+from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.rows import RowCodec
+from destination_bulk_tables.sender import Sender
+from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.workers import ThreadWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from destination_bulk_tables.catalog import StreamPlan
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.engine import Source
+    from destination_bulk_tables.model import StreamKey
+    from destination_bulk_tables.rejects import Rejects
+    from destination_bulk_tables.transport import Transport
+
+log = logging.getLogger(__name__)
+
+
+class Sync:
+    """One sync, ready to run: `wake` tells its reader that a request has ended."""
+
+    def __init__(
+        self,
+        config: Config,
+        plans: Mapping[StreamKey, StreamPlan],
+        rejects: Rejects,
+        transport: Transport,
+        clock: Clock,
+        emit: Callable[[Sequence[bytes]], None],
+        stop: threading.Event,
+    ) -> None:
+        batching, provider = config.batching, config.provider
+        slots = min(batching.max_parallel, provider.limits.max_parallel or batching.max_parallel)
+        self.wake, wake_w = os.pipe()
+        halt = threading.Event()
+        self._clock = clock
+        self._progress = Progress(list(plans), clock.monotonic())
+        budget = DiskBudget(config.staging.directory, config.staging.max_bytes)
+        self.sender = Sender(
+            provider,
+            transport,
+            clock,
+            halt,
+            narrows=config.rejected_records.policy == "skip",
+        )
+        tools = Tools(
+            provider=provider,
+            sender=self.sender,
+            workers=ThreadWorkers(slots + 1, wake_w),
+            ledger=Ledger(),
+            rejects=rejects,
+            progress=self._progress,
+            clock=clock,
+            emit=emit,
+            stop=stop,
+            halt=halt,
+            guard=Guard(config.replace_guard, _attempt()),
+        )
+        lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
+        self.row_types = {key: lane.codec.row_types for key, lane in lanes.items()}
+        self._engine = Engine(lanes, tools, slots=slots, max_wait_s=batching.max_wait_s)
+
+    def run(self, source: Source) -> None:
+        """Run to the end of the input. Raises the `DestinationError` that ended it."""
+        try:
+            self._engine.run(source)
+        except OSError as error:
+            message = f"Reading the input failed ({error.strerror})."
+            raise InternalError(message) from error
+
+    def close(self) -> None:
+        """Log the summary."""
+        self._progress.report(self._clock.monotonic(), is_final=True)
+
+
+def _attempt() -> int:
+    """Which attempt of its job this is, as the platform says; the first is 0."""
+    text = os.environ.get("WORKER_JOB_ATTEMPT", "").strip()
+    return int(text) if text.isdecimal() else 0
+
+
+def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
+    """Everything one stream needs."""
+    provider, table = config.provider, plan.table
+    batching = config.batching
+    key_columns = table.key_columns
+    if provider.rules.keyed and provider.rules.required_column is not None:
+        key_columns = (provider.rules.required_column,)
+    codec = RowCodec(
+        plan.key,
+        plan.columns,
+        provider.rules,
+        nested=config.nested_values,
+        key_fields=plan.key_fields,
+        cursor_field=plan.cursor_field,
+        tombstones=_tombstones(plan, config),
+    )
+    batcher = Batcher(
+        table,
+        max_rows=batching.max_rows or provider.limits.max_rows,
+        max_bytes=batching.max_bytes or provider.limits.max_bytes,
+        overhead=provider.body_size(table),
+    )
+    load = StagedLoad(budget, key_columns) if table.replace else None
+    counts = provider.traits.reads_back and load is None and table.mode == "append"
+    return Lane(plan, codec, batcher, load=load, needs_count=counts)
+
+
+def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:
+    """What a record with `_ab_cdc_deleted_at` means: a key to delete, or a rejected row."""
+    rules = config.provider.rules
+    if plan.table.mode != "dedup" and not rules.keyed:
+        return None  # a plain insert: the record is one of the table's history
+    return "delete" if plan.table.replace or rules.deletes else "reject"
+
+
+def require_possible(plans: Iterable[StreamPlan], config: Config) -> None:
+    """Raise `ConfigError` where a table cannot be written as the catalog asks; log the warnings."""
+    for plan in plans:
+        _require_possible(plan, config)
+
+
+def _require_possible(plan: StreamPlan, config: Config) -> None:
+    provider, table = config.provider, plan.table
+    try:
+        provider.validate(table)
+    except SettingError as error:
+        message = f"Config: {config.naming.says(error.setting, error.what)}"
+        raise ConfigError(message, stream=plan.key) from error
+    required = provider.rules.required_column
+    if required is not None and required not in table.columns:
+        message = (
+            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "
+            "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
+        )
+        raise ConfigError(message, stream=plan.key)
+    for warning in provider.warnings(table):
+        log.warning(warning)
