@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from destination_bulk_tables.columns import columns_of, extras_of, fields_of
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.mapping import table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey, Table
-from destination_bulk_tables.rows import columns_of, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from destination_bulk_tables.config import Config, TableEntry
-    from destination_bulk_tables.rows import Column
+    from destination_bulk_tables.columns import Column, Extra
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.mapping import TableEntry
 
 _MODES: dict[str, tuple[Mode, bool]] = {
     "append": ("append", False),
@@ -36,6 +38,7 @@ class StreamPlan:
 
     `expects_status`: the platform will say COMPLETE at its end. `may_resume`: a later attempt of
     the job keeps this generation, and its source may go on from a state that was acknowledged.
+    `declared`: the fields of its schema. `cursor_path`: where in the cursor field the cursor is.
     """
 
     key: StreamKey
@@ -45,6 +48,9 @@ class StreamPlan:
     cursor_field: str | None
     expects_status: bool
     may_resume: bool = False
+    declared: tuple[str, ...] = ()
+    cursor_path: tuple[str, ...] = ()
+    extras: tuple[Extra, ...] = ()
 
 
 def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
@@ -103,7 +109,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     schema = schema if isinstance(schema, dict) else {}
     fields = fields_of(schema)
     _require_text(key, entry, fields)
-    columns = tuple(columns_of(schema, entry.columns if entry else None, f"Stream {key}"))
+    columns = tuple(columns_of(schema, entry, f"Stream {key}"))
     if not columns:
         message = (
             f"Stream {key} declares no columns, so its rows would be sent empty. Refresh the "
@@ -112,27 +118,30 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         raise ConfigError(message, stream=key)
     mode, replace = _mode(configured, key, config)
     key_fields: tuple[str, ...] = ()
-    cursor_field = None
+    cursor: tuple[str, ...] = ()
     if mode == "dedup":
         key_fields = _key_fields(configured, stream, fields, key)
-        cursor_field = _cursor_field(configured, fields, key)
+        cursor = _cursor(configured, fields, key)
     names = {column.field: column.name for column in columns}
     missing = [field for field in key_fields if field not in names]
     if missing:
         message = (
             f"Stream {key}: the primary key field {missing[0]!r} is not sent, so rows cannot be "
-            "updated by it. Add it to tables[].columns."
+            "updated by it. Add it to tables[].columns, or take it out of tables[].exclude."
         )
         raise ConfigError(message, stream=key)
+    extras = extras_of(entry, key, configured.get("generation_id"), columns)
     table = Table(
-        name=(entry.table if entry else None) or key.name,
+        name=(entry.table if entry else None) or table_name(config.table_name_pattern, key),
         stream=key,
         mode=mode,
         replace=replace,
-        columns=tuple(column.name for column in columns),
+        columns=(*(column.name for column in columns), *(extra.name for extra in extras)),
         key_columns=tuple(names[field] for field in key_fields),
         text_columns=tuple(column.name for column in columns if column.is_text),
+        id_column=_id_column(entry, config, key),
     )
+    _require_keys_in_clear(columns, table, key)
     expects_status = (
         configured.get("generation_id") is not None or configured.get("sync_id") is not None
     )
@@ -141,17 +150,45 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         table,
         columns,
         key_fields,
-        cursor_field,
+        cursor[0] if cursor else None,
         expects_status,
         may_resume=_may_resume(configured),
+        declared=tuple(fields),
+        cursor_path=cursor[1:],
+        extras=extras,
     )
+
+
+def _id_column(entry: TableEntry | None, config: Config, key: StreamKey) -> str | None:
+    """The column by which the vendor identifies rows, where it does so by one."""
+    provider = config.provider
+    own = entry.id_field if entry is not None else None
+    if own is not None and provider.rules.required_column is None:
+        message = (
+            f"Stream {key}: tables[].id_field means nothing to {provider.title}, which takes the "
+            "primary key from the connection. Remove it."
+        )
+        raise ConfigError(message, stream=key)
+    return own or provider.rules.required_column
+
+
+def _require_keys_in_clear(columns: Sequence[Column], table: Table, key: StreamKey) -> None:
+    """A masked key must still tell rows apart."""
+    for column in columns:
+        is_key = column.name in table.key_columns or column.name == table.id_column
+        if is_key and column.mask not in {None, "hash"}:
+            message = (
+                f"Stream {key}: the column {column.name!r} identifies rows, and the mask "
+                f"{column.mask!r} would make them one. Use 'hash', or no mask, for it."
+            )
+            raise ConfigError(message, stream=key)
 
 
 def _require_text(key: StreamKey, entry: TableEntry | None, fields: JsonObject) -> None:
     """Names go into messages and requests, which hold no half of a surrogate pair."""
     names = [key.namespace or "", key.name, *fields]
     if entry is not None:
-        names += [entry.table or "", *(name for pair in entry.columns or () for name in pair)]
+        names += entry.names
     for name in names:
         try:
             name.encode()
@@ -224,12 +261,14 @@ def _key_fields(
     return tuple(dict.fromkeys(fields))
 
 
-def _cursor_field(configured: JsonObject, declared: JsonObject, key: StreamKey) -> str | None:
+def _cursor(configured: JsonObject, declared: JsonObject, key: StreamKey) -> tuple[str, ...]:
+    """The path of the cursor; what lies inside a nested field is seen in its values only."""
     path = configured.get("cursor_field")
-    if not isinstance(path, list) or len(path) != 1:
-        return None
-    _require_declared([str(path[0])], declared, key, "cursor")
-    return str(path[0])
+    if not isinstance(path, list) or not path:
+        return ()
+    names = tuple(map(str, path))
+    _require_declared(names[:1], declared, key, "cursor")
+    return names
 
 
 def _require_declared(

@@ -183,7 +183,7 @@ def check(raw: JsonValue) -> str | None:
     """Try the credential without writing. None: good; else what is wrong and what to change."""
     try:
         config = parse_config(raw)
-        tables = list(dict.fromkeys(entry.table or entry.stream for entry in config.tables))
+        tables = list(dict.fromkeys(filter(None, map(config.table_of, config.tables))))
         clock = SystemClock()
         transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
         sender = Sender(
@@ -275,7 +275,7 @@ def write(
     )
     sync = Sync(config, plans, rejects, transport, clock, emit.write, stop)
     try:
-        sync.run(MessageReader(stdin, sync.wake, sync.row_types))
+        sync.run(MessageReader(stdin, sync.wake, sync.row_types, sync.timed))
     finally:
         rejects.close()
         sync.close()

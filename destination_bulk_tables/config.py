@@ -18,6 +18,7 @@ from destination_bulk_tables.errors import ConfigError, SettingError
 from destination_bulk_tables.form.connection import connection_specification
 from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.reading import Reading, inside, narrowed
+from destination_bulk_tables.mapping import TableEntry, entries_of, require_pattern, table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 
 if TYPE_CHECKING:
@@ -42,16 +43,6 @@ class ProviderType(Protocol):
 
     def from_config(self, section: JsonObject) -> Provider:
         """Make the provider from its validated part of the config."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableEntry:
-    """Where a stream goes; `namespace` None matches each, `columns` None sends all fields."""
-
-    stream: str
-    namespace: str | None
-    table: str | None
-    columns: tuple[tuple[str, str], ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +79,15 @@ class Config:
     provider: Provider
     tables: tuple[TableEntry, ...]
     truncate_mode: Literal["sync_mode", "always", "never"]
-    nested_values: Literal["json_string", "reject"]
+    nested_values: Literal["json_string", "reject", "json"]
     batching: Batching
     rejected_records: RejectedRecords
     staging: Staging
     replace_guard: int = 0
     naming: Naming = field(default_factory=Naming)
+    coerce_scalars: bool = False
+    table_name_pattern: str | None = None
+    mask_salt: str = ""
 
     def entry(self, stream: StreamKey) -> TableEntry | None:
         """The `tables` entry of a stream: one that names its namespace wins over a general one."""
@@ -103,6 +97,13 @@ class Config:
             if e.stream == stream.name and e.namespace in {None, stream.namespace}
         ]
         return max(matching, key=lambda e: e.namespace is not None, default=None)
+
+    def table_of(self, entry: TableEntry) -> str | None:
+        """The table of an entry's stream; None where only the catalog knows its namespace."""
+        pattern = self.table_name_pattern
+        if entry.table is None and entry.namespace is None and "{namespace}" in (pattern or ""):
+            return None
+        return entry.table or table_name(pattern, StreamKey.of(entry.namespace, entry.stream))
 
 
 def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) -> Config:
@@ -134,7 +135,10 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
         check_address(provider.base_url, f"provider.{chosen.address_setting}", is_cloud=is_cloud)
     except SettingError as error:
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
-    return _build(config, provider, naming)
+    try:
+        return _build(config, provider, naming)
+    except SettingError as error:
+        raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
 
 
 def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
@@ -161,15 +165,24 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
     if max_bytes is not None and hard is not None and max_bytes > hard:
         what = f"is above the {hard / MEGABYTE:g} MB that {provider.title} allows"
         raise ConfigError(f"Config: {naming.says('batching.max_megabytes', what)}")
+    nested = cast("Literal['json_string', 'reject', 'json']", config.get("nested_values"))
+    if nested == "json" and not provider.rules.nested_json:
+        what = f"is 'json', and {provider.title} has no columns for JSON: choose another"
+        raise SettingError("nested_values", what)
+    pattern = cast("str", config.get("table_name_pattern", "")).strip() or None
+    if pattern is not None:
+        require_pattern(pattern)
+    salt = cast("str", config.get("mask_salt", ""))
     return Config(
         provider=provider,
-        tables=_entries(cast("list[JsonObject]", config.get("tables", []))),
+        tables=entries_of(cast("list[Any]", config.get("tables", [])), has_salt=bool(salt)),
         truncate_mode=cast(
             "Literal['sync_mode', 'always', 'never']", config.get("truncate_mode", "sync_mode")
         ),
-        nested_values=cast(
-            "Literal['json_string', 'reject']", config.get("nested_values", "json_string")
-        ),
+        nested_values=nested or "json_string",
+        coerce_scalars=config.get("coerce_scalars") is True,
+        table_name_pattern=pattern,
+        mask_salt=salt,
         batching=Batching(
             max_rows=max_rows,
             max_bytes=max_bytes,
@@ -193,25 +206,6 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
 def _whole(value: JsonValue) -> int | None:
     """JSON schema takes 100.0 for an integer."""
     return None if value is None else int(cast("float", value))
-
-
-def _entries(tables: list[JsonObject]) -> tuple[TableEntry, ...]:
-    entries: list[TableEntry] = []
-    seen: set[tuple[str, str | None]] = set()
-    for table in tables:
-        columns = cast("list[dict[str, str]] | None", table.get("columns")) or None
-        entry = TableEntry(
-            stream=cast("str", table["stream"]),
-            namespace=cast("str | None", table.get("namespace")) or None,
-            table=cast("str | None", table.get("table")) or None,
-            columns=columns and tuple((column["field"], column["column"]) for column in columns),
-        )
-        if (entry.stream, entry.namespace) in seen:
-            message = f"Config: tables has two entries for stream {entry.stream!r}. Keep one."
-            raise ConfigError(message)
-        seen.add((entry.stream, entry.namespace))
-        entries.append(entry)
-    return tuple(entries)
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:

@@ -66,7 +66,7 @@ class Intake:
                 self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
     def _take_records(self, run: RecordRun) -> None:
-        stream, data = run.stream, run.data
+        stream, data, times = run.stream, run.data, run.times
         lane = self._lane(stream)
         encode = lane.codec.encode_rows if run.is_decoded else lane.codec.encode
         epoch = self._tools.ledger.accept(stream, len(data))
@@ -75,8 +75,8 @@ class Intake:
         while data:
             # what is encoded at once fits into the open batch, so it need not be taken apart again
             room = len(data) if lane.load is not None else lane.batcher.room
-            block, rejected = encode(data[:room])
-            data = data[room:]
+            block, rejected = encode(data[:room], times[:room])
+            data, times = data[room:], times[room:]
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)

@@ -32,10 +32,10 @@ def key_of(tokens: Sequence[bytes]) -> Key:
     """The key of a row by the JSON tokens of its columns; equal values give equal keys."""
     if len(tokens) == 1 and tokens[0][:1] == b'"':
         return msgspec.json.decode(tokens[0], type=str)
-    return b",".join(map(_canonical, tokens))
+    return b",".join(map(canonical, tokens))
 
 
-def _canonical(token: bytes) -> bytes:
+def canonical(token: bytes) -> bytes:
     """One spelling for each value: of 1.0 and 1, of an escape and its character."""
     if token[:1] == b'"':
         return msgspec.json.encode(msgspec.json.decode(token)) if b"\\" in token else token
@@ -86,7 +86,10 @@ class StreamKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The remote table of one stream, and how it is written."""
+    """The remote table of one stream, and how it is written.
+
+    `id_column`: the one by which the vendor identifies rows in each of its modes, if it does.
+    """
 
     name: str
     stream: StreamKey
@@ -95,6 +98,7 @@ class Table:
     columns: tuple[str, ...] = ()
     key_columns: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
+    id_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +264,15 @@ class BatchResult:
 
 
 class RecordRun(NamedTuple):
-    """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`."""
+    """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`.
+
+    `times`: when each was emitted, as JSON tokens, where the stream wants that.
+    """
 
     stream: StreamKey
     data: list[Any]
     is_decoded: bool = False
+    times: Sequence[Any] = ()
 
 
 class BadRecord(NamedTuple):

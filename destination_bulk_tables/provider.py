@@ -205,6 +205,7 @@ class RowRules:
     required_column: str | None = None  # a row without a value there is rejected
     keyed: bool = False  # every write is an upsert by `required_column`
     deletes: bool = False  # rows can be deleted by key
+    nested_json: bool = False  # a column may hold an object or an array
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Compiles a stream's schema into a codec: record data in, encoded rows and rejected rows out.
+"""One stream's codec: record data in, encoded rows and rejected rows out.
 
 The schema decides the columns; undeclared fields are dropped. Values stay JSON tokens
 (`msgspec.Raw`), so decimals of any size reach the vendor with all their digits; text, integers and
@@ -8,143 +8,44 @@ records is worked on a column at a time, and a column that needs nothing costs n
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import repeat, starmap
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
-from urllib.parse import unquote
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from destination_bulk_tables import values
-from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone, key_of
+from destination_bulk_tables.row_form import (
+    ABSENT,
+    EMITTED,
+    NULL,
+    Form,
+    encode,
+    put,
+    tokens_in,
+    values_in,
+)
 
 if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject, JsonValue, Key, StreamKey
+    from destination_bulk_tables.columns import Column, Extra
+    from destination_bulk_tables.model import Key, StreamKey
     from destination_bulk_tables.provider import RowRules
-    from destination_bulk_tables.values import Convert
+    from destination_bulk_tables.row_form import TokenColumn
 
-_NULL = b"null"
-_ABSENT = Raw(_NULL)  # an encoder that omits nulls knows it by identity
 _DIGITS = b"0123456789"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError)
-_MOST_PARTS = 200  # of a schema behind references and unions
-_DELETED_AT = "_ab_cdc_deleted_at"
-_encode = msgspec.json.Encoder().encode
+CDC_DELETED_AT = "_ab_cdc_deleted_at"
 _TextOf = Callable[[Any, int], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A source field and its column at the vendor, with what the schema says of its values."""
-
-    field: str
-    name: str
-    is_timestamp: bool = False
-    may_be_decimal: bool = False
-    is_text: bool = False
-    is_boolean: bool = False
-    is_integer: bool = False
-
-
-def fields_of(schema: JsonObject) -> JsonObject:
-    """The fields that a stream's schema declares, also behind a local `$ref` or in `allOf`."""
-    fields: JsonObject = {}
-    for part in _parts(schema, schema):
-        properties = part.get("properties")
-        fields.update(properties if isinstance(properties, dict) else {})
-    return fields
-
-
-def columns_of(
-    schema: JsonObject, mapping: Sequence[tuple[str, str]] | None, where: str
-) -> list[Column]:
-    """The columns of a stream as sent. Raises `ConfigError` for a mapping that cannot hold."""
-    properties = fields_of(schema)
-    pairs = [(field, field) for field in properties] if mapping is None else list(mapping)
-    seen: set[str] = set()
-    columns: list[Column] = []
-    for field, name in pairs:
-        if properties and field not in properties:
-            known = ", ".join(sorted(properties)[:20])
-            message = (
-                f"{where}: the stream has no field {field!r}. Correct tables[].columns; its fields "
-                f"are: {known}."
-            )
-            raise ConfigError(message)
-        if any(column.field == field for column in columns):
-            message = f"{where}: the field {field!r} is listed twice in tables[].columns. Keep one."
-            raise ConfigError(message)
-        if name in seen:
-            message = (
-                f"{where}: two fields go to the column {name!r}. Give each its own in "
-                "tables[].columns."
-            )
-            raise ConfigError(message)
-        seen.add(name)
-        columns.append(_column(field, name, properties.get(field), schema))
-    return columns
-
-
-def _column(field: str, name: str, property_: JsonValue, schema: JsonObject) -> Column:
-    types: set[str] = set()
-    is_timestamp = False
-    for part in _parts(property_, schema, ("allOf", "oneOf", "anyOf")):
-        declared = part.get("type")
-        names = declared if isinstance(declared, list) else [declared]
-        types.update(name for name in names if isinstance(name, str))
-        is_timestamp = (
-            is_timestamp
-            or part.get("format") == "date-time"
-            or str(part.get("airbyte_type", "")).startswith("timestamp_")
-        )
-    return Column(
-        field,
-        name,
-        is_timestamp=is_timestamp,
-        may_be_decimal=not types or bool(types & {"number", "integer"}),
-        is_text=types - {"null"} == {"string"} and not is_timestamp,
-        is_boolean=types - {"null"} == {"boolean"},
-        is_integer=types - {"null"} == {"integer"},
-    )
-
-
-def _parts(
-    schema: JsonValue, root: JsonObject, members: Sequence[str] = ("allOf",)
-) -> Iterator[JsonObject]:
-    """A schema, what its local `$ref` names, its branches; bounded: a reference may be circular."""
-    waiting: list[JsonValue] = [schema]
-    for _ in range(_MOST_PARTS):
-        if not waiting:
-            return
-        part = waiting.pop(0)
-        if not isinstance(part, dict):
-            continue
-        yield part
-        if "$ref" in part:
-            waiting.append(_referenced(part["$ref"], root))
-        for member in members:
-            branches = part.get(member)
-            waiting += branches if isinstance(branches, list) else []
-
-
-def _referenced(ref: JsonValue, root: JsonObject) -> JsonValue:
-    """What `#/a/b` names; None for anything else."""
-    found: JsonValue = root
-    if not isinstance(ref, str) or not ref.startswith("#"):
-        return None
-    for name in ref[1:].split("/")[1:]:
-        plain = unquote(name).replace("~1", "/").replace("~0", "~")
-        found = found.get(plain) if isinstance(found, dict) else None
-    return found
 
 
 class RowCodec:
     """One stream's codec; used by the engine thread only.
+
+    `cursor_path`: where inside `cursor_field` the cursor is. `extras`: columns that no field feeds;
+    one of the message's time wants the times of a run beside its records (`wants_time`). `coerces`:
+    scalars become what their column declares. `salt`: for masks.
 
     `row_types`: how a record's data may be read where it stands, so that the reader can decode a
     whole line at once; the first is the fastest and takes only values of the declared types. Empty
@@ -160,7 +61,11 @@ class RowCodec:
         nested: Literal["json_string", "reject", "json"],
         key_fields: Sequence[str] = (),
         cursor_field: str | None = None,
+        cursor_path: Sequence[str] = (),
         tombstones: Literal["delete", "reject"] | None = None,
+        extras: Sequence[Extra] = (),
+        coerces: bool = False,
+        salt: str = "",
     ) -> None:
         self._stream = stream
         self._rules = rules
@@ -178,20 +83,25 @@ class RowCodec:
                 if column.name == rules.required_column
             ]
         self._cursor = attribute(cursor_field) if cursor_field else None
-        self._deleted = attribute(_DELETED_AT) if tombstones else None
+        self._cursor_path = cursor_path
+        self._deleted = attribute(CDC_DELETED_AT) if tombstones else None
         self._rejects_deleted = tombstones == "reject"
+        self.wants_time = any(extra.token is None for extra in extras)
+        self._emitted = attribute(EMITTED) if self.wants_time else None
         self._sources = list(attributes)
         as_tokens = {self._cursor, self._deleted}
         texts = {attributes[column.field] for column in columns if column.is_text}
         if len(self._keys) > 1 or not texts.issuperset(self._keys):
             as_tokens.update(self._keys)
         self._forms = [
-            _Form(columns, attributes, rules, as_tokens),
-            _Form(columns, attributes, rules, set(attributes.values())),
+            Form(columns, extras, attributes, rules, kept, coerces=coerces, salt=salt.encode())
+            for kept in (as_tokens, set(attributes.values()))
         ]
         self.row_types = [form.row_type for form in self._forms if form.row_type is not None]
 
-    def encode(self, data: Sequence[Raw]) -> tuple[RowBlock, list[RejectedRow]]:
+    def encode(
+        self, data: Sequence[Raw], times: Sequence[Raw] = ()
+    ) -> tuple[RowBlock, list[RejectedRow]]:
         """Encode consecutive records' data; the block's `indexes` are positions in the run."""
         rejected: list[RejectedRow] = []
         indexes: Sequence[int] = range(len(data))
@@ -204,19 +114,31 @@ class RowCodec:
                 continue
         else:
             rows, indexes = self._decode_singly(form, data, rejected)
+        self._stamp(rows, [times[i] for i in indexes] if times else ())
         return self._encode(form, rows, indexes, rejected, lambda _, index: bytes(data[index]))
 
-    def encode_rows(self, rows: list[Any]) -> tuple[RowBlock, list[RejectedRow]]:
+    def encode_rows(
+        self, rows: list[Any], times: Sequence[Raw] = ()
+    ) -> tuple[RowBlock, list[RejectedRow]]:
         """Encode rows that were all read as one of `row_types`."""
+        self._stamp(rows, times)
         form = next(form for form in self._forms if form.row_type is type(rows[0]))
         return self._encode(form, rows, range(len(rows)), [], lambda row, _: self._text(row))
 
+    def _stamp(self, rows: list[Any], times: Sequence[Raw]) -> None:
+        """Give each row the time at which its message was emitted."""
+        if self._emitted is not None:
+            stamps = values.emitted_at(times, self._rules.timestamps) if times else repeat(ABSENT)
+            put(rows, self._emitted, stamps)
+
     def _text(self, row: Any) -> bytes:
         members = zip(self._sources, msgspec.structs.astuple(row), strict=True)
-        return _encode({source: value for source, value in members if value is not UNSET})
+        return encode(
+            {source: value for source, value in members if value is not UNSET and source != EMITTED}
+        )
 
     def _decode_singly(
-        self, form: _Form, data: Sequence[Raw], rejected: list[RejectedRow]
+        self, form: Form, data: Sequence[Raw], rejected: list[RejectedRow]
     ) -> tuple[list[Any], list[int]]:
         rows, indexes = [], []
         for index, raw in enumerate(data):
@@ -230,20 +152,22 @@ class RowCodec:
 
     def _encode(
         self,
-        form: _Form,
+        form: Form,
         rows: list[Any],
         indexes: Sequence[int],
         rejected: list[RejectedRow],
         text_of: _TextOf,
     ) -> tuple[RowBlock, list[RejectedRow]]:
         # versions are compared by the cursor as it came, and a deletion is no value to convert
-        cursors = _tokens(rows, self._cursor) if self._cursor else None
-        deleted = _tokens(rows, self._deleted) if self._deleted else [_NULL] * len(rows)
+        cursors = tokens_in(rows, self._cursor) if self._cursor else None
+        if cursors and self._cursor_path:
+            cursors = [values.member(token, self._cursor_path) for token in cursors]
+        deleted = tokens_in(rows, self._deleted) if self._deleted else [NULL] * len(rows)
         faults: dict[int, str] = {}
         for column in form.tokens if rows else ():
             self._shape(form, column, rows, faults)
         for attribute, booleans in form.booleans:
-            _put(rows, attribute, list(map(booleans.__getitem__, _values(rows, attribute))))
+            put(rows, attribute, list(map(booleans.__getitem__, values_in(rows, attribute))))
         if faults:
             for i, reason in sorted(faults.items()):
                 row = text_of(rows[i], indexes[i])
@@ -266,10 +190,10 @@ class RowCodec:
         return block, rejected
 
     def _shape(
-        self, form: _Form, column: _TokenColumn, rows: list[Any], faults: dict[int, str]
+        self, form: Form, column: TokenColumn, rows: list[Any], faults: dict[int, str]
     ) -> None:
         """Convert a column, make nested values compact, or faults, and omit nulls."""
-        came: list[Raw] = _values(rows, column.attribute)
+        came: list[Raw] = values_in(rows, column.attribute)
         tokens: Sequence[Any] = came
         text = values.SEPARATOR.join(tokens)
         for convert in column.converts:
@@ -283,28 +207,30 @@ class RowCodec:
             compact = values.NESTED[self._nested]
             for i, nested in zip(where, compact([came[i] for i in where]), strict=True):
                 changed[i] = nested
-        if form.omits and _NULL in text:
-            nulls = [bytes(token) == _NULL for token in came]
-            tokens = [_ABSENT if n else t for n, t in zip(nulls, tokens, strict=True)]
+        if column.mask is not None:
+            tokens = column.mask(tokens, text)
+        if form.omits and NULL in text:
+            nulls = [bytes(token) == NULL for token in came]
+            tokens = [ABSENT if n else t for n, t in zip(nulls, tokens, strict=True)]
         if tokens is not came:
-            _put(rows, column.attribute, tokens)
+            put(rows, column.attribute, tokens)
 
-    def _key_values(self, form: _Form, rows: list[Any]) -> Sequence[Key | None]:
+    def _key_values(self, form: Form, rows: list[Any]) -> Sequence[Key | None]:
         """The key of each row as it is sent; None where the vendor could not find the row by it."""
         if not self._keys:
             return [None] * len(rows)
         if self._keys[0] in form.native:
-            keys: Sequence[Key | None] = _values(rows, self._keys[0])
+            keys: Sequence[Key | None] = values_in(rows, self._keys[0])
         else:
-            columns = [_tokens(rows, attribute) for attribute in self._keys]
+            columns = [tokens_in(rows, attribute) for attribute in self._keys]
             if len(columns) == 1 and not b"".join(columns[0]).translate(None, _DIGITS):
                 return columns[0]
             if len(columns) > 1 and self._rules.required_column is None:  # some may be null
                 return [
-                    key_of(tokens) if tokens.count(_NULL) < len(tokens) else None
+                    key_of(tokens) if tokens.count(NULL) < len(tokens) else None
                     for tokens in zip(*columns, strict=True)
                 ]
-            unusable = {_NULL} if self._rules.required_column is None else {_NULL, b'""'}
+            unusable = {NULL} if self._rules.required_column is None else {NULL, b'""'}
             return [
                 key_of(tokens) if unusable.isdisjoint(tokens) else None
                 for tokens in zip(*columns, strict=True)
@@ -325,7 +251,7 @@ class RowCodec:
         text_of: _TextOf,
     ) -> list[int] | None:
         """Take out rows without a key and records of deleted rows; None: all rows stay."""
-        if (all(keys) or None not in keys) and deleted.count(_NULL) == len(rows):
+        if (all(keys) or None not in keys) and deleted.count(NULL) == len(rows):
             return None
         kept: list[int] = []
         for i, (index, key) in enumerate(zip(indexes, keys, strict=True)):
@@ -333,7 +259,7 @@ class RowCodec:
                 reason = "the key is null, empty or absent"
                 row = text_of(rows[i], index)
                 rejected.append(self._reject("bad_key", reason, row, index))
-            elif deleted[i] == _NULL:
+            elif deleted[i] == NULL:
                 kept.append(i)
             elif self._rejects_deleted:
                 reason = "the record says its row was deleted, and this vendor cannot delete a row"
@@ -345,160 +271,3 @@ class RowCodec:
 
     def _reject(self, code: str, reason: str, row: bytes, index: int) -> RejectedRow:
         return RejectedRow(self._stream, "shape", code, reason, row, index)
-
-
-class _TokenColumn(NamedTuple):
-    attribute: str
-    field: str
-    converts: list[Convert]
-
-
-class _Form:
-    """How rows are held between reading and writing: which columns are read natively.
-
-    A text, integer or boolean column costs less as a Python value than as a token, its type is
-    checked on the way, and a null is left out by the encoder. `as_tokens`: the attributes to keep
-    as tokens. `hidden`: those that are read and not sent; unset, the encoder leaves them out.
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[Column],
-        attributes: dict[str, str],
-        rules: RowRules,
-        as_tokens: Container[str | None],
-    ) -> None:
-        sent = [(attributes[column.field], column) for column in columns]
-        self.hidden = list(attributes.values())[len(columns) :]
-        self.omits = rules.nulls == "omit"
-        self.native: dict[str, Any] = {
-            attribute: kind
-            for attribute, column in sent
-            if attribute not in as_tokens and (kind := _native_type(column, rules)) is not None
-        }
-        self.tokens = [
-            _TokenColumn(a, column.field, list(_conversions(column, rules)))
-            for a, column in sent
-            if a not in self.native
-        ]
-        self.booleans = [
-            (a, values.NATIVE_BOOLEANS[rules.booleans])
-            for a, column in sent
-            if column.is_boolean and a in self.native and rules.booleans != "json"
-        ]
-        self._plan_reading(attributes)
-        self._plan_writing([c.name for c in columns], [c.field for c in columns])
-
-    def _fields(self, names: dict[str, str]) -> list[tuple[str, Any, Any]]:
-        def default(attribute: str) -> Any:
-            if attribute in self.hidden:
-                return UNSET
-            return None if attribute in self.native else _ABSENT
-
-        return [
-            (a, self.native.get(a, Raw), msgspec.field(name=name, default=default(a)))
-            for a, name in names.items()
-        ]
-
-    def _plan_reading(self, attributes: dict[str, str]) -> None:
-        self.row_type: Any = None
-        is_plain = _can_name(attributes)
-        names = {a: field if is_plain else a for field, a in attributes.items()}
-        row = msgspec.defstruct("Row", self._fields(names), gc=False, omit_defaults=self.omits)
-        if is_plain:
-            self.row_type = row
-            self.decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(_list_of(row)).decode
-            return
-        # names that a struct cannot have go through dicts, which is slower
-        decode_dicts = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-
-        def decode(text: bytes) -> list[Any]:
-            members = [
-                {a: row[field] for field, a in attributes.items() if field in row}
-                for row in decode_dicts(text)
-            ]
-            rows: list[Any] = decode_rows(_encode(members))
-            return rows
-
-        decode_rows = msgspec.json.Decoder(_list_of(row)).decode
-        self.decode = decode
-
-    def _plan_writing(self, names: list[str], sources: list[str]) -> None:
-        self._names = names
-        sent = [f"f{i}" for i in range(len(names))]
-        self._values_of: Callable[[Any], Any] | None = None
-        self._out: Callable[..., Any] | None = None
-        if not sent:
-            return
-        if not _can_name(names):
-            self._out = self._named
-        elif self.row_type is None or sources != names:
-            fields = self._fields(dict(zip(sent, names, strict=True)))
-            self._out = msgspec.defstruct("Out", fields, gc=False, omit_defaults=self.omits)
-        get = attrgetter(*sent)
-        self._values_of = get if len(sent) > 1 else lambda row: (get(row),)
-
-    def _named(self, *members: object) -> dict[str, object]:
-        pairs = zip(self._names, members, strict=True)
-        return {n: m for n, m in pairs if not self.omits or (m is not None and m is not _ABSENT)}
-
-    def pieces(self, rows: list[Any]) -> Sequence[bytes]:
-        """The rows as JSON text, joined by commas; nothing where there is no row."""
-        if not rows:
-            return ()
-        if self._values_of is None:
-            return (b",".join([b"{}"] * len(rows)),)
-        if self._out is not None:
-            rows = list(starmap(self._out, map(self._values_of, rows)))
-        else:
-            for attribute in self.hidden:  # what is not set is not written
-                _put(rows, attribute, repeat(UNSET))
-        return (_encode(rows)[1:-1],)
-
-
-def _native_type(column: Column, rules: RowRules) -> Any:
-    """The Python type that holds all values of a column without loss; None where there is none."""
-    if column.is_text:
-        return str | None
-    if column.is_boolean:
-        return bool | None
-    # of any size: what an `int` cannot hold is no integer to the decoder, and stays a token
-    return int | None if column.is_integer and rules.decimals == "number" else None
-
-
-def _conversions(column: Column, rules: RowRules) -> Iterator[Convert]:
-    """What to do with the tokens of a column; those of timestamps come last."""
-    if column.may_be_decimal and rules.decimals == "string":
-        yield values.number_texts
-    if rules.booleans != "json":  # whatever the schema says: a vendor without them takes none
-        yield values.BOOLEANS[rules.booleans]
-    if column.is_timestamp and rules.timestamps != "as_is":
-        yield values.TIMESTAMPS[rules.timestamps]
-
-
-def _values(rows: list[Any], attribute: str) -> list[Any]:
-    return list(map(attrgetter(attribute), rows))
-
-
-def _tokens(rows: list[Any], attribute: str) -> list[bytes]:
-    """The JSON tokens of one field that came as tokens; a conversion may have left a value."""
-    found = _values(rows, attribute)
-    absent = found.count(UNSET)
-    if not absent:
-        return list(map(_encode, found))
-    if absent == len(rows):
-        return [_NULL] * absent
-    return [_NULL if value is UNSET else _encode(value) for value in found]
-
-
-def _put(rows: Sequence[Any], attribute: str, column: Iterable[Any]) -> None:
-    deque(map(setattr, rows, repeat(attribute), column), maxlen=0)
-
-
-def _list_of(row: Any) -> Any:
-    return list[row]
-
-
-def _can_name(names: Iterable[str]) -> bool:
-    """Whether msgspec takes all of these as names of struct fields on the wire."""
-    return not any(char in '\\"' or char < " " for name in names for char in name)

@@ -29,7 +29,7 @@ from destination_bulk_tables.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from destination_bulk_tables.model import Message
 
@@ -57,6 +57,14 @@ class _Line(Struct, gc=False):
     trace: Raw = Raw()
 
 
+class _TimedRecord(_Record, gc=False):
+    emitted_at: Raw = Raw(b"null")
+
+
+class _TimedLine(_Line, gc=False):
+    record: _TimedRecord | None = None
+
+
 class _StateLine(Struct, tag_field="type", tag="STATE", gc=False):
     state: Raw
 
@@ -68,12 +76,14 @@ class _TraceLine(Struct, tag_field="type", tag="TRACE", gc=False):
 class _TypedLines:
     """Reads lines whose records are all of one stream, their data as `row_type`; nothing else."""
 
-    def __init__(self, stream: StreamKey, row_type: Any) -> None:
+    def __init__(self, stream: StreamKey, row_type: Any, *, is_timed: bool) -> None:
         self.stream = stream
+        self._is_timed = is_timed
         name: Any = Literal[stream.name]
         namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[""] | None
         default = () if stream.namespace else (None,)
         fields = [("stream", name), ("data", row_type), ("namespace", namespace, *default)]
+        fields += [("emitted_at", Raw, Raw(b"null"))] if is_timed else []
         record: Any = msgspec.defstruct("Record", fields, gc=False)
         self._record_line: Any = msgspec.defstruct(
             "RecordLine", [("record", record)], tag_field="type", tag="RECORD", gc=False
@@ -104,7 +114,9 @@ class _TypedLines:
         return len(lines), messages
 
     def _run(self, lines: list[Any]) -> RecordRun:
-        return RecordRun(self.stream, [line.record.data for line in lines], is_decoded=True)
+        times = [line.record.emitted_at for line in lines] if self._is_timed else ()
+        data = [line.record.data for line in lines]
+        return RecordRun(self.stream, data, is_decoded=True, times=times)
 
 
 class _Descriptor(Struct, gc=False):
@@ -134,7 +146,8 @@ class _Trace(Struct, gc=False):
     stream_status: _Status | None = None
 
 
-_lines = msgspec.json.Decoder(_Line)
+_plain_lines = msgspec.json.Decoder(_Line)
+_timed_lines = msgspec.json.Decoder(_TimedLine)
 _state = msgspec.json.Decoder(_State)
 _trace = msgspec.json.Decoder(_Trace)
 
@@ -144,12 +157,19 @@ class MessageReader:
 
     `row_types`: how each stream's data may be read where it stands, the fastest first. A block of
     one stream's records is read that way after another such block; everything else keeps its data
-    as text. A type that a stream's values keep failing gives way to the next.
+    as text. A type that a stream's values keep failing gives way to the next. `timed`: streams
+    whose records' times of emission are wanted.
     """
 
     def __init__(
-        self, fd: int, wake: int, row_types: Mapping[StreamKey, Sequence[type]] | None = None
+        self,
+        fd: int,
+        wake: int,
+        row_types: Mapping[StreamKey, Sequence[type]] | None = None,
+        timed: Collection[StreamKey] = (),
     ) -> None:
+        self._timed = timed
+        self._lines: msgspec.json.Decoder[Any] = _timed_lines if timed else _plain_lines
         self._row_types = {key: list(types) for key, types in (row_types or {}).items()}
         self._typed: dict[StreamKey, _TypedLines] = {}
         self._misses: dict[StreamKey, int] = {}
@@ -205,10 +225,10 @@ class MessageReader:
             except _UNDECODABLE:  # another stream, or something that the plain way explains
                 missed = self._current.stream
                 self._current = None
-        lines = _lines.decode_lines(text)
+        lines = self._lines.decode_lines(text)
         if missed is not None and not {line.type for line in lines} <= _TYPED:
             missed = None
-        messages = _plain_messages(lines)
+        messages = _plain_messages(lines, self._timed)
         keys = {message.stream for message in messages if isinstance(message, RecordRun)}
         key = keys.pop() if len(keys) == 1 else None
         if key is not None and self._row_types.get(key):
@@ -224,7 +244,7 @@ class MessageReader:
                 self._misses[key] = 0
                 del types[0], self._typed[key]
         if key not in self._typed:
-            self._typed[key] = _TypedLines(key, types[0])
+            self._typed[key] = _TypedLines(key, types[0], is_timed=key in self._timed)
         self._current = self._typed[key]
 
     def _singly(self, text: bytes) -> Iterator[Message]:
@@ -236,9 +256,9 @@ class MessageReader:
     def _one(self, text: bytes, number: int) -> Iterator[Message]:
         try:
             text.decode()
-            line = _lines.decode(text)
+            line = self._lines.decode(text)
             if line.type == "RECORD" and line.record is not None:
-                yield from _runs([line])
+                yield from _runs([line], self._timed)
             else:
                 message = _other(line)
                 if message is not None:
@@ -306,13 +326,13 @@ def _lenient(text: bytes, number: int) -> Iterator[Message]:
     raise BadInput(message)
 
 
-def _plain_messages(lines: Sequence[_Line]) -> list[Message]:
+def _plain_messages(lines: Sequence[_Line], timed: Collection[StreamKey]) -> list[Message]:
     """Records as runs, whatever stands between them in its place."""
     messages: list[Message] = []
     start = 0
     odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
     for i in [*odd, len(lines)]:
-        messages += _runs(lines[start:i])
+        messages += _runs(lines[start:i], timed)
         message = _other(lines[i]) if i < len(lines) else None
         if message is not None:
             messages.append(message)
@@ -320,17 +340,22 @@ def _plain_messages(lines: Sequence[_Line]) -> list[Message]:
     return messages
 
 
-def _runs(lines: Sequence[_Line]) -> list[Message]:
+def _runs(lines: Sequence[_Line], timed: Collection[StreamKey]) -> list[Message]:
     """One run for each stream: between two checkpoints the order of streams means nothing."""
     runs: dict[tuple[str | None, str], list[Any]] = {}
     for line in lines:
         if (record := line.record) is not None:
             name = (record.namespace or None, record.stream)
-            data = runs.get(name)
-            if data is None:
-                data = runs[name] = []
-            data.append(record.data)
-    return [RecordRun(StreamKey.of(*name), data) for name, data in runs.items()]
+            found = runs.get(name)
+            if found is None:
+                found = runs[name] = []
+            found.append(record)
+    return [_run(StreamKey.of(*name), found, timed) for name, found in runs.items()]
+
+
+def _run(key: StreamKey, records: list[Any], timed: Collection[StreamKey]) -> RecordRun:
+    times = [record.emitted_at for record in records] if key in timed else ()
+    return RecordRun(key, [record.data for record in records], times=times)
 
 
 class LineWriter:

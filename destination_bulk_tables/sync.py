@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from destination_bulk_tables.batcher import Batcher
@@ -77,6 +78,7 @@ class Sync:
         )
         lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
         self.row_types = {key: lane.codec.row_types for key, lane in lanes.items()}
+        self.timed = {key for key, lane in lanes.items() if lane.codec.wants_time}
         self._engine = Engine(lanes, tools, slots=slots, max_wait_s=batching.max_wait_s)
 
     def run(self, source: Source) -> None:
@@ -103,16 +105,20 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
     provider, table = config.provider, plan.table
     batching = config.batching
     key_columns = table.key_columns
-    if provider.rules.keyed and provider.rules.required_column is not None:
-        key_columns = (provider.rules.required_column,)
+    if provider.rules.keyed and table.id_column is not None:
+        key_columns = (table.id_column,)
     codec = RowCodec(
         plan.key,
         plan.columns,
-        provider.rules,
+        replace(provider.rules, required_column=table.id_column),
         nested=config.nested_values,
         key_fields=plan.key_fields,
         cursor_field=plan.cursor_field,
+        cursor_path=plan.cursor_path,
         tombstones=_tombstones(plan, config),
+        extras=plan.extras,
+        coerces=config.coerce_scalars,
+        salt=config.mask_salt,
     )
     batcher = Batcher(
         table,
@@ -146,7 +152,7 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
     except SettingError as error:
         message = f"Config: {config.naming.says(error.setting, error.what)}"
         raise ConfigError(message, stream=plan.key) from error
-    required = provider.rules.required_column
+    required = table.id_column
     if required is not None and required not in table.columns:
         message = (
             f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from destination_bulk_tables.catalog import plan_streams
-from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging, TableEntry
+from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.mapping import TableEntry
 from destination_bulk_tables.model import (
     JsonObject,
     Message,

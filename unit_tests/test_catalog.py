@@ -313,11 +313,21 @@ def test_where_the_key_comes_from(members: JsonObject, keys: tuple[str, ...]) ->
     assert one.key_fields == one.table.key_columns == keys
 
 
-@pytest.mark.parametrize("cursor", [None, [], ["a", "b"], "at"])
-def test_without_one_cursor_field_arrival_decides(cursor: JsonValue) -> None:
-    """A cursor that is absent or nested is no error."""
+@pytest.mark.parametrize("cursor", [None, [], "at"])
+def test_without_a_cursor_arrival_decides(cursor: JsonValue) -> None:
+    """A cursor that is absent is no error."""
     stream = configured(destination_sync_mode=D, primary_key=[["id"]], cursor_field=cursor)
     assert plan_one(stream).cursor_field is None
+
+
+def test_a_nested_cursor_is_a_path() -> None:
+    """Its first field must be there; what it holds is seen in the rows."""
+    stream = configured(destination_sync_mode=D, primary_key=[["id"]], cursor_field=["at", "b"])
+    one = plan_one(stream)
+    assert (one.cursor_field, one.cursor_path) == ("at", ("b",))
+    stream["cursor_field"] = ["gone", "b"]
+    with pytest.raises(ConfigError, match="cursor field 'gone'"):
+        plan_one(stream)
 
 
 def test_an_appended_stream_has_no_key() -> None:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pytest
 
-from destination_bulk_tables.config import TableEntry
 from destination_bulk_tables.errors import (
     BadInput,
     BadRows,
@@ -21,6 +20,7 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.lanes import Job, Lane, Tracked
+from destination_bulk_tables.mapping import TableEntry
 from destination_bulk_tables.model import (
     BadRecord,
     Batch,

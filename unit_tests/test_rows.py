@@ -16,7 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from destination_bulk_tables.columns import columns_of
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.mapping import FieldMapping, TableEntry
 from destination_bulk_tables.model import (
     JsonObject,
     Key,
@@ -26,7 +28,7 @@ from destination_bulk_tables.model import (
     key_tokens,
 )
 from destination_bulk_tables.provider import RowRules
-from destination_bulk_tables.rows import RowCodec, columns_of
+from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.values import moment
 
 STREAM = StreamKey("crm", "deals")
@@ -154,6 +156,13 @@ mostly_scalar = st.one_of(scalars, scalars, scalars, values)
 records = st.dictionaries(names, mostly_scalar, max_size=8)
 
 
+def listing(mapping: list[tuple[str, str]] | None) -> TableEntry | None:
+    """An entry that lists all columns."""
+    if mapping is None:
+        return None
+    return TableEntry("deals", columns=tuple(FieldMapping(*pair) for pair in mapping))
+
+
 @dataclass
 class Case:
     """A stream, the vendor's rules, and a run of its records."""
@@ -185,7 +194,7 @@ class Case:
         }
         return RowCodec(
             STREAM,
-            columns_of(schema, self.mapping, "Stream"),
+            columns_of(schema, listing(self.mapping), "Stream"),
             self.rules,
             nested=self.nested,
             key_fields=self.keys,
@@ -538,7 +547,7 @@ def test_a_circular_reference_says_nothing() -> None:
 def test_without_declared_fields_a_mapping_is_taken_at_its_word(schema: JsonObject) -> None:
     """A schema that says nothing cannot refute a mapping, and alone gives no columns."""
     assert columns_of(schema, None, "Stream") == []
-    assert [c.name for c in columns_of(schema, [("Id", "id")], "Stream")] == ["id"]
+    assert [c.name for c in columns_of(schema, listing([("Id", "id")]), "Stream")] == ["id"]
 
 
 @pytest.mark.parametrize(
@@ -556,7 +565,7 @@ def test_a_mapping_that_cannot_hold_is_a_config_error(
     """The message names the stream, what is wrong, and the setting."""
     schema: JsonObject = {"properties": {"b": {}, "a": {}}}
     with pytest.raises(ConfigError) as caught:
-        columns_of(schema, mapping, "Stream deals")
+        columns_of(schema, listing(mapping), "Stream deals")
     assert all(word in caught.value.message for word in [*words, "tables[].columns"])
 
 

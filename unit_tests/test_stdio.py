@@ -221,6 +221,37 @@ def test_any_split_of_the_bytes_gives_the_same_messages(
         assert flat(take([text], row_types)) == expected
 
 
+@given(
+    drawn=st.lists(
+        st.tuples(st.sampled_from(["users", "users", "deals"]), st.integers(0, 10**13)), max_size=12
+    ),
+    places=st.lists(st.integers(0, 2000), max_size=8),
+)
+def test_each_record_keeps_its_time_where_that_is_wanted(
+    drawn: list[tuple[str, int]], places: list[int]
+) -> None:
+    """Read as text, in place or one by one; a stream that does not want it gets none."""
+    text = b"".join(
+        b'{"type":"RECORD","record":{"stream":"%b","data":{"a":%d},"emitted_at":%d}}\n'
+        % (name.encode(), time, time)
+        for name, time in drawn
+    )
+    reader = MessageReader(NOWHERE, NOWHERE, {USERS: [Row]}, {USERS})
+    found: list[int] = []
+    for block in [*cut(text, places), b""]:
+        for run in reader._take(block):
+            assert isinstance(run, RecordRun)
+            if run.stream != USERS:
+                assert run.times == ()
+                continue
+            rows = (
+                run.data if run.is_decoded else [msgspec.json.decode(d, type=Row) for d in run.data]
+            )
+            assert [bytes(row.a) for row in rows] == [bytes(time) for time in run.times]
+            found += map(int, map(bytes, run.times))
+    assert found == [time for name, time in drawn if name == "users"]
+
+
 BAD_LINES = [
     b"secret words",
     b'{"type":"RECORD","record":{"stream":"users","data":{"a":"secret"}}',

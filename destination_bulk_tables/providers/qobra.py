@@ -144,13 +144,16 @@ class Qobra(Base):
         debounce_s: int | None,
         import_timeout_s: float,
         timestamps: Literal["date", "iso"],
+        nulls: Literal["send", "omit"] = "send",
     ) -> None:
         self._api_key = api_key
         self.base_url = base_url
         self._id_field = id_field
         self._debounce_s = debounce_s
         self._import_timeout_s = import_timeout_s
-        self.rules = RowRules(timestamps=timestamps, required_column=id_field, keyed=True)
+        self.rules = RowRules(
+            nulls=nulls, timestamps=timestamps, required_column=id_field, keyed=True
+        )
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Qobra:
@@ -162,6 +165,7 @@ class Qobra(Base):
             debounce_s=cast("int | None", section.get("debounce_seconds")),
             import_timeout_s=60.0 * cast("float", section.get("import_timeout_minutes", 60)),
             timestamps=cast("Any", section.get("timestamp_format", "date")),
+            nulls=cast("Any", section.get("qobra_nulls", "send")),
         )
 
     def headers(self, now: float) -> Mapping[str, str]:  # noqa: ARG002 - the key does not expire
@@ -188,11 +192,12 @@ class Qobra(Base):
             raise ConfigError(message)
 
     def validate(self, table: Table) -> None:
-        if table.mode == "dedup" and table.key_columns != (self._id_field,):
+        id_column = table.id_column or self._id_field
+        if table.mode == "dedup" and table.key_columns != (id_column,):
             message = (
-                f"Stream {table.stream}: Qobra updates rows by its id column {self._id_field!r}, "
+                f"Stream {table.stream}: Qobra updates rows by its id column {id_column!r}, "
                 "so append + deduped needs it as the only primary key. Change the primary key, map "
-                "it to that column in tables[].columns, or set id_field."
+                "it to that column in tables[].rename, or set tables[].id_field."
             )
             raise ConfigError(message, stream=table.stream)
 
@@ -278,7 +283,7 @@ class Qobra(Base):
             details = entry.error.parsing_error_details or []
             for detail in details:
                 row = bytes(detail.row)
-                key = _id_text(row, self._id_field)
+                key = _id_text(row, table.id_column or self._id_field)
                 faults[key or f"line {detail.line_number}"] = VendorFault(
                     key, title, detail.details or entry.error.description or title, row
                 )

@@ -37,6 +37,15 @@ FORM: JsonObject = branch(
         {"date": "the UTC date", "iso": "ISO 8601 in UTC"},
         default="date",
     ),
+    qobra_nulls=choice(
+        "Nulls",
+        "What is sent for a null, and for a field that a record lacks.",
+        {
+            "send": "a null, which empties the column",
+            "omit": "nothing, which leaves the column of a known row as it is",
+        },
+        default="send",
+    ),
     debounce_seconds=integer(
         "Debounce (seconds)",
         (

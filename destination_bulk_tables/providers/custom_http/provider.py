@@ -91,6 +91,7 @@ class CustomHttp(Base):
             max_parallel=int(form.get("max_parallel_requests", 1)),
         )
         self.rules = RowRules(
+            nested_json=True,
             nulls=form.get("nulls", "send"),
             timestamps=form.get("timestamp_format", "as_is"),
             booleans=form.get("boolean_format", "json"),

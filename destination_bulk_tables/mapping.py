@@ -1,0 +1,149 @@
+"""What an entry of `tables` says of a stream, as values; what comes of its fields is in `columns`.
+
+An entry names all columns (`columns`), or leaves the stream's fields as they are but for those it
+renames or excludes. Either way it may add columns of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from destination_bulk_tables.errors import ConfigError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from destination_bulk_tables.model import JsonObject, StreamKey
+
+Masking = Literal["hash", "redact", "truncate"]
+Holds = Literal["emitted_at", "stream", "namespace", "generation_id"]
+
+_NAMESPACE = re.compile(r"\{namespace\}[^{}\w]*_*")  # with what parts it from the rest
+
+
+class FieldMapping(NamedTuple):
+    """A field of the stream and its column; `mask_length`: the characters that `truncate` keeps."""
+
+    field: str
+    column: str
+    mask: Masking | None = None
+    mask_length: int | None = None
+
+
+class Constant(NamedTuple):
+    """A column that holds the same text in each row."""
+
+    column: str
+    value: str
+
+
+class MessageColumn(NamedTuple):
+    """A column that holds what the message says beside the record's data."""
+
+    column: str
+    holds: Holds
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """Where a stream goes; `namespace` None matches each, `columns` None sends all fields."""
+
+    stream: str
+    namespace: str | None = None
+    table: str | None = None
+    columns: tuple[FieldMapping, ...] | None = None
+    rename: tuple[FieldMapping, ...] = ()
+    exclude: tuple[str, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    message_columns: tuple[MessageColumn, ...] = ()
+    id_field: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All names it holds that go into requests or messages."""
+        mappings = (*(self.columns or ()), *self.rename)
+        return [
+            *(self.table or "", self.id_field or ""),
+            *(name for mapping in mappings for name in (mapping.field, mapping.column)),
+            *(constant.column for constant in self.constants),
+            *(column.column for column in self.message_columns),
+            *self.exclude,
+        ]
+
+
+def entries_of(tables: Iterable[Any], *, has_salt: bool) -> tuple[TableEntry, ...]:
+    """The entries of a validated config. Raises `ConfigError` for one that contradicts itself."""
+    entries: list[TableEntry] = []
+    seen: set[tuple[str, str | None]] = set()
+    for i, table in enumerate(tables):
+        entry = TableEntry(
+            stream=table["stream"],
+            namespace=table.get("namespace") or None,
+            table=table.get("table") or None,
+            columns=_mappings(table, "columns", i, has_salt=has_salt) or None,
+            rename=_mappings(table, "rename", i, has_salt=has_salt),
+            exclude=tuple(table.get("exclude", ())),
+            constants=tuple(Constant(c["column"], c["value"]) for c in table.get("constants", ())),
+            message_columns=tuple(
+                MessageColumn(c["column"], c["holds"]) for c in table.get("message_columns", ())
+            ),
+            id_field=table.get("id_field") or None,
+        )
+        if (entry.stream, entry.namespace) in seen:
+            message = f"Config: tables has two entries for stream {entry.stream!r}. Keep one."
+            raise ConfigError(message)
+        seen.add((entry.stream, entry.namespace))
+        if entry.columns and (entry.rename or entry.exclude):
+            what = (
+                "lists all columns, so rename and exclude have nothing to act on: keep columns, or "
+                "the other two"
+            )
+            raise SettingError(f"tables[{i}].columns", what)
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _mappings(table: JsonObject, member: str, i: int, *, has_salt: bool) -> tuple[Any, ...]:
+    mappings = []
+    rows: Any = table.get(member, ())
+    for j, row in enumerate(rows):
+        mask = row.get("mask", "none")
+        where = f"tables[{i}].{member}[{j}]"
+        length = row.get("mask_length")
+        if mask == "hash" and not has_salt:
+            raise SettingError(
+                f"{where}.mask", "is 'hash', which needs a secret: fill in mask_salt"
+            )
+        if mask == "truncate" and length is None:
+            what = "is 'truncate', which needs mask_length: how many characters to keep"
+            raise SettingError(f"{where}.mask", what)
+        mappings.append(
+            FieldMapping(
+                row["field"],
+                row["column"],
+                None if mask == "none" else mask,
+                None if length is None else int(length),
+            )
+        )
+    return tuple(mappings)
+
+
+def table_name(pattern: str | None, stream: StreamKey) -> str:
+    """The table of a stream by the pattern; without a namespace its place closes up."""
+    if pattern is None:
+        return stream.name
+    if stream.namespace is None:
+        pattern = _NAMESPACE.sub("", pattern)
+    parts = re.split(r"(\{namespace\}|\{stream\})", pattern)
+    values = {"{namespace}": stream.namespace or "", "{stream}": stream.name}
+    return "".join(values.get(part, part) for part in parts)
+
+
+def require_pattern(pattern: str) -> None:
+    """Raises `SettingError` where a pattern cannot tell streams apart."""
+    unknown = re.sub(r"\{namespace\}|\{stream\}", "", pattern)
+    if "{stream}" not in pattern or "{" in unknown or "}" in unknown:
+        what = "must hold {stream}, may hold {namespace}, and no other braces"
+        raise SettingError("table_name_pattern", what)
