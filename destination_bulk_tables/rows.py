@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.model import Key, StreamKey
     from destination_bulk_tables.provider import RowRules
     from destination_bulk_tables.row_form import TokenColumn
+    from destination_bulk_tables.sample import FieldSample
 
 _DIGITS = b"0123456789"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError)
@@ -45,7 +46,8 @@ class RowCodec:
 
     `cursor_path`: where inside `cursor_field` the cursor is. `extras`: columns that no field feeds;
     one of the message's time wants the times of a run beside its records (`wants_time`). `coerces`:
-    scalars become what their column declares. `salt`: for masks.
+    scalars become what their column declares. `salt`: for masks. `sample`: looks at the first
+    records' fields.
 
     `row_types`: how a record's data may be read where it stands, so that the reader can decode a
     whole line at once; the first is the fastest and takes only values of the declared types. Empty
@@ -66,6 +68,7 @@ class RowCodec:
         extras: Sequence[Extra] = (),
         coerces: bool = False,
         salt: str = "",
+        sample: FieldSample | None = None,
     ) -> None:
         self._stream = stream
         self._rules = rules
@@ -84,6 +87,7 @@ class RowCodec:
             ]
         self._cursor = attribute(cursor_field) if cursor_field else None
         self._cursor_path = cursor_path
+        self._sample = sample
         self._deleted = attribute(CDC_DELETED_AT) if tombstones else None
         self._rejects_deleted = tombstones == "reject"
         self.wants_time = any(extra.token is None for extra in extras)
@@ -102,7 +106,12 @@ class RowCodec:
     def encode(
         self, data: Sequence[Raw], times: Sequence[Raw] = ()
     ) -> tuple[RowBlock, list[RejectedRow]]:
-        """Encode consecutive records' data; the block's `indexes` are positions in the run."""
+        """Encode consecutive records' data; the block's `indexes` are positions in the run.
+
+        Raises `ConfigError` where the first records are not what the schema says.
+        """
+        if self._sample is not None and not self._sample.is_done:
+            self._sample.look(data)
         rejected: list[RejectedRow] = []
         indexes: Sequence[int] = range(len(data))
         text = b"".join((b"[", b",".join(data), b"]"))

@@ -16,7 +16,8 @@ from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.progress import Progress
-from destination_bulk_tables.rows import RowCodec
+from destination_bulk_tables.rows import CDC_DELETED_AT, RowCodec
+from destination_bulk_tables.sample import FieldSample
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.tasks import Tools
@@ -107,6 +108,9 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
     key_columns = table.key_columns
     if provider.rules.keyed and table.id_column is not None:
         key_columns = (table.id_column,)
+    sent = [column.field for column in plan.columns]
+    # what is left out on purpose is known, whatever an entry of tables names
+    known = [*plan.declared, *plan.key_fields, CDC_DELETED_AT]
     codec = RowCodec(
         plan.key,
         plan.columns,
@@ -119,6 +123,7 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
         extras=plan.extras,
         coerces=config.coerce_scalars,
         salt=config.mask_salt,
+        sample=FieldSample(plan.key, sent, known, is_open=not plan.declared),
     )
     batcher = Batcher(
         table,
