@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from jsonschema import Draft7Validator
 
@@ -26,23 +26,12 @@ if TYPE_CHECKING:
 
     from jsonschema.exceptions import ValidationError
 
-    from destination_bulk_tables.provider import Provider
+    from destination_bulk_tables.provider import Provider, ProviderType
 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
 _MOST_TOLD = 3  # a user need not find faults one by one, nor read thirty
-
-
-class ProviderType(Protocol):
-    """A provider class, as `providers.PROVIDERS` lists them."""
-
-    name: str
-    spec: JsonObject
-    address_setting: str
-
-    def from_config(self, section: JsonObject) -> Provider:
-        """Make the provider from its validated part of the config."""
 
 
 @dataclass(frozen=True, slots=True)

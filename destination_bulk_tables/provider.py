@@ -313,7 +313,6 @@ class Provider(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     spec: ClassVar[JsonObject]
-    address_setting: ClassVar[str]  # where base_url is set
     base_url: str
     limits: Limits
     rules: RowRules
@@ -366,6 +365,23 @@ class Provider(Protocol):
 
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """After each row of a staged load is delivered."""
+
+
+class ProviderType(Protocol):
+    """An option of the config form: a provider's class, or a preset."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def spec(self) -> JsonObject: ...
+
+    @property
+    def address_setting(self) -> str:
+        """Where, below `provider`, the address is set."""
+
+    def from_config(self, section: JsonObject) -> Provider:
+        """Make the provider from its validated part of the config."""
 
 
 class Base:

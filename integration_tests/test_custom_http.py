@@ -1,7 +1,7 @@
 """custom_http against real servers: the real command over pipes, read back by the server's own API.
 
-The configurations are those of docs/custom_http.md, so what the docs say is what runs. Datasette,
-PocketBase and nginx are never skipped; the others carry the mark slow_servers. How many rows a
+The configurations are the presets, so what the form offers is what runs. Datasette, PocketBase and
+nginx are never skipped; the others carry the mark slow_servers. How many rows a
 server gets depends on its speed and is printed.
 
 Known traps of such servers and where they are met: 201 with failed rows, 200 with an error inside,
@@ -33,6 +33,7 @@ from typing import Any
 import pytest
 import requests
 
+from destination_bulk_tables.providers.presets import PRESETS
 from integration_tests.conftest import FakerInput
 from integration_tests.connector import (
     COMMAND,
@@ -81,36 +82,18 @@ NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
 names = (f"c{number}" for number in itertools.count())
 
 
-def presets() -> dict[str, dict[str, Any]]:
-    """Return the configurations of the docs by their headings."""
-    sections = DOCS.read_text().split("\n### ")[1:]
-    found = [(text.partition("\n")[0], text.split("```")[1]) for text in sections]
-    return {heading: json.loads(text.removeprefix("json")) for heading, text in found}
-
-
-def bearer(server: BulkServer) -> dict[str, str]:
-    return {"auth_type": "bearer", "token": server.credentials["token"]}
-
-
-def basic(server: BulkServer) -> dict[str, str]:
-    return {"auth_type": "basic", **server.credentials}
-
-
-def header(name: str, credential: str) -> Callable[[BulkServer], dict[str, str]]:
-    return lambda server: {
-        "auth_type": "header",
-        "header_name": name,
-        "secret": server.credentials[credential],
-    }
+def own(server: BulkServer) -> dict[str, Any]:
+    """A server's credentials, which are called as the preset calls them."""
+    return dict(server.credentials)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server, its configuration in the docs, and what the tests must know about the two."""
+    """A server, its preset, and what the tests must know about the two."""
 
     kind: type[BulkServer]
     preset: str
-    authenticate: Callable[[BulkServer], dict[str, str]]
+    fields: Callable[[BulkServer], dict[str, Any]]  # of the preset, but for the address
     rows: int
     why_fewer: str = ""
     modes: tuple[str, ...] = ("append", "append_dedup", "overwrite")
@@ -124,50 +107,49 @@ class Target:
 TARGETS = (
     Target(
         Datasette,
-        "Datasette",
-        bearer,
+        "datasette",
+        lambda server: {**server.credentials, "database": "lab", "max_rows": 1000},
         100_000,
-        more={"max_rows_per_request": 1000, "max_megabytes_per_request": 1},
+        more={"max_megabytes_per_request": 1},
         is_slow=False,
     ),
     Target(
         PocketBase,
-        "PocketBase",
-        header("Authorization", "token"),
+        "pocketbase",
+        lambda server: {"token": server.credentials["token"], "max_rows": 1000},
         100_000,
         nulls=False,
-        more={"max_rows_per_request": 1000},
         is_slow=False,
     ),
     Target(
         PouchDB,
-        "CouchDB / pouchdb-server",
-        basic,
+        "couchdb",
+        own,
         100_000,
         modes=("append", "overwrite"),
         key="_id",
     ),
-    Target(Rqlite, "rqlite", basic, 100_000, more={"max_rows_per_request": 2000}),
+    Target(Rqlite, "rqlite", own, 100_000),
     Target(
         ClickHouse,
-        "ClickHouse",
-        header("X-ClickHouse-Key", "password"),
+        "clickhouse",
+        own,
         100_000,
         modes=("append", "overwrite"),
         digits=15,  # it reads 1.64 as 1.6400000000000001, whoever sends it
     ),
     Target(
         Eve,
-        "Python-Eve",
-        bearer,
+        "eve",
+        own,
         20_000,
         "it stores about 600 rows a second",
         modes=("append", "overwrite"),
     ),
     Target(
         SupabaseLite,
-        "PostgREST / Supabase",
-        header("apikey", "token"),
+        "supabase",
+        lambda server: {"secret_key": server.credentials["token"], "max_rows": 12},
         30_000,
         "its SQLite driver takes 12 rows of 8 columns in a request",
         more={"max_rows_per_request": 12},
@@ -220,12 +202,21 @@ class Lab:
         return name
 
     def config(self, table: str, **more: Any) -> dict[str, Any]:
-        """Return the docs' configuration, with this server's address and credential."""
-        provider = presets()[self.target.preset] | dict(self.target.more)
-        provider |= {
-            "api_address": self.server.base_url,
-            "api_authentication": self.target.authenticate(self.server),
-        }
+        """Return the preset's settings spelled out as custom_http has them, to change one."""
+        preset = next(preset for preset in PRESETS if preset.name == self.target.preset)
+        provider: dict[str, Any] = {**preset.expanded(self._section()), **self.target.more}
+        provider |= more.pop("provider", {})
+        return self._around(provider, table, more)
+
+    def filled_in(self, table: str, **more: Any) -> dict[str, Any]:
+        """Return the config as the form makes it: the preset with its few fields."""
+        return self._around(self._section(), table, more)
+
+    def _section(self) -> dict[str, Any]:
+        fields = {"address": self.server.base_url, **self.target.fields(self.server)}
+        return {"provider_type": self.target.preset, self.target.preset: fields}
+
+    def _around(self, provider: dict[str, Any], table: str, more: dict[str, Any]) -> dict[str, Any]:
         entry: dict[str, Any] = {"stream": STREAM, "table": table}
         if self.target.key != "id":
             entry["columns"] = [
@@ -235,7 +226,7 @@ class Lab:
                 }
                 for column in COLUMNS
             ]
-        return {"provider": provider | more.pop("provider", {}), "tables": [entry], **more}
+        return {"provider": provider, "tables": [entry], **more}
 
     def holds(self, table: str, rows: Sequence[TableRow]) -> None:
         """Compare the table with rows by count and by a checksum over all values."""
@@ -363,7 +354,7 @@ def measure(
 def test_rows_arrive_in_every_mode(lab: Lab, connector: Connector) -> None:
     """Appended, upserted and replaced rows read back equal to the source's."""
     table = lab.table()
-    config = lab.config(table)
+    config = lab.filled_in(table)
     assert connector.check(config).check == ("SUCCEEDED", "")
     rows = some_rows(lab.target.rows)
     measure(lab, "append", connector, config, rows)
@@ -393,7 +384,7 @@ def test_one_bad_row_of_a_thousand_is_reported(lab: Lab, connector: Connector) -
     bad = {**rows[617], **bad_row}
     report = connector.folder / "report.jsonl"
     rejected = {"policy": "skip", "max_rejected": 1, "report_path": str(report)}
-    config = lab.config(table, rejected_records=rejected)
+    config = lab.filled_in(table, rejected_records=rejected)
     sent = [*rows[:617], bad, *rows[618:]]
     outcome = sync(connector, config, "append", sent).delivered()
     (line,) = report.read_text().splitlines()
@@ -413,7 +404,7 @@ def test_a_refused_batch_ends_the_sync_without_showing_rows(lab: Lab, connector:
     if "id" in bad_row:
         bad_row["id"] = rows[0]["id"]
     sent = [*rows[:5], {**rows[5], **bad_row}, *rows[6:]]
-    outcome = sync(connector, lab.config(table), "append", sent)
+    outcome = sync(connector, lab.filled_in(table), "append", sent)
     assert outcome.error[0] == "config_error"
     assert outcome.states == []
     for value in ("example.com", "not a number", "Zo"):
@@ -423,10 +414,11 @@ def test_a_refused_batch_ends_the_sync_without_showing_rows(lab: Lab, connector:
 def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) -> None:
     """A wrong secret fails the check and the sync, is not printed, and nothing is stored."""
     table = lab.table()
-    config = lab.config(table)
-    for name in ("token", "secret", "password"):
-        if name in config["provider"]["api_authentication"]:
-            config["provider"]["api_authentication"][name] = "wrong-Zz9zZz9z"
+    config = lab.filled_in(table)
+    fields = config["provider"][lab.target.preset]
+    for name in ("token", "secret_key", "password"):
+        if name in fields:
+            fields[name] = "wrong-Zz9zZz9z"
     status, message = connector.check(config).check
     assert (status, "authentication" in message) == ("FAILED", True)
     outcome = sync(connector, config, "append", some_rows(2))
@@ -454,7 +446,7 @@ def test_no_credential_at_all_is_a_config_error(lab: Lab, connector: Connector) 
 
 def test_an_unknown_table_is_a_config_error(lab: Lab, connector: Connector) -> None:
     """A table that is not there ends the sync with its name, also under skip."""
-    config = lab.config("no_such_table", rejected_records={"policy": "skip"})
+    config = lab.filled_in("no_such_table", rejected_records={"policy": "skip"})
     outcome = sync(connector, config, "append", some_rows(2))
     assert outcome.error[0] == "config_error"
     assert "table" in outcome.error[1]

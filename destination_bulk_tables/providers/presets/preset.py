@@ -1,0 +1,165 @@
+"""One preset: its form, and the configuration of custom_http that a filled-in form stands for."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import quote
+
+import msgspec
+
+from destination_bulk_tables.errors import SettingError
+from destination_bulk_tables.form.fields import branch, integer, members, secret, text
+from destination_bulk_tables.form.reading import Reading, inside
+from destination_bulk_tables.providers.custom_http import CustomHttp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from destination_bulk_tables.model import JsonObject, JsonValue
+
+_STEP = re.compile(r"[a-z_]+")
+# settings of custom_http by their names inside the program
+_SHOWN: dict[Any, str] = {
+    field["known_as"]: name
+    for name, field in cast("dict[str, Any]", CustomHttp.spec["properties"]).items()
+    if "known_as" in field
+}
+_FIELD = re.compile(r"<(\w+)>")
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+_PATHS = frozenset({"write_path", "check_path", "table_count_path", "path", "query"})
+_HEADERS = frozenset({"extra_headers", "headers"})
+_TEMPLATES = frozenset({"row_template", "extra_body", "body", "claims"})
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the form asks for; one with a default may be left out."""
+
+    title: str
+    description: str
+    example: str | None = None
+    secret: bool = False
+    type: Literal["string", "integer"] = "string"
+    minimum: int = 1
+    maximum: int | None = None
+    default: str | int | None = None
+
+    def form(self) -> JsonObject:
+        more: JsonObject = {} if self.default is None else {"default": self.default}
+        if self.type == "integer":
+            return integer(self.title, self.description, self.minimum, self.maximum, **more)
+        make = secret if self.secret else text
+        examples = () if self.example is None else (self.example,)
+        return make(self.title, self.description, *examples, **more)
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    title: str
+    proven: str
+    description: str
+    fields: dict[str, Field]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """An option of the form beside the programmed providers."""
+
+    name: str
+    title: str
+    proven: str
+    fields: dict[str, Field]
+    settings: dict[str, Any]
+    spec: JsonObject
+
+    @classmethod
+    def load(cls, name: str, content: bytes) -> Preset:
+        file = msgspec.json.decode(content, type=_File)
+        asked = {key: field.form() for key, field in file.fields.items()}
+        required = [key for key, field in file.fields.items() if field.default is None]
+        inner = {"title": file.title, "description": file.description, **members(required, **asked)}
+        title = file.title if file.proven else f"{file.title} (from documentation, never run)"
+        return cls(
+            name=name,
+            title=file.title,
+            proven=file.proven,
+            fields=file.fields,
+            settings=file.settings,
+            # an object named after the option: its fields may be called as in any other
+            spec=branch(title, file.description, ("provider_type", name), [name], **{name: inner}),
+        )
+
+    @property
+    def address_setting(self) -> str:
+        """Where the address is asked for."""
+        return self._blamed("api_address")
+
+    def from_config(self, section: JsonObject) -> CustomHttp:
+        """Make the provider that the filled-in form stands for."""
+        form = inside(Reading().read(self.expanded(section), CustomHttp.spec), CustomHttp.spec)
+        assert isinstance(form, dict)
+        try:
+            return CustomHttp.from_config(form)
+        except SettingError as error:
+            setting = error.setting.removeprefix("provider.")
+            what = f"does not fit into {setting} of this preset, which {error.what}"
+            raise SettingError(f"provider.{self._blamed(setting)}", what) from error
+
+    def expanded(self, section: JsonObject) -> JsonObject:
+        """The configuration of custom_http, as it would be written by hand."""
+        filled = section[self.name]
+        assert isinstance(filled, dict)
+        values = {name: filled.get(name, field.default) for name, field in self.fields.items()}
+        settings = self._fill(self.settings, "", values)
+        assert isinstance(settings, dict)
+        return {"provider_type": CustomHttp.name, **settings}
+
+    def _fill(self, value: JsonValue, setting: str, values: dict[str, JsonValue]) -> JsonValue:
+        if isinstance(value, dict | list) and setting in _TEMPLATES and not _is_choice(value):
+            return json.dumps(self._fill(value, "", values), ensure_ascii=False)
+        if isinstance(value, dict):
+            return {name: self._fill(member, name, values) for name, member in value.items()}
+        if isinstance(value, list):
+            return [self._fill(member, setting, values) for member in value]
+        if not isinstance(value, str):
+            return value
+        whole = _FIELD.fullmatch(value)
+        if whole:
+            return values[whole[1]]
+        return _FIELD.sub(lambda match: self._inside(match[1], setting, values), value)
+
+    def _inside(self, name: str, setting: str, values: dict[str, JsonValue]) -> str:
+        """A value as a part of a longer text, encoded for it or refused."""
+        value = str(values[name])
+        if setting in _PATHS and value not in {"", ".", ".."}:
+            return quote(value, safe="")
+        if setting in _HEADERS and value.isprintable():
+            return value
+        if not _PLAIN.fullmatch(value) or setting in _PATHS:
+            what = "must be made of letters, digits, _ . and -"
+            raise SettingError(f"provider.{self.name}.{name}", what)
+        return value
+
+    def _blamed(self, setting: str) -> str:
+        """The field of the form that a setting of custom_http is made of."""
+        value: Any = self.settings
+        for step in _STEP.findall(setting):
+            name = _SHOWN.get(step, step)
+            value = value.get(name, value) if isinstance(value, dict) else value
+        named = None if value is self.settings else next(_fields_in(value), None)
+        return f"{self.name}.{named}" if named else self.name
+
+
+def _is_choice(value: JsonValue) -> bool:
+    """Whether a body says where the rows are, and is no template itself."""
+    return isinstance(value, dict) and "body_type" in value
+
+
+def _fields_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from _FIELD.findall(value)
+    elif isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _fields_in(member)

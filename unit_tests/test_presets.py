@@ -1,0 +1,166 @@
+"""Presets: each is a working configuration of custom_http, and its form asks for little."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables import commands
+from destination_bulk_tables import config as configuration
+from destination_bulk_tables.errors import ConfigError, SettingError
+from destination_bulk_tables.model import JsonObject, StreamKey, Table
+from destination_bulk_tables.provider import Provider
+from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers.presets import PRESETS, Preset
+
+DOCS = Path(__file__).parents[1] / "docs/presets.md"
+each = pytest.mark.parametrize("preset", PRESETS, ids=[preset.name for preset in PRESETS])
+NAMED = {preset.name: preset for preset in PRESETS}
+
+
+def filled_in(preset: Preset, **more: Any) -> JsonObject:
+    """The provider's section with every required field, as its example says."""
+    fields = {
+        name: field.example or "something"
+        for name, field in preset.fields.items()
+        if field.default is None
+    }
+    return {"provider_type": preset.name, preset.name: {**fields, **more}}
+
+
+def parse(section: Any) -> Provider:
+    return configuration.parse({"provider": section}, PROVIDERS, is_cloud=False).provider
+
+
+def table(*, mode: Any = "append", replace: bool = False) -> Table:
+    keys = ("id",) if mode == "dedup" else ()
+    return Table("deals", StreamKey(None, "deals"), mode, replace, ("id", "n"), keys, ())
+
+
+@each
+def test_a_preset_is_what_one_would_write_by_hand(preset: Preset) -> None:
+    """Its settings are a valid configuration of custom_http, and mean the same."""
+    short, long = parse(filled_in(preset)), parse(preset.expanded(filled_in(preset)))
+    assert type(short) is type(long)
+    assert (short.base_url, short.limits) == (long.base_url, long.limits)
+    assert (short.rules, short.traits) == (long.rules, long.traits)
+    assert short.headers(0) == long.headers(0)
+
+
+@each
+def test_a_preset_can_send_a_table_in_each_of_its_modes(preset: Preset) -> None:
+    """Every template renders, and what it cannot do it says."""
+    provider = parse(filled_in(preset))
+    provider.validate(table())
+    if "upsert" in preset.settings:
+        provider.validate(table(mode="dedup"))
+    if "replace" in preset.settings:
+        provider.validate(table(replace=True))
+    else:
+        with pytest.raises(ConfigError, match="replacing a table"):
+            provider.validate(table(replace=True))
+
+
+@each
+def test_a_preset_asks_for_two_to_four_fields_and_uses_each(preset: Preset) -> None:
+    """One of them is the credential, and none is asked for in vain."""
+    used = set(re.findall(r"<(\w+)>", repr(preset.settings)))
+    assert used == set(preset.fields)
+    assert 2 <= len(preset.fields) <= 4
+    assert [field for field in preset.fields.values() if field.secret]
+    for field in preset.fields.values():
+        assert field.example or field.default is not None
+
+
+@each
+def test_what_no_server_has_shown_says_so_in_the_form(preset: Preset) -> None:
+    """A person sees in the list of providers which were never run."""
+    assert ("from documentation" in str(preset.spec["title"])) == (not preset.proven)
+
+
+@each
+def test_the_docs_list_each_preset(preset: Preset) -> None:
+    """With its name in JSON, its title, and what it was run against."""
+    rows = [line for line in DOCS.read_text("utf-8").splitlines() if f"`{preset.name}`" in line]
+    assert len(rows) == 1
+    assert preset.title in rows[0]
+    assert (preset.proven or "from documentation") in rows[0]
+    for name in preset.fields:
+        assert f"`{name}`" in rows[0]
+
+
+def test_the_credential_of_a_preset_is_a_secret() -> None:
+    """It is masked in every output."""
+    for preset in PRESETS:
+        secret = next(name for name, field in preset.fields.items() if field.secret)
+        section = filled_in(preset, **{secret: "s3cret-v4lue"})
+        assert "s3cret-v4lue" in commands.secrets_in({"provider": section})
+
+
+# --- what is filled in stays a value
+
+
+def test_a_value_is_encoded_in_a_path() -> None:
+    """It cannot leave its segment, nor become a name of the templates."""
+    section = NAMED["grist"].expanded(filled_in(NAMED["grist"], document="../a b/{table}"))
+    assert section["check_path"] == "/api/docs/..%2Fa%20b%2F%7Btable%7D/tables"
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_value_that_is_no_segment_is_refused(name: str) -> None:
+    """A path would climb."""
+    with pytest.raises(SettingError, match=r"provider\.grist\.document must be made of letters"):
+        NAMED["grist"].expanded({"grist": {"api_key": "k", "document": name}})
+
+
+def test_a_value_inside_other_text_has_to_be_plain(tmp_path: Path) -> None:
+    """Nothing knows how to encode it for the language around it."""
+    del tmp_path
+    preset = Preset.load(
+        "one",
+        b"""{"title": "One", "proven": "", "description": "d",
+            "fields": {"base": {"title": "Base", "description": "d"}},
+            "settings": {"replace": {"replace_type": "empty_first", "requests": [
+                {"method": "POST", "path": "/{table}", "body": {"sql": "delete from <base>.t"}}]}}}
+        """,
+    )
+    for bad in ('a"b', "a;drop", "a b", "{table}"):
+        with pytest.raises(SettingError, match=r"provider\.one\.base"):
+            preset.expanded({"one": {"base": bad}})
+    body = preset.expanded({"one": {"base": "my_db"}})["replace"]
+    assert '{"sql": "delete from my_db.t"}' in repr(body)
+
+
+def test_a_header_holds_any_text_of_one_line() -> None:
+    """A user name may be a mail address, and no line end slips in."""
+    section = filled_in(NAMED["clickhouse"], username="me@example.com")
+    assert parse(section).headers(0)["X-ClickHouse-User"] == "me@example.com"
+    with pytest.raises(ConfigError, match=r"provider\.clickhouse\.username must be made of"):
+        parse(filled_in(NAMED["clickhouse"], username="me\nX-Other: 1"))
+
+
+def test_an_error_names_the_field_of_the_preset() -> None:
+    """Not the setting of custom_http behind it, which the form does not show."""
+    with pytest.raises(ConfigError) as caught:
+        parse(filled_in(NAMED["datasette"], address="ftp://x"))
+    assert "provider.datasette.address must be a URL" in caught.value.message
+    assert '("Datasette > Address" in the form)' in caught.value.message
+    with pytest.raises(ConfigError) as caught:
+        parse(filled_in(NAMED["datasette"], token="bad\u20ac"))
+    assert caught.value.message.startswith("Config: provider.datasette.token does not fit")
+    assert "\u20ac" not in caught.value.message
+
+
+def test_a_missing_and_a_misspelt_field_are_named() -> None:
+    """As for any other provider."""
+    for section, words in (
+        ({"provider_type": "datasette"}, "provider.datasette is missing"),
+        ({"provider_type": "datasette", "datasette": {"address": "https://x"}},
+         "provider.datasette.token is missing"),
+        (filled_in(NAMED["datasette"], databse="lab"), "databse is not a setting (did you mean"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            parse(section)
