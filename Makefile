@@ -2,6 +2,7 @@
 
 PYTHON ?= python3.11
 PYTHON312 ?= python3.12
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.installed
@@ -36,8 +37,11 @@ $(FAKER) $(PYAIRBYTE):
 demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; FAULTS=1 breaks requests, KEEP=1 keeps their page
 	$(BIN)/python -m integration_tests.demo $(if $(FAULTS),--faults) $(if $(KEEP),--keep)
 
-test: $(TOOLS) $(FAKER) $(PYAIRBYTE) ## Run all tests; QUICK=1 leaves out the slow real servers
-	$(BIN)/python -m pytest $(if $(QUICK),-m "not (image or image_tests or slow_servers)")
+# Tests mostly wait: for a clock, a server, another process. WORKERS of them run side by side.
+test: ## Run all tests; QUICK=1 leaves out the slow real servers
+	@$(MAKE) --no-print-directory --jobs=3 $(TOOLS) $(FAKER) $(PYAIRBYTE)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup \
+		$(if $(QUICK),-m "not (image or image_tests or slow_servers)")
 
 check: $(TOOLS) ## Run every static check
 	$(BIN)/ruff format --check .

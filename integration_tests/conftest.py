@@ -1,8 +1,14 @@
-"""What the process-level tests share: the connector, emulators, 100,000 rows of a real source."""
+"""What the process-level tests share: the connector, emulators, rows of a real source, the order.
+
+Tests run in several worker processes, because most of them wait. What is dear to make is made once
+in a run, and the tests of one real server stay with one worker.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,14 +33,58 @@ class FakerInput:
     states: dict[str, list[bytes]]
 
 
-def generated(folder: Path, users: int) -> FakerInput:
-    """Run source-faker into a folder."""
+# what takes longest begins first, or a run ends with one worker at work
+LONGEST = (
+    "test_smoke",
+    "test_a_replace_of_a_million_rows",
+    "test_100_000_records_arrive",
+    "test_faker",
+    "test_each_fault_at_each_request",
+    "test_ended_at_each_request",
+)
+# tests that share a server by a fixture and name it by no parameter
+SHARED = {"datasette": "datasette", "nginx": "datasette", "proxied": "datasette"}
+
+
+def _shared_by(item: pytest.Item) -> str | None:
+    """The server that a test shares with others, by its parameter or its fixtures."""
+    call = getattr(item, "callspec", None)
+    for value in call.params.values() if call is not None else ():
+        kind = getattr(value, "kind", value)
+        if isinstance(kind, type) and isinstance(name := getattr(kind, "name", None), str):
+            return name
+    names = getattr(item, "fixturenames", ())
+    found = [server for fixture, server in SHARED.items() if fixture in names]
+    return found[0] if found else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a server together, and put what takes longest first."""
+    for item in items:
+        server = _shared_by(item)
+        if server is not None:
+            item.add_marker(pytest.mark.xdist_group(server))
+    items.sort(key=lambda item: not item.nodeid.rpartition("::")[2].startswith(LONGEST))
+
+
+def generated(users: int, factory: pytest.TempPathFactory) -> FakerInput:
+    """Run source-faker, once for all workers of a run, and read what it wrote."""
+    run = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    folder = run / f"faker-{users}"
+    folder.mkdir(exist_ok=True)
     source = Faker(folder, users)
-    catalog = source.catalog()
-    (folder / "catalog.json").write_text(json.dumps(catalog))
     messages = folder / "messages.jsonl"
-    with messages.open("wb") as file:
-        assert source.read(folder / "catalog.json", file).wait() == 0
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not messages.exists():
+            (folder / "catalog.json").write_text(json.dumps(source.catalog()))
+            part = folder / "part.jsonl"
+            with part.open("wb") as file:
+                assert source.read(folder / "catalog.json", file).wait() == 0
+            part.rename(messages)
+    catalog = json.loads((folder / "catalog.json").read_text())
     streams = list(source.rows)
     found = FakerInput(messages, catalog, {s: [] for s in streams}, {s: [] for s in streams})
     for line in messages.read_bytes().splitlines():
@@ -52,7 +102,7 @@ def generated(folder: Path, users: int) -> FakerInput:
 @pytest.fixture(scope="session")
 def faker_input(tmp_path_factory: pytest.TempPathFactory) -> FakerInput:
     """100,000 records in three streams."""
-    return generated(tmp_path_factory.mktemp("faker"), 49_950)
+    return generated(49_950, tmp_path_factory)
 
 
 @pytest.fixture

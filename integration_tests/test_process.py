@@ -7,6 +7,7 @@ loaded machine keeps.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -244,12 +245,15 @@ def test_stdin_is_the_backpressure(connector: Connector, emulate: Emulate, vendo
 
 
 def filled(running: Running, block: bytes) -> int:
-    """Write to its stdin until nobody has read for two seconds; the number of bytes."""
+    """Write to its stdin until it has read and then not for two seconds; the number of bytes."""
     assert running.process.stdin is not None
     pipe = running.process.stdin.fileno()
     os.set_blocking(pipe, False)
+    holds = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
     written, rest = 0, block
-    while select.select([], [pipe], [], 2.0)[1] and written < 50_000_000:
+    while written < 50_000_000:
+        if not select.select([], [pipe], [], 2.0 if written > holds else 30.0)[1]:
+            break
         done = os.write(pipe, rest)
         written += done
         rest = rest[done:] or block

@@ -20,6 +20,7 @@ from destination_bulk_tables import DestinationBulkTables
 from integration_tests.emulator import Emulator
 
 PORT = 47899  # as in integration_tests/configs
+pytestmark = pytest.mark.xdist_group("standard")  # one worker has the port
 
 
 @pytest.fixture(scope="module", autouse=True)

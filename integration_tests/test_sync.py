@@ -190,7 +190,7 @@ def large(faker_input: FakerInput) -> Part:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Part:
     """2,500 records."""
-    return Part.of(generated(tmp_path_factory.mktemp("small"), 1_200))
+    return Part.of(generated(1_200, tmp_path_factory))
 
 
 def create_tables(emulator: Emulator, vendor: Vendor, source: FakerInput) -> None:
