@@ -11,9 +11,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.catalog import plan_streams, unmatched_entries
@@ -24,8 +22,8 @@ from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
 from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.providers import FORMS, PROVIDERS
-from destination_bulk_tables.redact import mask_secrets, secrets_of
 from destination_bulk_tables.rejects import Rejects
+from destination_bulk_tables.secrecy import SECRETS, secrets_of
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.stdio import LineWriter, MessageReader
 from destination_bulk_tables.sync import Sync, require_possible
@@ -44,72 +42,6 @@ log = logging.getLogger(__name__)
 SYNC_MODES = ["append", "overwrite", "append_dedup"]
 _CHECK_TIMEOUT_S = 20.0
 _MOST_TOLD = 20  # entries of no stream; a config for many connections has hundreds
-
-
-class Output:
-    """Airbyte messages to stdout, without secrets."""
-
-    def __init__(self, writer: LineWriter) -> None:
-        self.writer = writer
-        self.secrets: list[str] = []
-
-    def message(self, message: dict[str, object]) -> None:
-        """Write one message; secrets are masked in its texts."""
-        self.writer.write([msgspec.json.encode(self._masked(message))])
-
-    def _masked(self, value: object) -> object:
-        if isinstance(value, str):
-            return mask_secrets(value, self.secrets)
-        if isinstance(value, dict):
-            return {name: self._masked(member) for name, member in value.items()}
-        return value
-
-    def error(self, error: DestinationError) -> None:
-        """The one TRACE ERROR of a failed sync."""
-        body: dict[str, object] = {
-            "message": error.message,
-            "internal_message": error.detail or f"{type(error).__name__}: {error.message}",
-            "failure_type": error.failure_type,
-        }
-        if error.stream is not None:
-            body["stream_descriptor"] = {
-                "name": error.stream.name,
-                "namespace": error.stream.namespace,
-            }
-        emitted_at = SystemClock().now() * 1000
-        self.message(
-            {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": emitted_at, "error": body}}
-        )
-
-
-class LogLines(logging.Handler):
-    """Log records as Airbyte LOG messages."""
-
-    _LEVELS: ClassVar = {
-        "CRITICAL": "FATAL",
-        "ERROR": "ERROR",
-        "WARNING": "WARN",
-        "INFO": "INFO",
-        "DEBUG": "DEBUG",
-    }
-
-    def __init__(self, output: Output) -> None:
-        super().__init__()
-        self._output = output
-
-    def emit(self, record: logging.LogRecord) -> None:
-        level = self._LEVELS.get(record.levelname, "INFO")
-        log_message = {
-            "level": level,
-            "message": f"{record.name.rpartition('.')[2]}: {record.getMessage()}",
-        }
-        if record.exc_info and record.exc_info[0]:
-            # the type and place of an unexpected error, never its text: that may hold a value
-            log_message["stack_trace"] = _frames(record.exc_info[2])
-        try:
-            self._output.message({"type": "LOG", "log": log_message})
-        except (DestinationError, OSError):
-            return  # nobody reads; the engine finds out by itself
 
 
 def specification() -> JsonObject:
@@ -171,9 +103,9 @@ def is_cloud() -> bool:
     return os.environ.get("DEPLOYMENT_MODE", "").strip().casefold() == "cloud"
 
 
-def secrets_in(raw: JsonValue) -> list[str]:
-    """What must not be printed of this config, valid or not."""
-    return secrets_of(raw, with_old_names(connection_specification(FORMS)))
+def keep_secrets(raw: JsonValue) -> None:
+    """Have nothing printed that is secret in this config, valid or not."""
+    SECRETS.replace(secrets_of(raw, with_old_names(connection_specification(FORMS))))
 
 
 # --- check
@@ -266,27 +198,10 @@ def write(
     # before the report is made, because it may end the sync: the environment's proxy, certificates
     transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
     rejected = config.rejected_records
-    rejects = Rejects(
-        rejected.policy,
-        rejected.max_rejected,
-        rejected.report_path,
-        clock.now(),
-        secrets_in(raw_config),
-    )
+    rejects = Rejects(rejected.policy, rejected.max_rejected, rejected.report_path, clock.now())
     sync = Sync(config, plans, rejects, transport, clock, emit.write, stop)
     try:
         sync.run(MessageReader(stdin, sync.wake, sync.row_types, sync.timed))
     finally:
         rejects.close()
         sync.close()
-
-
-def _frames(traceback: object) -> str:
-    import traceback as tracebacks  # noqa: PLC0415 - only for a crash
-    from types import TracebackType  # noqa: PLC0415 - only for a crash
-
-    if not isinstance(traceback, TracebackType):
-        return ""
-    return "\n".join(
-        f"{f.filename}:{f.lineno} in {f.name}" for f in tracebacks.extract_tb(traceback)
-    )

@@ -33,6 +33,7 @@ class DestinationBulkTables(Destination):
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002
         """Try the credential without writing."""
+        commands.keep_secrets(dict(config))
         problem = commands.check(dict(config))
         if problem is None:
             return AirbyteConnectionStatus(status=Status.SUCCEEDED)

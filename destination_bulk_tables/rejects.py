@@ -16,7 +16,8 @@ import msgspec
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.redact import mask_secrets, mask_values
+from destination_bulk_tables.redact import mask_values
+from destination_bulk_tables.secrecy import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +36,9 @@ class Rejects:
         max_rejected: int,
         report_path: str | None,
         now: float,
-        secrets: Sequence[str] = (),
     ) -> None:
         self._policy = policy
         self._max = max_rejected
-        self._secrets = secrets
         self._path = _report_file(report_path, now) if report_path else None
         self._file: BinaryIO | None = None
         self._seen: set[tuple[str, str]] = set()
@@ -116,7 +115,7 @@ class Rejects:
         if not self._file:
             return
         try:
-            self._file.write(b"".join([_line(row, self._secrets) for row in rejected]))
+            self._file.write(b"".join(map(_line, rejected)))
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -145,7 +144,7 @@ def _shown(row: RejectedRow) -> str:
     return mask_values(row.reason, RowBlock([row.row], 1, range(1)))
 
 
-def _line(row: RejectedRow, secrets: Sequence[str]) -> bytes:
+def _line(row: RejectedRow) -> bytes:
     try:
         value: object = msgspec.Raw(row.row)
         msgspec.json.decode(row.row)
@@ -156,7 +155,7 @@ def _line(row: RejectedRow, secrets: Sequence[str]) -> bytes:
         "namespace": row.stream.namespace,
         "stage": row.stage,
         "code": row.code,
-        "reason": mask_secrets(row.reason, secrets),
+        "reason": SECRETS.mask(row.reason, is_cut=True),
         "row": value,
     }
     return msgspec.json.encode(members) + b"\n"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from destination_bulk_tables import commands
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import DestinationError, InternalError
+from destination_bulk_tables.output import LogLines, Output
 from destination_bulk_tables.stdio import LineWriter
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(args: Any, stop: threading.Event) -> int:
-    output = commands.Output(LineWriter(_STDOUT, stop))
-    logging.basicConfig(level=_level(), handlers=[commands.LogLines(output)], force=True)
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    output = Output(LineWriter(_STDOUT, stop))
+    logging.basicConfig(level=_level(), handlers=[LogLines(output)], force=True)
     # Airbyte shows stderr as errors, and no warning of a library is for the user
     warnings.simplefilter("ignore")
     try:
@@ -64,7 +64,7 @@ def _main(args: Any, stop: threading.Event) -> int:
     return 1
 
 
-def _verb(args: Any, output: commands.Output, stop: threading.Event) -> int:
+def _verb(args: Any, output: Output, stop: threading.Event) -> int:
     if args.verb == "spec":
         output.message({"type": "SPEC", "spec": commands.specification()})
         return 0
@@ -75,7 +75,7 @@ def _verb(args: Any, output: commands.Output, stop: threading.Event) -> int:
             raise
         _status(output, error.message)
         return 0
-    output.secrets = commands.secrets_in(raw_config)
+    commands.keep_secrets(raw_config)
     if args.verb == "check":
         _status(output, commands.check(raw_config))
         return 0
@@ -84,7 +84,7 @@ def _verb(args: Any, output: commands.Output, stop: threading.Event) -> int:
     return 0
 
 
-def _status(output: commands.Output, problem: str | None) -> None:
+def _status(output: Output, problem: str | None) -> None:
     status = (
         {"status": "SUCCEEDED"} if problem is None else {"status": "FAILED", "message": problem}
     )

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from destination_bulk_tables.secrecy import SECRETS
 
 # a shared machine is slow at times; what is slow by itself shows in the run's time
 _PATIENT = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", _PATIENT, max_examples=50)
 settings.register_profile("ci", _PATIENT, max_examples=500)
 settings.load_profile("dev")
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_another_test() -> Iterator[None]:
+    """A process has one config; a test is one as well."""
+    yield
+    SECRETS.replace(())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from destination_bulk_tables import commands, sync
 from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
 from destination_bulk_tables.model import JsonObject, StreamKey
+from destination_bulk_tables.output import LogLines, Output
 from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.stdio import LineWriter
 from destination_bulk_tables.transport import Transport, TransportError
@@ -277,11 +280,22 @@ def test_batching_settings_win_over_the_defaults() -> None:
 # --- what is printed
 
 
+def printed(*messages: dict[str, object]) -> list[Any]:
+    """Return what is written of these messages."""
+    read, write_end = os.pipe()
+    output = Output(LineWriter(write_end, threading.Event()))
+    for message in messages:
+        output.message(message)
+    os.close(write_end)
+    with os.fdopen(read, "rb") as out:
+        return [json.loads(line) for line in out]
+
+
 def test_the_trace_of_a_failure_names_type_and_stream_and_no_secret() -> None:
     """One TRACE ERROR; secrets are masked wherever they stand."""
     read, write_end = os.pipe()
-    output = commands.Output(LineWriter(write_end, threading.Event()))
-    output.secrets = ["the-key"]
+    output = Output(LineWriter(write_end, threading.Event()))
+    SECRETS.replace(["the-key"])
     output.error(ConfigError("Key the-key is wrong.", stream=StreamKey("crm", "deals")))
     os.close(write_end)
     with os.fdopen(read, "rb") as out:
@@ -290,6 +304,47 @@ def test_the_trace_of_a_failure_names_type_and_stream_and_no_secret() -> None:
     assert trace["error"]["failure_type"] == "config_error"
     assert trace["error"]["stream_descriptor"] == {"name": "deals", "namespace": "crm"}
     assert "the-key" not in json.dumps(trace)
+
+
+@pytest.mark.parametrize("secret", ["LOG", "INFO", "TRACE", "ERROR", "FAILED", "sales", "system"])
+def test_what_the_platform_acts_on_is_never_masked(secret: str) -> None:
+    """A header value may be a word of the protocol, or the name of a stream."""
+    SECRETS.replace([secret])
+    error = {
+        "message": f"{secret} is wrong",
+        "internal_message": f"InternalError: {secret}",
+        "failure_type": "system_error",
+        "stream_descriptor": {"name": "sales", "namespace": None},
+    }
+    messages: list[dict[str, object]] = [
+        {"type": "LOG", "log": {"level": "INFO", "message": f"run: {secret}"}},
+        {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": 1, "error": error}},
+        {
+            "type": "CONNECTION_STATUS",
+            "connectionStatus": {"status": "FAILED", "message": f"No {secret}."},
+        },
+    ]
+    log, trace, status_ = printed(*messages)
+    assert log == {"type": "LOG", "log": {"level": "INFO", "message": "run: ****"}}
+    shown = {"message": "**** is wrong", "internal_message": "InternalError: ****"}
+    assert trace == {
+        "type": "TRACE",
+        "trace": {"type": "ERROR", "emitted_at": 1, "error": {**error, **shown}},
+    }
+    assert status_["connectionStatus"] == {"status": "FAILED", "message": "No ****."}
+
+
+def test_a_library_logs_nothing() -> None:
+    """Its line may hold a whole URL, or a header of the answer as it came."""
+    read, write_end = os.pipe()
+    lines = LogLines(Output(LineWriter(write_end, threading.Event())))
+    for name in ("urllib3.connectionpool", "urllib3", "requests", "destination_bulk_tables.run"):
+        lines.handle(logging.makeLogRecord({"name": name, "msg": name, "levelno": 50}))
+    os.close(write_end)
+    with os.fdopen(read, "rb") as out:
+        assert [json.loads(line)["log"]["message"] for line in out] == [
+            "run: destination_bulk_tables.run"
+        ]
 
 
 def test_the_specification_offers_the_three_modes() -> None:
@@ -331,4 +386,5 @@ def test_a_member_twice_is_an_error(tmp_path: Any) -> None:
 def test_a_secret_under_an_old_name_is_masked_too() -> None:
     """A config of an older form, also one whose choice is not known."""
     section: JsonObject = {"provider_type": "custom_http", "authentication": {"token": "t0k-en"}}
-    assert "t0k-en" in commands.secrets_in({"provider": section})
+    commands.keep_secrets({"provider": section})
+    assert "t0k-en" not in SECRETS.mask("bad t0k-en")

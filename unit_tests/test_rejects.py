@@ -12,6 +12,7 @@ import pytest
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RejectedRow, StreamKey
 from destination_bulk_tables.rejects import Rejects
+from destination_bulk_tables.secrecy import SECRETS
 
 STREAM = StreamKey("crm", "deals")
 NOW = 1_760_000_000.25
@@ -39,7 +40,8 @@ def test_no_rejected_row_is_no_event() -> None:
 def test_the_report_holds_no_secret(tmp_path: Path) -> None:
     """A vendor may quote the credential in its reason."""
     path = tmp_path / "report.jsonl"
-    rejects = Rejects("skip", 1000, str(path), NOW, ["bad_key"])
+    SECRETS.replace(["bad_key"])
+    rejects = Rejects("skip", 1000, str(path), NOW)
     rejects.add([reject()])
     rejects.close()
     assert json.loads(lines_of(path)[0])["reason"] == "why ****"

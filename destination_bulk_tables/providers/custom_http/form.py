@@ -57,7 +57,8 @@ _AUTHENTICATION = tiles(
         "HTTP Basic.",
         ("auth_type", "basic"),
         ["username"],
-        username=text("User name", "Sent as HTTP Basic.", "loader"),
+        # some APIs take a token here
+        username=secret("User name", "Sent as HTTP Basic.", "loader"),
         password=secret("Password", "May be empty where the user name is a token.", "pass-..."),
     ),
     branch(

@@ -1,0 +1,103 @@
+"""Airbyte messages on stdout: log lines and the one error, without secrets in what people read."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.secrecy import SECRETS
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.stdio import LineWriter
+
+# what the platform acts on is left as it is, also where a secret has the same text
+_FOR_PEOPLE = frozenset({"message", "internal_message", "stack_trace"})
+_OUR_LOGGERS = frozenset({__name__.partition(".")[0], "__main__"})
+
+
+class Output:
+    """Airbyte messages to stdout, without secrets."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.writer = writer
+
+    def message(self, message: dict[str, object]) -> None:
+        """Write one message; secrets are masked in what people read of it."""
+        self.writer.write([msgspec.json.encode(_masked(message))])
+
+    def error(self, error: DestinationError) -> None:
+        """The one TRACE ERROR of a failed sync."""
+        body: dict[str, object] = {
+            "message": error.message,
+            "internal_message": error.detail or f"{type(error).__name__}: {error.message}",
+            "failure_type": error.failure_type,
+        }
+        if error.stream is not None:
+            body["stream_descriptor"] = {
+                "name": error.stream.name,
+                "namespace": error.stream.namespace,
+            }
+        emitted_at = SystemClock().now() * 1000
+        self.message(
+            {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": emitted_at, "error": body}}
+        )
+
+
+class LogLines(logging.Handler):
+    """Log records as Airbyte LOG messages.
+
+    Only those of this package: a library may log what it sends and receives.
+    """
+
+    _LEVELS: ClassVar = {
+        "CRITICAL": "FATAL",
+        "ERROR": "ERROR",
+        "WARNING": "WARN",
+        "INFO": "INFO",
+        "DEBUG": "DEBUG",
+    }
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] not in _OUR_LOGGERS:
+            return
+        level = self._LEVELS.get(record.levelname, "INFO")
+        log_message = {
+            "level": level,
+            "message": f"{record.name.rpartition('.')[2]}: {record.getMessage()}",
+        }
+        if record.exc_info and record.exc_info[0]:
+            # the type and place of an unexpected error, never its text: that may hold a value
+            log_message["stack_trace"] = _frames(record.exc_info[2])
+        try:
+            self._output.message({"type": "LOG", "log": log_message})
+        except (DestinationError, OSError):
+            return  # nobody reads; the engine finds out by itself
+
+
+def _masked(message: dict[str, object]) -> dict[str, object]:
+    masked = dict(message)
+    for name, member in message.items():
+        if isinstance(member, dict):
+            masked[name] = _masked(member)
+        elif name in _FOR_PEOPLE and isinstance(member, str):
+            masked[name] = SECRETS.mask(member)
+    return masked
+
+
+def _frames(traceback: object) -> str:
+    import traceback as tracebacks  # noqa: PLC0415 - only for a crash
+    from types import TracebackType  # noqa: PLC0415 - only for a crash
+
+    if not isinstance(traceback, TracebackType):
+        return ""
+    return "\n".join(
+        f"{f.filename}:{f.lineno} in {f.name}" for f in tracebacks.extract_tb(traceback)
+    )
