@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
-from destination_bulk_tables.values import moment
+from destination_bulk_tables.values import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -217,9 +217,9 @@ def is_older(cursor: bytes | None, than: bytes | None) -> bool:
         return Decimal(mine.decode()) < Decimal(theirs.decode())
     except InvalidOperation:
         pass
-    moments = moment(mine), moment(theirs)
-    if moments[0] is not None and moments[1] is not None:
-        return moments[0] < moments[1]
+    instants = instant(mine), instant(theirs)
+    if instants[0] is not None and instants[1] is not None:
+        return instants[0] < instants[1]
     return _text(mine) < _text(theirs)
 
 

@@ -139,6 +139,7 @@ _STAMP = re.compile(
     rb'"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s?'
     rb'(?:(Z|z|UTC)|([+-])(\d\d):?(\d\d)?)?"'
 )
+_MICROSECOND_DIGITS = 6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
@@ -157,7 +158,7 @@ def moment(token: bytes) -> datetime | None:
             int(hour or 0),
             int(minute or 0),
             int(second or 0),
-            int((fraction or b"0").ljust(6, b"0")[:6]),
+            int((fraction or b"0").ljust(_MICROSECOND_DIGITS, b"0")[:_MICROSECOND_DIGITS]),
             tzinfo=UTC,
         )
         if sign:
@@ -167,6 +168,15 @@ def moment(token: bytes) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return stamp
+
+
+def instant(token: bytes) -> tuple[datetime, bytes] | None:
+    """A timestamp to compare by: as `moment`, then the digits of its fraction beyond those."""
+    stamp = moment(token)
+    match = _STAMP.fullmatch(token)
+    if stamp is None or match is None:
+        return None
+    return stamp, (match[7] or b"")[_MICROSECOND_DIGITS:].rstrip(b"0")
 
 
 @lru_cache(1 << 14)

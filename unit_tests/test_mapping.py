@@ -284,8 +284,8 @@ def test_masks_hide_values_of_every_type(provider: Name) -> None:
     assert hashes[1].get("paid") is hashes[1].get("at") is None
     redacted = rows_of(codec_of(masked("redact", *fields), provider), records)
     assert redacted[0] == {"id": "a", **dict.fromkeys(fields, "***")}
-    short = rows_of(codec_of(masked("truncate", *fields, mask_length=3), provider), records)
-    assert short[0] == {"id": "a", "to": "x", "paid": "tru", "amount": "1.5", "at": "202"}
+    short = rows_of(codec_of(masked("truncate", *fields, mask_length=2), provider), records)
+    assert short[0] == {"id": "a", "to": "x", "paid": "tr", "amount": "1.", "at": "20"}
 
 
 def test_a_masked_key_is_the_hash() -> None:
@@ -333,6 +333,7 @@ COERCED: list[tuple[str, str, Any]] = [
     ("amount", '"1,5"', "1,5"),
     ("amount", '""', ""),
     ("amount", "true", 1),
+    ("amount", "false", 0),
     ("amount", "3", 3),
 ]
 
