@@ -8,7 +8,7 @@ is appended to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -60,21 +60,58 @@ def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
         message = "The catalog has no streams. Select at least one in the connection."
         raise ConfigError(message)
     plans: dict[StreamKey, StreamPlan] = {}
-    owners: dict[str, StreamKey] = {}
+    owners: dict[str, list[StreamPlan]] = {}
     for configured in streams:
         plan = _plan(configured, config)
         if plan.key in plans:
             message = f"Stream {plan.key} is in the catalog twice."
             raise ConfigError(message, stream=plan.key)
-        other = owners.setdefault(plan.table.name, plan.key)
-        if other != plan.key:
-            message = (
-                f"Streams {other} and {plan.key} both go to table {plan.table.name!r}. Give each "
-                "its own table in 'tables'."
-            )
-            raise ConfigError(message, stream=plan.key)
+        sharing = owners.setdefault(plan.table.name, [])
+        for other in sharing:
+            if not _can_share(other, plan, config):
+                message = (
+                    f"Streams {other.key} and {plan.key} both go to table {plan.table.name!r}. "
+                    "Give each its own table in 'tables'. Only streams that are appended to a "
+                    "table without an id column may share one, where tables[].constants or "
+                    "tables[].message_columns tell their rows apart."
+                )
+                raise ConfigError(message, stream=plan.key)
+        sharing.append(plan)
         plans[plan.key] = plan
+    for sharing in owners.values():
+        table = _shared([plan.table for plan in sharing])
+        plans.update({plan.key: replace(plan, table=table) for plan in sharing})
     return plans
+
+
+def _can_share(one: StreamPlan, other: StreamPlan, config: Config) -> bool:
+    """Whether two streams may go to one table: plain inserts, and a column tells the rows apart."""
+    if config.provider.rules.keyed:
+        return False  # rows of one id would replace each other, whatever else they hold
+    if any(plan.table.replace or plan.table.mode != "append" for plan in (one, other)):
+        return False
+    theirs = {extra.name: extra.token for extra in other.extras}
+    return any(
+        None not in (extra.token, theirs.get(extra.name)) and extra.token != theirs[extra.name]
+        for extra in one.extras
+    )
+
+
+def _shared(tables: Sequence[Table]) -> Table:
+    """The table of all these streams, under the first one's name."""
+    first, *others = tables
+    names = [name for table in tables for name in table.columns]
+    doubtful = {
+        name for table in tables for name in table.columns if name not in table.text_columns
+    }
+    texts = [name for table in tables for name in table.text_columns if name not in doubtful]
+    return (
+        replace(
+            first, columns=tuple(dict.fromkeys(names)), text_columns=tuple(dict.fromkeys(texts))
+        )
+        if others
+        else first
+    )
 
 
 def unmatched_entries(config: Config, keys: Collection[StreamKey]) -> list[str]:

@@ -7,6 +7,7 @@ delivered or in the reject report.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.lanes import Job, Lane, Tracked
@@ -16,7 +17,7 @@ from destination_bulk_tables.sender import Delivery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from destination_bulk_tables.model import Batch, BatchResult
+    from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Dispatch:
         self._tasks.count_requests(lane, result.requests, result.retries)
         for row in result.rejected:
             tracked.count_rejected(batch.epoch_of(row.index))
-        is_allowed = self._tasks.count_rejected(lane, result.rejected)
+        is_allowed = self._tasks.count_rejected(lane, _by_stream(batch, result.rejected))
         if lane.replace is not None:
             lane.replace.refused.update(row.code for row in result.rejected)
         if lane.stored is not None:
@@ -145,10 +146,24 @@ class Dispatch:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
         lane.under_way -= tracked.batch.keys
+        # where streams share a table, an epoch may stand in a batch several times
+        sums = dict.fromkeys((epoch for epoch, _ in tracked.batch.epochs), 0)
         for epoch, count in tracked.batch.epochs:
+            sums[epoch] += count
+        for epoch, count in sums.items():
             rejected = tracked.rejected.get(epoch, 0)
             epoch.rejected += rejected
             epoch.delivered += count - rejected
             lane.delivered += count - rejected
-            self._tools.progress.counts[lane.plan.key].delivered += count - rejected
+            counts = self._tools.progress.counts[epoch.stream or lane.plan.key]
+            counts.delivered += count - rejected
         lane.delivered -= tracked.batch.superseded  # what the table holds of them
+
+
+def _by_stream(batch: Batch, rejected: Sequence[RejectedRow]) -> list[RejectedRow]:
+    """The vendor's refusals under the streams of their rows, where several share the table."""
+    epochs = [batch.epoch_of(row.index) for row in rejected]
+    return [
+        replace(row, stream=epoch.stream) if epoch and epoch.stream else row
+        for row, epoch in zip(rejected, epochs, strict=True)
+    ]

@@ -48,7 +48,7 @@ class Engine:
     def __init__(
         self, lanes: Mapping[StreamKey, Lane], tools: Tools, *, slots: int, max_wait_s: float
     ) -> None:
-        self._all = list(lanes.values())
+        self._all = list(dict.fromkeys(lanes.values()))  # streams may share one
         self._tools = tools
         self._slots = slots
         self._max_wait_s = max_wait_s

@@ -6,6 +6,7 @@ Invariant: a row is counted as accepted before anything can become of it.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import BadInput, DestinationError, TransientError
@@ -44,7 +45,7 @@ class Intake:
 
     def __init__(self, lanes: Mapping[StreamKey, Lane], tools: Tools, dispatch: Dispatch) -> None:
         self._lanes = lanes
-        self._all = list(lanes.values())
+        self._all = list(dict.fromkeys(lanes.values()))
         self._tools = tools
         self._dispatch = dispatch
         self._completed: set[StreamKey] = set()
@@ -68,7 +69,8 @@ class Intake:
     def _take_records(self, run: RecordRun) -> None:
         stream, data, times = run.stream, run.data, run.times
         lane = self._lane(stream)
-        encode = lane.codec.encode_rows if run.is_decoded else lane.codec.encode
+        codec = lane.codec_of(stream)
+        encode = codec.encode_rows if run.is_decoded else codec.encode
         epoch = self._tools.ledger.accept(stream, len(data))
         counts = self._tools.progress.counts[stream]
         counts.read += len(data)
@@ -80,7 +82,7 @@ class Intake:
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)
-            self._shape_rejects(epoch, rejected)
+            self._shape_rejects(epoch, [_of(stream, row) for row in rejected])
 
     def _place(
         self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
@@ -157,3 +159,8 @@ class Intake:
                 "are appended to; no table was replaced. Look for the error in the source."
             )
             raise TransientError(message)
+
+
+def _of(stream: StreamKey, row: RejectedRow) -> RejectedRow:
+    """A batch that several streams share knows the table's stream only."""
+    return row if row.stream == stream else replace(row, stream=stream)

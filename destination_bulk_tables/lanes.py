@@ -16,7 +16,7 @@ from destination_bulk_tables.provider import Context, Unverified
 if TYPE_CHECKING:
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.model import Batch, Epoch, Key, Receipt, RowBlock
+    from destination_bulk_tables.model import Batch, Epoch, Key, Receipt, RowBlock, StreamKey
     from destination_bulk_tables.overwrite import StagedLoad
     from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
@@ -90,12 +90,17 @@ class Job:
 
 @dataclass(eq=False, slots=True)
 class Lane:
-    """One table. All fields belong to the engine thread."""
+    """One table. All fields belong to the engine thread.
+
+    `plan` and `codec` are those of its stream, of the first where several share the table;
+    `others`: the codecs of the rest.
+    """
 
     plan: StreamPlan
     codec: RowCodec
     batcher: Batcher
     load: StagedLoad | None = None
+    others: dict[StreamKey, RowCodec] = field(default_factory=dict)
     queue: deque[Batch] = field(default_factory=deque)
     tracked: dict[int, Tracked] = field(default_factory=dict)
     # keys of batches that were sent and are not settled
@@ -114,6 +119,10 @@ class Lane:
     accepted: int = 0  # requests of which the vendor took something
     delivered: int = 0
     is_advised: bool = False
+
+    def codec_of(self, stream: StreamKey) -> RowCodec:
+        """How rows of a stream of this table are encoded."""
+        return self.others.get(stream, self.codec)
 
     @property
     def is_sending(self) -> bool:

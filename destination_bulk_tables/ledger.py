@@ -64,7 +64,7 @@ class Ledger:
         """Count rows read; they belong to the epoch that their scope's next checkpoint closes."""
         epoch = self._open.get(stream)
         if epoch is None:
-            epoch = self._open[stream] = Epoch()
+            epoch = self._open[stream] = Epoch(stream=stream)
         epoch.accepted += count
         return epoch
 

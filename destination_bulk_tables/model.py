@@ -195,6 +195,7 @@ class Epoch:
     accepted: int = 0
     delivered: int = 0
     rejected: int = 0
+    stream: StreamKey | None = None
 
     @property
     def is_settled(self) -> bool:

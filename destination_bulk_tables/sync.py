@@ -77,9 +77,9 @@ class Sync:
             halt=halt,
             guard=Guard(config.replace_guard, _attempt()),
         )
-        lanes = {key: make_lane(plan, config, budget) for key, plan in plans.items()}
-        self.row_types = {key: lane.codec.row_types for key, lane in lanes.items()}
-        self.timed = {key for key, lane in lanes.items() if lane.codec.wants_time}
+        lanes = make_lanes(plans, config, budget)
+        self.row_types = {key: lane.codec_of(key).row_types for key, lane in lanes.items()}
+        self.timed = {key for key, lane in lanes.items() if lane.codec_of(key).wants_time}
         self._engine = Engine(lanes, tools, slots=slots, max_wait_s=batching.max_wait_s)
 
     def run(self, source: Source) -> None:
@@ -101,17 +101,47 @@ def _attempt() -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def make_lanes(
+    plans: Mapping[StreamKey, StreamPlan], config: Config, budget: DiskBudget
+) -> dict[StreamKey, Lane]:
+    """The lane of each stream; those of one table share one, so that its rows are counted once."""
+    tables: dict[str, Lane] = {}
+    lanes: dict[StreamKey, Lane] = {}
+    for key, plan in plans.items():
+        shared = tables.get(plan.table.name)
+        if shared is None:
+            lanes[key] = tables[plan.table.name] = make_lane(plan, config, budget)
+        else:
+            lanes[key] = shared
+            shared.others[key] = make_codec(plan, config)
+    return lanes
+
+
 def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
-    """Everything one stream needs."""
+    """Everything one table needs."""
     provider, table = config.provider, plan.table
     batching = config.batching
     key_columns = table.key_columns
     if provider.rules.keyed and table.id_column is not None:
         key_columns = (table.id_column,)
+    batcher = Batcher(
+        table,
+        max_rows=batching.max_rows or provider.limits.max_rows,
+        max_bytes=batching.max_bytes or provider.limits.max_bytes,
+        overhead=provider.body_size(table),
+    )
+    load = StagedLoad(budget, key_columns) if table.replace else None
+    counts = provider.traits.reads_back and load is None and table.mode == "append"
+    return Lane(plan, make_codec(plan, config), batcher, load=load, needs_count=counts)
+
+
+def make_codec(plan: StreamPlan, config: Config) -> RowCodec:
+    """How the records of one stream become rows."""
+    provider, table = config.provider, plan.table
     sent = [column.field for column in plan.columns]
     # what is left out on purpose is known, whatever an entry of tables names
     known = [*plan.declared, *plan.key_fields, CDC_DELETED_AT]
-    codec = RowCodec(
+    return RowCodec(
         plan.key,
         plan.columns,
         replace(provider.rules, required_column=table.id_column),
@@ -125,15 +155,6 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
         salt=config.mask_salt,
         sample=FieldSample(plan.key, sent, known, is_open=not plan.declared),
     )
-    batcher = Batcher(
-        table,
-        max_rows=batching.max_rows or provider.limits.max_rows,
-        max_bytes=batching.max_bytes or provider.limits.max_bytes,
-        overhead=provider.body_size(table),
-    )
-    load = StagedLoad(budget, key_columns) if table.replace else None
-    counts = provider.traits.reads_back and load is None and table.mode == "append"
-    return Lane(plan, codec, batcher, load=load, needs_count=counts)
 
 
 def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"] | None:

@@ -85,7 +85,8 @@ class Tasks:
 
     def count_rejected(self, lane: Lane, rejected: Sequence[RejectedRow]) -> bool:
         """Count and report; False when the sync may not go on with so many: settle nothing more."""
-        self._tools.progress.counts[lane.plan.key].rejected += len(rejected)
+        for row in rejected:
+            self._tools.progress.counts[row.stream].rejected += 1
         try:
             self._tools.rejects.add(rejected)
         except DestinationError as error:

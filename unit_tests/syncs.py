@@ -36,7 +36,7 @@ from destination_bulk_tables.providers.qobra import Qobra
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
-from destination_bulk_tables.sync import make_lane
+from destination_bulk_tables.sync import make_lanes
 from destination_bulk_tables.tasks import Tools
 from unit_tests.fakes import (
     AnyWorkers,
@@ -164,9 +164,7 @@ class Sync:
         config = self._config()
         plans = plan_streams(self.catalog, config)
         budget = DiskBudget(tempfile.gettempdir(), 10_000_000)
-        self.lanes: dict[StreamKey, Lane] = {
-            key: make_lane(plan, config, budget) for key, plan in plans.items()
-        }
+        self.lanes: dict[StreamKey, Lane] = make_lanes(plans, config, budget)
         self.progress = Progress(list(plans), 0.0)
         jitter = Random(1).random
         self.sender = Sender(

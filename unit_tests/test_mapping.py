@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from random import Random
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
@@ -15,11 +16,22 @@ from destination_bulk_tables import commands
 from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.mapping import table_name
-from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, StreamKey
+from destination_bulk_tables.mapping import Constant, TableEntry, table_name
+from destination_bulk_tables.model import (
+    JsonObject,
+    JsonValue,
+    Message,
+    RecordRun,
+    RowBlock,
+    StateMessage,
+    StreamKey,
+)
 from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.sync import make_lane, require_possible
+from unit_tests.fakes import cut_after
+from unit_tests.syncs import DEALS, catalog_of, complete, records, state, sync
+from unit_tests.vendors import KoreVendor
 
 QOBRA: JsonObject = {"provider_type": "qobra", "api_key": "k"}
 KORE: JsonObject = {
@@ -405,3 +417,118 @@ def test_a_nested_cursor_is_read_in_its_path() -> None:
     values = [{"a": {"at": "2024"}}, {"a": {}}, {"a": 5}, None, "text"]
     block = encoded(codec, [{"id": str(i), "meta": value} for i, value in enumerate(values)])
     assert block.cursors == [b'"2024"', b"null", b"null", b"null", b"null"]
+
+
+# --- several streams, one table
+
+
+def origins(*names: str) -> list[JsonValue]:
+    """Entries that send streams to the table `deals`, each with its name in a column."""
+    return [
+        {"stream": n, "table": "deals", "constants": [{"column": "origin", "value": n}]}
+        for n in names
+    ]
+
+
+def both(provider: Name, tables: JsonValue, **members: Any) -> dict[StreamKey, StreamPlan]:
+    streams = (stream(name="deals", **members), stream(name="calls", **members))
+    return plans(*streams, provider=provider, tables=tables)
+
+
+def test_streams_share_a_table_where_a_column_tells_their_rows_apart() -> None:
+    """The table has the columns of them all."""
+    tables = origins("deals", "calls")
+    more: JsonObject = {**cast("JsonObject", tables[1]), "exclude": ["paid"], "rename": [RENAMED]}
+    found = both("kore", [tables[0], more])
+    assert {one.table.name for one in found.values()} == {"deals"}
+    assert {one.table.columns for one in found.values()} == {
+        ("id", "to", "paid", "amount", "at", "origin", "sum")
+    }
+    holds: list[JsonValue] = [{"column": "origin", "holds": "stream"}]
+    by_name: list[JsonValue] = [
+        {"stream": name, "table": "deals", "message_columns": holds} for name in ("deals", "calls")
+    ]
+    assert len(both("custom_http", by_name)) == 2
+
+
+RENAMED: JsonObject = {"field": "amount", "column": "sum"}
+SAME: list[JsonValue] = [
+    {"stream": n, "table": "deals", "constants": [{"column": "origin", "value": "x"}]}
+    for n in ("deals", "calls")
+]
+TIMED: list[JsonValue] = [
+    {"stream": n, "table": "deals", "message_columns": [{"column": "at_", "holds": "emitted_at"}]}
+    for n in ("deals", "calls")
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "tables", "members"),
+    [
+        ("kore", [{"stream": "calls", "table": "deals"}], {}),
+        ("kore", SAME, {}),
+        ("kore", TIMED, {}),
+        ("kore", origins("deals", "calls"), {"mode": "overwrite"}),
+        ("kore", origins("deals", "calls"), {"mode": "append_dedup", "primary_key": [["id"]]}),
+        ("qobra", origins("deals", "calls"), {}),
+    ],
+)
+def test_otherwise_each_stream_has_its_own_table(
+    provider: Name, tables: JsonValue, members: Any
+) -> None:
+    """A replace, a key or an id column of one would take the other's rows."""
+    with pytest.raises(ConfigError, match="both go to table 'deals'"):
+        both(provider, tables, **members)
+
+
+CALLS = StreamKey(None, "calls")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_and_states_of_a_shared_table(seed: int) -> None:
+    """Each row once under lost answers and refusals, and each stream is told of its own."""
+    rng = Random(seed)
+    script: list[Message | float] = []
+    for i in range(24):
+        name, key = rng.choice([("d", DEALS), ("c", CALLS)])
+        script += [records([{"id": f"{name}{i}", "name": "x", "version": i}], key)]
+        script += [state(i, key)] * rng.choice([0, 1])
+    script += [state(98), state(99, CALLS), complete(), complete(CALLS)]
+    rows = [row for run in script if isinstance(run, RecordRun) for row in run.data]
+    ids = [json.loads(bytes(row))["id"] for row in rows]
+    bad = set(rng.sample(ids, 3))
+    entries = [
+        TableEntry(name, table="deals", constants=(Constant("origin", name),))
+        for name in ("deals", "calls")
+    ]
+    vendor = KoreVendor(is_bad=lambda row: row["id"] in bad)
+    done = sync(
+        "kore",
+        "append",
+        script,
+        catalog=catalog_of("append", "deals", "calls"),
+        vendor=vendor,
+        tables=tuple(entries),
+        slots=rng.choice([1, 3]),
+        seed=seed,
+        faults={rng.randrange(3, 14): cut_after, rng.randrange(14, 30): cut_after},
+    ).run()
+    assert done.error is None
+    assert sorted(row["id"] for row in vendor.rows()) == sorted(set(ids) - bad)
+    assert all(row["origin"][0] == row["id"][0] for row in vendor.rows())
+    assert {(r.stream, json.loads(r.row)["id"]) for r in done.rejects.rows} == {
+        (DEALS if one[0] == "d" else CALLS, one) for one in bad
+    }
+    for key in (DEALS, CALLS):
+        mine = [one for one in ids if one[0] == key.name[0]]
+        counts = done.progress.counts[key]
+        assert (counts.read, counts.rejected) == (len(mine), len(bad & set(mine)))
+        assert counts.delivered == len(mine) - counts.rejected
+        numbers = [
+            message.state
+            for message in script
+            if isinstance(message, StateMessage) and message.scope == key
+        ]
+        told = [s for s in done.states if s["stream"]["stream_descriptor"]["name"] == key.name]
+        assert [s["stream"] for s in told] == [json.loads(text)["stream"] for text in numbers]
+        assert sum(s["destinationStats"]["recordCount"] for s in told) == counts.delivered
