@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Flow = Generator["HttpRequest", "HttpResponse", T]
 D = TypeVar("D")
+_BOM = b"\xef\xbb\xbf"  # some servers begin JSON with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,17 @@ class HttpResponse:
     def decode(self, kind: type[D]) -> D:
         """The JSON body as `kind`; raises `Ambiguous`: an unreadable answer proves nothing."""
         try:
-            return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return msgspec.json.decode(self.body.removeprefix(_BOM), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             message = f"HTTP {self.status} with an answer that is not the documented JSON"
             raise Ambiguous(message) from error
+
+    def parsed(self) -> Any:
+        """The JSON body as it is, None where it is none."""
+        try:
+            return self.decode(object)
+        except Ambiguous:
+            return None
 
     @property
     def text(self) -> str:
@@ -214,6 +222,7 @@ class Traits:
 
     reads_back: bool = False  # `stored_rows` can tell what an ambiguous write did
     on_unknown: Literal["retry", "fail"] = "retry"  # when nothing can tell
+    unknown_hint: str = ""  # which settings would have told
 
 
 @dataclass(frozen=True, slots=True)

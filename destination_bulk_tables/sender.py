@@ -236,8 +236,8 @@ class Sender:
             message = (
                 f"A write to table {table.name} was refused or ended without an answer ({fate}), "
                 "and reading the table back could not tell which of its rows are in. The sync "
-                "stops because on_ambiguous_write is 'fail'."
-            )
+                f"stops because on_ambiguous_write is 'fail'. {traits.unknown_hint}"
+            ).rstrip()
             raise TransientError(message, stream=table.stream)
         log.warning(
             "%s table=%s cause=%s duplicates=possible",

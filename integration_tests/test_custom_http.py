@@ -692,10 +692,13 @@ def nginx(pool: Pool) -> Iterator[Nginx]:
 def test_a_proxys_fault_loses_and_doubles_nothing(
     datasette: Lab, nginx: Nginx, connector: Connector, fault: Fault
 ) -> None:
-    """502, 429, no answer, stored without an answer, 504 but stored: each row is in once."""
+    """502, 429, no answer, stored without an answer, 504 but stored: each row is in once.
+
+    Not at the first write: a count that never moved could not tell that nothing was stored.
+    """
     table = datasette.table()
     rows = some_rows(3000)
-    config = datasette.config(table, provider={"api_address": nginx.url(fault, times=2)})
+    config = datasette.config(table, provider={"api_address": nginx.url(fault, times=2, after=1)})
     began = time.monotonic()
     outcome = sync(connector, config, "append", rows).delivered()
     seconds = time.monotonic() - began
@@ -734,6 +737,26 @@ def test_an_insert_without_an_answer_ends_the_sync_where_nothing_can_tell(
     assert "on_ambiguous_write" in outcome.error[1]
     assert outcome.states == []
     datasette.holds(table, some_rows(100))
+
+
+@pytest.mark.parametrize(("fault", "is_stored"), [("drop", False), ("lost", True)])
+def test_a_count_that_has_not_moved_yet_cannot_say_that_nothing_came(
+    datasette: Lab,
+    nginx: Nginx,
+    connector: Connector,
+    fault: Fault,
+    is_stored: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    """What came is seen after a first write without an answer; what did not, is not."""
+    table = datasette.table()
+    config = datasette.config(table, provider={"api_address": nginx.url(fault)})
+    outcome = sync(connector, config, "append", some_rows(100))
+    if is_stored:
+        outcome.delivered()
+    else:
+        assert outcome.error[0] == "transient_error"
+        assert "could not tell" in outcome.error[1]
+    datasette.holds(table, some_rows(100 if is_stored else 0))
 
 
 def test_an_overwrite_through_faults_ends_complete(

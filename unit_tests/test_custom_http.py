@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jwt
 import pytest
 
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, StreamKey, Table
+from destination_bulk_tables.model import Batch, Epoch
 from destination_bulk_tables.provider import (
     Accept,
     Ambiguous,
     Context,
-    Disposition,
-    Flow,
     HttpRequest,
     HttpResponse,
     Load,
@@ -35,90 +32,24 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
-from destination_bulk_tables.sender import Delivery, Sender
-from unit_tests.fakes import Answer, FakeClock, FakeTransport
+from destination_bulk_tables.sender import Delivery
+from unit_tests.custom_forms import (
+    COUNT,
+    ROWS,
+    Wire,
+    answer,
+    block,
+    dedup,
+    judged,
+    made,
+    run,
+    sent_by,
+    table,
+    write,
+)
+from unit_tests.fakes import Answer
 
-T = TypeVar("T")
 DOCS = Path(__file__).parents[1] / "docs/custom_http.md"
-LEAST: dict[str, Any] = {
-    "provider_type": "custom_http",
-    "base_url": "https://api.example.com",
-    "authentication": {"auth_type": "bearer", "token": "s3cret-token"},
-    "write_path": "/t/{table}/rows",
-    "body": {"body_type": "object"},
-    "check_path": "/me",
-}
-COUNT = {"table_count_path": "/t/{table}/count", "table_count_value": "n"}
-ROWS = (b'{"id":1,"n":"a"}', b'{"id":2,"n":"b"}', b'{"id":3,"n":"c"}')
-STREAM = StreamKey(None, "deals")
-
-
-def made(**form: Any) -> CustomHttp:
-    """A provider from a config that holds little more than it must."""
-    provider = parse({"provider": LEAST | form}, PROVIDERS, is_cloud=False).provider
-    assert isinstance(provider, CustomHttp)
-    return provider
-
-
-def table(name: str = "deals", **more: Any) -> Table:
-    columns = {"columns": ("id", "n"), "mode": "append"}
-    return Table(name=name, stream=STREAM, **(columns | more))
-
-
-def dedup(**more: Any) -> Table:
-    return table(mode="dedup", key_columns=("id",), **more)
-
-
-def block(*rows: bytes) -> RowBlock:
-    rows = rows or ROWS
-    return RowBlock(rows, len(rows), range(len(rows)))
-
-
-def answer(status: int = 200, body: Any = b"", **headers: str) -> HttpResponse:
-    text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HttpResponse(status, names, text)
-
-
-def run(
-    provider: CustomHttp,
-    flow: Flow[T],
-    *answers: HttpResponse,
-    sent: list[HttpRequest] | None = None,
-) -> T:
-    """Drive a flow with these answers, each judged by the provider as the sender would have it."""
-    sent = [] if sent is None else sent
-    left = list(answers)
-    try:
-        request = next(flow)
-        while True:
-            sent.append(request)
-            response = left.pop(0)
-            found = provider.classify(request, response)
-            if isinstance(found, Accept):
-                request = flow.send(response)
-            elif isinstance(found, Throw):
-                request = flow.throw(found.error)
-            elif isinstance(found, Stop | Renew):
-                raise found.error
-            else:
-                pytest.fail(f"not for a flow: {found}")
-    except StopIteration as end:
-        assert not left
-        return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
-
-
-def write(provider: CustomHttp, response: HttpResponse, **context: Any) -> WriteReport:
-    return run(provider, provider.write(table(), block(), Context(**context)), response)
-
-
-def sent_by(provider: CustomHttp, where: Table | None = None, **context: Any) -> HttpRequest:
-    """The request of a write."""
-    return next(provider.write(where or table(), block(), Context(**context)))
-
-
-def judged(provider: CustomHttp, response: HttpResponse) -> Disposition:
-    return provider.classify(sent_by(provider), response)
 
 
 # --- what is sent
@@ -665,7 +596,12 @@ def test_errors_that_name_no_row_make_a_success_partial() -> None:
 
 def test_a_bare_result_of_one_row_is_its_own_result() -> None:
     """An API that answers an array of one with the bare item is read all the same."""
-    provider = made(results_path="_items", result_error_member="_issues")
+    provider = made(
+        results_path="_items",
+        result_error_member="_issues",
+        result_status_member="_status",
+        result_success_statuses="OK",
+    )
     for body, faults in (({"_status": "OK"}, 0), ({"_issues": {"n": "bad"}}, 1)):
         flow = provider.write(table(), block(ROWS[0]), Context())
         assert len(run(provider, flow, answer(201, body)).faults) == faults
@@ -910,6 +846,7 @@ def test_a_repeat_counts_the_rows_that_were_new(stored: int) -> None:
 def test_a_count_tells_all_or_nothing(total: int, stored: set[int] | None) -> None:
     """Three rows on top of ten: all in, none in, or it cannot be told."""
     provider = made(**COUNT)
+    run(provider, provider.prepare(table()), answer(200, {"n": 4}))
     flow = provider.stored_rows(table(), block(), Context(stored=10))
     assert run(provider, flow, answer(200, {"n": total})) == stored
 
@@ -1198,29 +1135,6 @@ def test_every_configuration_of_the_docs_works_under_the_old_names() -> None:
 
 
 # --- with the sender
-
-
-class Wire:
-    """A sender on a fake network; `bodies` are the ids in each write that left."""
-
-    def __init__(self, provider: CustomHttp, answer_to: Answer, *, narrows: bool = True) -> None:
-        self.clock = FakeClock()
-        self.transport = FakeTransport(self.clock, answer_to)
-        halt = threading.Event()
-        self.sender = Sender(
-            provider, self.transport, self.clock, halt, narrows=narrows, jitter=lambda: 0.1
-        )
-
-    def deliver(self, count: int) -> BatchResult:
-        """Deliver so many rows, `{"id": 0}` and on."""
-        rows = block(*[b'{"id":%d}' % i for i in range(count)])
-        batch = Batch(1, table(), rows, "end", [(Epoch(count), count)])
-        return self.sender.deliver(Delivery(batch))
-
-    @property
-    def bodies(self) -> list[list[int]]:
-        bodies = [json.loads(sent.request.body or b"{}") for sent in self.transport.sent]
-        return [[row["id"] for row in body["rows"]] for body in bodies]
 
 
 def naming(bad: set[int], *, only_first: bool = False) -> Answer:

@@ -183,10 +183,7 @@ class Qobra(Base):
         (read 2026-11-22)
         """
         response = yield HttpRequest("GET", "/v2/data-structures")
-        try:
-            answer = msgspec.json.decode(response.body)
-        except msgspec.DecodeError:
-            answer = None
+        answer = response.parsed()
         if not isinstance(answer, dict) or "data" not in answer:
             message = "base_url answers, but not like Qobra's API. Check the address."
             raise ConfigError(message)

@@ -1,14 +1,15 @@
-// Faults of the first writes under a prefix, for nginx.py; reading requests are never hurt.
+// Faults of some writes under a prefix, for nginx.py; reading requests are never hurt.
 
 // nginx decodes request_uri for the location, so the rest is taken from the raw one.
 function rest(r) {
-    return r.variables.request_uri.replace(/^\/[a-z]+\/\d+\/\d+/, '');
+    return r.variables.request_uri.replace(/^\/[a-z]+\/\d+\/\d+\/\d+/, '');
 }
 
 function first(r) {
     const counter = `${r.variables.fault}/${r.variables.serial}`;
-    const hurt = r.method !== 'GET' && r.method !== 'HEAD'
-        && ngx.shared.writes.incr(counter, 1, 0) <= Number(r.variables.times);
+    const past = r.method === 'GET' || r.method === 'HEAD'
+        ? 0 : ngx.shared.writes.incr(counter, 1, 0) - Number(r.variables.after);
+    const hurt = past > 0 && past <= Number(r.variables.times);
     r.internalRedirect((hurt ? `/_${r.variables.fault}` : '/_upstream') + rest(r));
 }
 

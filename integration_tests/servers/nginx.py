@@ -55,7 +55,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{ proxy_pass {upstream}; }}
         location /_upstream/ {{ internal; proxy_pass {upstream}/; }}
-        location ~ ^/(?<fault>down|busy|drop|lost|late)/(?<times>\\d+)/(?<serial>\\d+)/ {{
+        location ~ ^/(?<fault>[a-z]+)/(?<after>\\d+)/(?<times>\\d+)/(?<serial>\\d+)/ {{
             js_content faults.first;
         }}
         location /_down/ {{ internal; proxy_pass http://127.0.0.1:{closed_port}; }}
@@ -128,6 +128,6 @@ class Nginx(LocalServer):
         command = (str(self.program), "-p", f"{folder}/", "-c", "nginx.conf")
         self.launch(command, folder, "/")
 
-    def url(self, fault: Fault, times: int = 1) -> str:
-        """Return a fresh base URL whose first writes meet the fault."""
-        return f"{self.base_url}/{fault}/{times}/{next(self._serials)}"
+    def url(self, fault: Fault, times: int = 1, after: int = 0) -> str:
+        """Return a fresh base URL whose first writes, or those after so many, meet the fault."""
+        return f"{self.base_url}/{fault}/{after}/{times}/{next(self._serials)}"

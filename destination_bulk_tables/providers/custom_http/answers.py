@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from destination_bulk_tables.errors import ConfigError, InternalError
+from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
 from destination_bulk_tables.provider import (
     Accept,
     HttpRequest,
     Refused,
+    Renew,
     Retry,
     Stop,
     Throw,
@@ -26,13 +27,22 @@ from destination_bulk_tables.providers.custom_http.fields import (
     texts,
     wrong,
 )
+from destination_bulk_tables.providers.custom_http.results import (
+    NOT_STORED,
+    REFUSED_STATUSES,
+    RETRY_STATUSES,
+    Results,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from destination_bulk_tables.model import Table
     from destination_bulk_tables.provider import Disposition, HttpResponse
-    from destination_bulk_tables.providers.custom_http.results import Results
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))
+_ABSENT = frozenset({404, 405, 410})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Request(HttpRequest):
     """A request, and what its answer has to be. `rows`: how many it holds, if it is a write."""
 
     setting: str = ""
+    table: Table | None = None
     success: frozenset[int] = OK
     rows: int | None = None
 
@@ -49,12 +60,13 @@ class Answers:
 
     def __init__(self, form: dict[str, Any], results: Results) -> None:
         self._results = results
+        self._accepted: set[tuple[str, str]] = set()  # settings and tables that worked before
         self._is_atomic = bool(form.get("refusals_store_nothing"))
         self._refused_statuses = statuses(
-            "refused_statuses", form.get("refused_statuses", "400,409,422")
+            "refused_statuses", form.get("refused_statuses", REFUSED_STATUSES)
         )
         self._retry_statuses = statuses(
-            "retry_statuses", form.get("retry_statuses", "408,425,429,500,502-504,520-524")
+            "retry_statuses", form.get("retry_statuses", RETRY_STATUSES)
         )
         self._stop, self._limited, self._large, self._bad = (
             texts(form.get(name, ()))
@@ -71,7 +83,7 @@ class Answers:
         status = response.status
         is_success = status in request.success
         said = self._said(request, response, is_success=is_success)
-        if says(said, self._stop):
+        if _tells(said, self._stop, request):
             message = (
                 f"The API answered {status} with one of stop_texts. Check authentication and its "
                 "rights, the table's name (tables[].table) and "
@@ -79,15 +91,22 @@ class Answers:
             )
             return Stop(ConfigError(message))
         is_partial = is_success and not self._is_atomic  # rows without an error are stored
-        if status == 429 or says(said, self._limited):
+        if status == 429 or _tells(said, self._limited, request):
             applied: Literal["no", "maybe"] = "maybe" if is_partial else "no"
             return Retry(after_s=self._pause_s(response), applied=applied, pause=True)
-        is_large = status == 413 or says(said, self._large)
+        is_large = status == 413 or _tells(said, self._large, request)
         if is_large and not (is_partial and request.repeat == "unsafe"):
             return Throw(TooLarge())
+        is_refused = status in self._refused_statuses or _tells(said, self._bad, request)
+        if is_success or is_refused:
+            found = self._about_rows(request, response, is_success=is_success)
+            if found is not None:
+                return found
         if is_success:
+            if request.table is not None:
+                self._accepted.add((request.setting, request.table.name))
             return Accept()
-        if status in self._refused_statuses or says(said, self._bad):
+        if is_refused:
             faults = self._results.faults_in_refusal(response, request.rows)
             return Throw(Refused(f"http_{status}", response.text, faults=faults))
         if status in self._retry_statuses:
@@ -95,7 +114,52 @@ class Answers:
             # come back is the API's
             is_known = status < 500 or (status == 503 and "retry-after" in response.headers)
             return Retry(applied="no" if is_known else "maybe")
-        return _by_status(request, response)
+        return self._by_status(request, response)
+
+    def _about_rows(
+        self, request: Request, response: HttpResponse, *, is_success: bool
+    ) -> Disposition | None:
+        """What the statuses of single rows mean for the whole request, if anything."""
+        found = self._results.statuses_of_failed(response, request.rows)
+        denied = [status for status in found if self._results.is_denied(status)]
+        if denied:
+            message = (
+                f"The API answered {response.status}, and {denied[0]} for a row. "
+                f"{_hint(denied[0], request)} "
+                "Where such a row is bad, name the status in refused_statuses."
+            )
+            return Stop(ConfigError(message))
+        again = [status for status in found if self._results.is_retried(status)]
+        if not again or (is_success and len(again) < (request.rows or 0)):
+            return None  # the others are judged first, and these sent again
+        is_known = self._is_atomic or (is_success and set(again) <= NOT_STORED)
+        return Retry(
+            after_s=self._pause_s(response), applied="no" if is_known else "maybe", pause=True
+        )
+
+    def _by_status(self, request: Request, response: HttpResponse) -> Disposition:
+        """What a status means that the form puts nowhere."""
+        status = response.status
+        hint = _hint(status, request)
+        if 300 <= status < 400:
+            return classify_by_status(response, "The API", {})
+        if not hint:
+            message = (
+                f"The API answered {status} to {request.setting}, which is neither a success, nor "
+                "in retry_statuses or refused_statuses. Add it where it belongs."
+            )
+            return Stop(InternalError(message))
+        message = f"The API answered {status}. {hint}"
+        where = (request.setting, request.table.name if request.table else "")
+        if where not in self._accepted:
+            error = ConfigError(message)
+            return Renew(error) if status == 401 else Stop(error)
+        # what worked before in this sync is no wrong setting
+        if status in _ABSENT:
+            return Retry(applied="no")  # a server that starts listens before it knows its routes
+        message = f"{message} The same was accepted earlier in this sync."
+        passing = TransientError(message)
+        return Renew(passing) if status == 401 else Stop(passing)
 
     def _said(self, request: Request, response: HttpResponse, *, is_success: bool) -> bytes:
         """What may be searched for texts: a success may repeat rows, and these prove nothing."""
@@ -120,18 +184,23 @@ class Answers:
         return max(waits)
 
 
-def _by_status(request: Request, response: HttpResponse) -> Disposition:
-    """What a status means that the form puts nowhere."""
-    where = f"Check base_url, {request.setting} and the table's name (tables[].table)."
-    denied = f"Check authentication and extra_headers, and the right that {request.setting} needs."
-    hints = {401: denied, 403: denied, 402: denied, 404: where, 405: where, 410: where}
-    if response.status in hints or 300 <= response.status < 400:
-        return classify_by_status(response, "The API", hints)
-    message = (
-        f"The API answered {response.status} to {request.setting}, which is neither a success, nor "
-        "in retry_statuses or refused_statuses. Add it where it belongs."
-    )
-    return Stop(InternalError(message))
+def _tells(said: bytes, wanted: Sequence[bytes], request: Request) -> bool:
+    """Whether an answer holds one of the texts by itself, not because it repeats a row."""
+    found = [text for text in wanted if text in said]
+    if not found:
+        return False
+    sent = squeeze(request.body or b"")
+    return any(text not in sent for text in found)
+
+
+def _hint(status: int, request: Request) -> str:
+    """What to check where a status is about the credential or the address."""
+    if status in {401, 402, 403}:
+        right = f"the right that {request.setting} needs"
+        return f"Check authentication and extra_headers, and {right}."
+    if status in _ABSENT:
+        return f"Check base_url, {request.setting} and the table's name (tables[].table)."
+    return ""
 
 
 def _unix_time(http_date: str) -> float:

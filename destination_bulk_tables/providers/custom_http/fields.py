@@ -10,13 +10,16 @@ from destination_bulk_tables.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from destination_bulk_tables.provider import HttpResponse
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _OWN_HEADERS = frozenset(
     {"connection", "content-encoding", "content-length", "expect", "transfer-encoding"}
 )
 _DIGITS = re.compile(r"[0-9]{1,9}")
-_STATUSES = re.compile(r"\s*([1-5]\d\d)\s*(?:-\s*([1-5]\d\d)\s*)?")
+# 1xx come before an answer and are none
+_STATUSES = re.compile(r"\s*([2-5]\d\d)\s*(?:-\s*([2-5]\d\d)\s*)?")
 
 
 def wrong(field: str, what: str) -> SettingError:
@@ -31,9 +34,20 @@ def statuses(field: str, text: str) -> frozenset[int]:
         match = _STATUSES.fullmatch(part)
         named = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
         if not named:
-            raise wrong(field, "must be statuses and ranges joined by commas, such as 200,500-504")
+            raise wrong(
+                field,
+                "must be statuses and ranges from 200 to 599 joined by commas, such as 200,500-504",
+            )
         found.update(named)
     return frozenset(found)
+
+
+def words_and_statuses(field: str, text: str) -> tuple[frozenset[int], frozenset[str]]:
+    """`200,201,OK`: statuses and ranges, and texts that stand where a status could."""
+    parts = [part.strip() for part in text.split(",")]
+    words = frozenset(part for part in parts if part and not part[0].isdigit())
+    numbers = ",".join(part for part in parts if part not in words)
+    return (statuses(field, numbers) if numbers else frozenset()), words
 
 
 def header_lines(field: str, text: str | None) -> dict[str, str]:
@@ -63,6 +77,14 @@ def header_value(field: str, text: str) -> str:
             field, "holds characters that are not allowed in a header: only printable ASCII is"
         )
     return text
+
+
+def is_page(response: HttpResponse) -> bool:
+    """Whether an answer is something to look at: of a login, a proxy, a maintenance."""
+    body = response.body.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return body[:1] == b"<" or (
+        bool(body) and "html" in response.headers.get("content-type", "").lower()
+    )
 
 
 def dig(value: Any, path: str) -> Any:

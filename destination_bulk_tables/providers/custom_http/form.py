@@ -345,6 +345,11 @@ SPEC: JsonObject = branch(
         "200,201",
         default="200-299",
     ),
+    success_text=text(
+        "Answer: text of a good answer",
+        "For answers that are no JSON. Without it a page (HTML, XML) is never a success.",
+        "OK",
+    ),
     count_path=text(
         "Answer: path to the number of rows stored",
         "It must equal the rows sent: a number, or a list whose length counts.",
@@ -367,8 +372,18 @@ SPEC: JsonObject = branch(
     ),
     result_status_member=text(
         "Answer: status inside a result",
-        "Path to a number; outside 200-299 the row failed.",
+        "Path to a number, or to a text such as OK.",
         "status",
+    ),
+    result_success_statuses=text(
+        "Answer: statuses inside a result that mean stored",
+        (
+            "Statuses, ranges and texts joined by commas; all others are errors of the row. A row "
+            "with one of the statuses for retries is sent again; 401, 403 and 404 end the sync."
+        ),
+        "201",
+        "OK",
+        default="200-299",
     ),
     errors_path=text(
         "Answer: path to the errors of rows",

@@ -9,6 +9,8 @@ values wrapped cell by cell.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from destination_bulk_tables.errors import ConfigError, TransientError
@@ -20,6 +22,7 @@ from destination_bulk_tables.provider import (
     Limits,
     Refused,
     ReplacePlan,
+    RowFault,
     RowRules,
     TooLarge,
     Traits,
@@ -27,14 +30,16 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.credentials import authentication
+from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     header_lines,
+    is_page,
     says,
     squeeze,
 )
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
-from destination_bulk_tables.providers.custom_http.results import Results
+from destination_bulk_tables.providers.custom_http.results import Judgement, Results
 from destination_bulk_tables.providers.custom_http.writing import Replace, Write
 
 if TYPE_CHECKING:
@@ -49,7 +54,13 @@ if TYPE_CHECKING:
         Load,
     )
 
+log = logging.getLogger(__name__)
+
 _MEGABYTE = 1_000_000
+_UNKNOWN_HINT = (
+    "What would have told: table_count_path, where the API counts exactly; repeat_is_safe, where "
+    "it keeps rows by a key; refusals_store_nothing, where a refused request stores none."
+)
 
 
 class CustomHttp(Base):
@@ -77,6 +88,7 @@ class CustomHttp(Base):
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         self._repeats = bool(form.get("repeat_is_safe"))
+        self._first_counts: dict[str, int] = {}  # what a table held before this sync wrote to it
         max_rows = int(form.get("max_rows_per_request", 100))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
         self.limits = Limits(
@@ -100,6 +112,7 @@ class CustomHttp(Base):
         self.traits = Traits(
             reads_back=self._count is not None,
             on_unknown=form.get("on_ambiguous_write", "fail"),
+            unknown_hint=_UNKNOWN_HINT,
         )
 
     @classmethod
@@ -128,6 +141,21 @@ class CustomHttp(Base):
                 "API wants there."
             )
             raise ConfigError(message) from None
+        if is_page(response) and not check.text:
+            message = (
+                "The API answers check_path with a page of HTML or XML. Check base_url and "
+                "check_path, and whether a login, proxy or maintenance page is in between. Where "
+                "the API does answer so, set check_text."
+            )
+            raise ConfigError(message)
+        trouble = None if check.text else trouble_in(response)
+        if trouble is not None:
+            message = (
+                f"The API answers check_path with {trouble[0]!r}, which tells of trouble. Check "
+                "the credential (authentication) and its rights, or set check_text where that is "
+                "a good answer."
+            )
+            raise ConfigError(message)
         if check.text and not says(squeeze(response.body), check.text):
             message = (
                 "The API answers check_path without the text that check_text asks for. Check the "
@@ -139,6 +167,9 @@ class CustomHttp(Base):
     def validate(self, table: Table) -> None:
         """Render every template once: a table it cannot hold ends the sync before any request."""
         stream = table.stream
+        if any("\0" in name for name in (table.name, *table.columns)):
+            message = f"Stream {stream}: a name holds the character U+0000. Rename it in tables[]."
+            raise ConfigError(message, stream=stream)
         if table.mode == "dedup" and self._upsert is None:
             message = (
                 f"Stream {stream}: append + deduped needs the API to update rows. Describe how in "
@@ -160,8 +191,21 @@ class CustomHttp(Base):
             error.stream = stream
             raise
 
+    def warnings(self, table: Table) -> list[str]:
+        if self._results.reads_nothing and not self._write_of(table).prepare(table).count_path:
+            what = (
+                f"delivery_proven_by_status_only table={table.name} "
+                "settings=count_path,results_path,errors_path,success_text"
+            )
+            return [what]
+        return []
+
     def prepare(self, table: Table) -> Flow[int | None]:
-        return (yield from self._total(table)) if self._count is not None else None
+        if self._count is None:
+            return None
+        total = yield from self._total(table)
+        self._first_counts.setdefault(table.name, total)
+        return total
 
     def examine(self, table: Table) -> Flow[bool | None]:
         """Counting shows that the table is there and may be read."""
@@ -183,6 +227,27 @@ class CustomHttp(Base):
         return self._atomic or self.repeats_safely(table)
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        """Write the block; rows that the API puts off one by one are sent again."""
+        delivered, faults, left = 0, [], list(range(block.count))
+        rest = block
+        while True:
+            judged, clashes = yield from self._write_once(table, rest, context)
+            bad = judged.faults
+            delivered += rest.count - len(bad) - len(judged.again)
+            if clashes and not (yield from self._are_own(table, len(clashes), delivered, context)):
+                bad += clashes
+                delivered -= len(clashes)
+            faults += [replace(fault, position=left[fault.position]) for fault in bad]
+            if not judged.again:
+                return WriteReport(delivered=delivered, faults=tuple(faults))
+            log.warning("rows_put_off table=%s rows=%d", table.name, len(judged.again))
+            rest = rest.select(judged.again)
+            left = [left[position] for position in judged.again]
+
+    def _write_once(
+        self, table: Table, block: RowBlock, context: Context
+    ) -> Flow[tuple[Judgement, tuple[RowFault, ...]]]:
+        """One request; also the rows that are said to be in already, at a repeated attempt."""
         prepared = self._write_of(table).prepare(table)
         body = prepared.body(block)
         if prepared.row is not None and len(body) > self.limits.max_bytes and block.count > 1:
@@ -198,6 +263,7 @@ class CustomHttp(Base):
             repeat=self._repeat_of(table, plan),
             content_type=prepared.content_type,
             setting=prepared.setting,
+            table=table,
             success=prepared.success,
             rows=block.count,
         )
@@ -205,11 +271,13 @@ class CustomHttp(Base):
         try:
             response = yield request
             is_repeated = is_repeated or response.resent
-            faults = self._results.faults_in_success(
+            judged = self._results.judge_success(
                 response,
                 block.count,
+                columns=table.columns,
                 count_path=prepared.count_path,
                 is_repeat=is_repeated and self.repeats_safely(table),
+                is_repeatable=self.repeats_safely(table),
             )
         except Refused as refused:
             is_repeated = is_repeated or refused.resent
@@ -218,16 +286,34 @@ class CustomHttp(Base):
             if block.count == 1:
                 if plan is not None:
                     plan.begun = True
-                return WriteReport(delivered=1)
+                return Judgement(), (RowFault(0, refused.code, refused.reason),)
             # some are in: the count may tell, or each row by itself
             again = Refused(refused.code, refused.reason, partial=self.repeats_safely(table))
             again.resent = True
             raise again from None
         if plan is not None:
             plan.begun = True
-        if is_repeated:
-            faults = [fault for fault in faults if not self._results.is_stored_before(fault.reason)]
-        return WriteReport(delivered=block.count - len(faults), faults=tuple(faults))
+        if not is_repeated:
+            return judged, ()
+        clashes = tuple(f for f in judged.faults if self._results.is_stored_before(f.reason))
+        bad = tuple(f for f in judged.faults if f not in clashes)
+        return replace(judged, faults=bad), clashes
+
+    def _are_own(self, table: Table, clashes: int, delivered: int, context: Context) -> Flow[bool]:
+        """Whether rows "stored before" are those of the attempt without an answer.
+
+        They may be older and have other values. Only a count can tell; without one they are
+        taken for our own, and the log says so. `delivered` includes them.
+        """
+        log.warning(
+            "stored_before table=%s rows=%d setting=already_stored_texts old_rows=possible",
+            table.name,
+            clashes,
+        )
+        if self._count is None or context.stored is None or not context.alone or context.others:
+            return True
+        new = (yield from self._total(table)) - context.stored
+        return new > delivered - clashes or not self._has_moved(table, context.stored + new)
 
     def _repeat_of(
         self, table: Table, plan: ReplacePlan | None
@@ -243,15 +329,23 @@ class CustomHttp(Base):
         if context.stored is None or self._count is None:
             return None
         new = (yield from self._total(table)) - context.stored
-        if new == 0:
-            return set()
-        return set(range(block.count)) if new == block.count + context.others else None
+        if new == block.count + context.others:
+            return set(range(block.count))
+        is_none = new == 0 and self._has_moved(table, context.stored)
+        return set() if is_none else None
+
+    def _has_moved(self, table: Table, total: int) -> bool:
+        """Whether the count was seen to move with rows of this sync.
+
+        An estimate, a replica or a cache stands still, and then says nothing about a write.
+        """
+        return total > self._first_counts.get(table.name, 0)
 
     def _total(self, table: Table) -> Flow[int]:
         assert self._count is not None
         try:
             response = yield Request(
-                "GET", self._count.path.render(table), setting="table_count_path"
+                "GET", self._count.path.render(table), setting="table_count_path", table=table
             )
         except (Refused, TooLarge):
             message = (
@@ -259,14 +353,16 @@ class CustomHttp(Base):
                 "table's name (tables[].table)."
             )
             raise ConfigError(message, stream=table.stream) from None
+        if is_page(response) and table.name in self._first_counts:
+            raise TransientError(_page("table_count_path", table), stream=table.stream)
         return self._count.read(response, table)
 
     # --- replacing
 
     def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
-        replace = self._replace
-        if replace.kind == "query":
-            if replace.requests == "one" and load.requests > 1:
+        way = self._replace
+        if way.kind == "query":
+            if way.requests == "one" and load.requests > 1:
                 message = (
                     f"Replacing table {table.name} takes up to {load.requests} requests, and "
                     "replace.requests is 'one'. Nothing was "
@@ -274,31 +370,45 @@ class CustomHttp(Base):
                     "API allows, or choose 'first'."
                 )
                 raise ConfigError(message, stream=table.stream)
-            single = load.rows == 0 or replace.requests == "one"
+            single = load.rows == 0 or way.requests == "one"
             return ReplacePlan(
-                first_alone=True, single=single, stored=None if replace.requests == "every" else 0
+                first_alone=True, single=single, stored=None if way.requests == "every" else 0
             )
-        for request in replace.prepare(table):
-            try:
-                response = yield request
-            except (Refused, TooLarge):
-                response = None
-            said = squeeze(response.body) if response is not None else b""
-            if response is None or (replace.text and not says(said, replace.text)):
-                message = (
-                    f"The API did not empty table {table.name} as replace.requests ask. Check "
-                    "them and the right to delete."
-                )
-                raise ConfigError(message, stream=table.stream)
+        for request in way.prepare(table):
+            yield from self._empty(table, request)
         left = yield from self.prepare(table)
+        self._first_counts[table.name] = 0
         if left:
             message = (
                 f"Table {table.name} holds {left} rows after it was emptied. Check "
-                "replace.requests, and whether something else writes "
-                "to the table. No new row was sent."
+                "replace.requests, whether something else writes to the table, and whether "
+                "table_count_path lags or estimates. No new row was sent."
             )
             raise TransientError(message, stream=table.stream)
         return ReplacePlan(stored=0)
+
+    def _empty(self, table: Table, request: Request) -> Flow[None]:
+        text, said = self._replace.text, ""
+        try:
+            response = yield request
+        except Refused as refused:
+            said = f"{refused.code}: {refused.reason}"
+        except TooLarge:
+            said = "too large"
+        else:
+            if is_page(response) and not text:
+                raise TransientError(_page("replace.requests", table), stream=table.stream)
+            trouble = None if text else trouble_in(response)
+            if trouble is not None:
+                said = f"http_{response.status} with {trouble[0]!r}: {response.text}"
+            if text and not says(squeeze(response.body), text):
+                said = f"http_{response.status} without success_text: {response.text}"
+        if said:
+            message = (
+                f"The API did not empty table {table.name} as replace.requests ask "
+                f"({said[:300]}). Check them and the right to delete."
+            )
+            raise ConfigError(message, stream=table.stream)
 
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         if self._replace.is_flagged(plan) and not plan.begun:
@@ -316,8 +426,17 @@ class CustomHttp(Base):
         if total is not None and total != delivered:
             message = (
                 f"Table {table.name} holds {total} rows after {delivered} were sent to replace "
-                "its content. Rows of the same key may "
-                "have replaced each other, or something else writes to the table. The next "
-                "attempt replaces all it finds."
+                "its content. Rows of the same key may have replaced each other, something else "
+                "may write to the table, or table_count_path gives a number that lags or is an "
+                "estimate; no attempt gets past that: count exactly. The next attempt replaces "
+                "all it finds."
             )
             raise TransientError(message, stream=table.stream)
+
+
+def _page(setting: str, table: Table) -> str:
+    return (
+        f"The API answered {setting} of table {table.name} with a page of HTML or XML, as logins, "
+        "proxies and maintenances show. Where the API does answer so, name a text of its good "
+        "answers (success_text)."
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.providers.custom_http.fields import dig, statuses, texts, wrong
+from destination_bulk_tables.providers.custom_http.fields import (
+    dig,
+    statuses,
+    texts,
+    wrong,
+)
 from destination_bulk_tables.providers.custom_http.templates import Path
 
 if TYPE_CHECKING:
@@ -61,10 +64,10 @@ class Count:
             if self.value.startswith("header:"):
                 name = self.value.partition(":")[2].strip().lower()
                 return int(response.headers[name].rpartition("/")[2])
-            found = dig(msgspec.json.decode(response.body), self.value)
+            found = dig(response.parsed(), self.value)
             if isinstance(found, int | float | str) and not isinstance(found, bool):
                 return int(found)
-        except (KeyError, ValueError, msgspec.DecodeError):
+        except (KeyError, ValueError, OverflowError):
             pass
         message = (
             f"The API's answer about table {table.name} has no number where table_count_value "

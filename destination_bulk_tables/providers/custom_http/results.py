@@ -1,21 +1,27 @@
 """What an answer says about the rows of its request: how many, which failed, and why.
 
-An answer without what the form promises about it proves nothing and is ambiguous.
+An answer without what the form promises about it proves nothing and is ambiguous. Where nothing is
+promised, one that tells of trouble where no setting reads is no success either (`doubts`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from destination_bulk_tables.provider import Ambiguous, Refused, RowFault
+from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
+    is_page,
     row_number,
     says,
     squeeze,
+    statuses,
     texts,
+    words_and_statuses,
     wrong,
 )
 
@@ -24,12 +30,32 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.provider import HttpResponse
 
+REFUSED_STATUSES = "400,409,422"
+RETRY_STATUSES = "408,425,429,500,502-504,520-524"
+_DENIED = frozenset({401, 403, 404})
+NOT_STORED = frozenset({408, 425, 429, 503})  # said of a row by the API itself
 _NEEDS = {
     "result_error_member": ("results_path",),
     "result_status_member": ("results_path", "errors_path"),
     "error_index_member": ("errors_path",),
     "error_message_member": ("results_path", "errors_path"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What an answer says of one row. `status`: that of the row, where it has one."""
+
+    fault: RowFault
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The rows of a success that failed, and those the API asks to send again."""
+
+    faults: tuple[RowFault, ...] = ()
+    again: tuple[int, ...] = ()
 
 
 class Results:
@@ -39,8 +65,8 @@ class Results:
         self._is_atomic = bool(form.get("refusals_store_nothing"))
         self._results_path = form.get("results_path")
         self._errors_path = form.get("errors_path")
-        self._error_member = form.get("result_error_member")
-        self._status_member = form.get("result_status_member")
+        self._error_member: str = form.get("result_error_member") or ""
+        self._status_member: str = form.get("result_status_member") or ""
         self._index_member = form.get("error_index_member")
         self._index_base = int(form.get("error_index_base", 0))
         self._message_member = form.get("error_message_member")
@@ -52,49 +78,121 @@ class Results:
         for name, needs in _NEEDS.items():
             if form.get(name) and not any(form.get(other) for other in needs):
                 raise wrong(name, f"needs {' or '.join(needs)}")
+        self._good, self._good_words = words_and_statuses(
+            "result_success_statuses", form.get("result_success_statuses") or "200-299"
+        )
+        refused = statuses("refused_statuses", form.get("refused_statuses", REFUSED_STATUSES))
+        retried = statuses("retry_statuses", form.get("retry_statuses", RETRY_STATUSES))
+        self._denied = _DENIED - refused - self._good
+        self._retried = retried - refused - self._good
         self._before = texts(form.get("already_stored_texts", ()))
+        self._text = texts([form.get("success_text", "")])
+
+    @property
+    def reads_nothing(self) -> bool:
+        """Whether no setting but a path to a count says what an answer must hold."""
+        return not (self._results_path or self._errors_path or self._text)
 
     def errors(self, response: HttpResponse, count: int | None) -> list[Any]:
         """All that an answer about so many rows names as errors of them."""
-        answer = _decode(response)
+        answer = response.parsed()
         results = self._results(answer, count) or ()
         failed = [result for result in results if self._is_error(result)]
         return [failed, self._errors(answer)]
 
-    def faults_in_success(
-        self, response: HttpResponse, count: int, *, count_path: str = "", is_repeat: bool = False
-    ) -> list[RowFault]:
+    def statuses_of_failed(self, response: HttpResponse, count: int | None) -> list[int]:
+        """The statuses of single rows that an answer, of whatever status, gives as failed."""
+        if not self._status_member or not count:
+            return []
+        answer = response.parsed()
+        results = self._results(answer, count) or ()
+        failed = self._faults_of(results[:count]) | (
+            self._named_faults(self._errors(answer), count) or {}
+        )
+        return [one.status for one in failed.values() if one.status is not None]
+
+    def is_denied(self, status: int) -> bool:
+        """Whether such a status of a row is about the credential or the table, not the row."""
+        return status in self._denied
+
+    def is_retried(self, status: int) -> bool:
+        """Whether such a status of a row means to come back, not that the row is bad."""
+        return status in self._retried
+
+    def judge_success(
+        self,
+        response: HttpResponse,
+        count: int,
+        *,
+        columns: Sequence[str] = (),
+        count_path: str = "",
+        is_repeat: bool = False,
+        is_repeatable: bool = False,
+    ) -> Judgement:
         """The rows that a success names as failed; of a repeat fewer rows may be new.
 
-        Raises `Ambiguous` when it lacks what was promised, `Refused` when nothing was stored.
+        Raises `Ambiguous` when it lacks what was promised, `Refused` when nothing was stored or
+        when it tells of trouble without a row.
         """
+        if self._text and not says(squeeze(response.body), self._text):
+            raise Ambiguous(f"HTTP {response.status} without success_text")
+        if is_page(response) and not self._text:
+            message = (
+                f"HTTP {response.status} with a page of HTML or XML, as logins, proxies and "
+                "maintenances show, in place of an answer about the rows; where the API does "
+                "answer so, success_text tells which of its answers is good"
+            )
+            raise Ambiguous(message)
         promises = count_path or self._results_path
         if not promises and not (self._errors_path and response.body.strip()):
-            if response.status == 207:
+            if response.status == 207 and not self._text:
                 raise Ambiguous(
                     "HTTP 207, of which neither results_path, errors_path nor count_path tells more"
                 )
-            return []
-        answer = _decode(response)
+            self._require_no_trouble(response, count, columns)
+            return Judgement()
+        answer = response.parsed()
         if answer is None:
             raise Ambiguous(f"HTTP {response.status} with an answer that is not JSON")
-        faults = self._faults_of(self._promised_results(answer, count))
+        failed = self._faults_of(self._promised_results(answer, count))
         errors = self._errors(answer)
         named = self._named_faults(errors, count)
         if named is None:
             raise Refused("row_errors", self._message(errors), partial=not self._is_atomic)
-        ordered = [fault for _, fault in sorted((faults | named).items())]
+        failed |= named
+        ordered = [failed[position] for position in sorted(failed)]
+        if not ordered:
+            self._require_no_trouble(response, count, columns)
         if ordered and self._is_atomic:
-            raise Refused(ordered[0].code, ordered[0].reason, faults=tuple(ordered))
+            faults = tuple(one.fault for one in ordered)
+            raise Refused(faults[0].code, faults[0].reason, faults=faults)
         if count_path:
-            found = dig(answer, count_path)
-            stored = len(found) if isinstance(found, list) else found
-            good = count - len(ordered)
-            is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
-            if not is_number or not (0 if is_repeat else good) <= stored <= good:
-                told = stored if is_number else "no number"
-                raise Ambiguous(f"an answer with {told} at count_path for {count} rows")
-        return ordered
+            _require_count(answer, count_path, count, count - len(ordered), is_repeat=is_repeat)
+        return self._judgement(ordered, is_repeatable=is_repeatable)
+
+    def _judgement(self, failed: Sequence[Failed], *, is_repeatable: bool) -> Judgement:
+        again, faults = [], []
+        for one in failed:
+            if one.status is None or not self.is_retried(one.status):
+                faults.append(one.fault)
+            elif is_repeatable or one.status in NOT_STORED:
+                again.append(one.fault.position)
+            else:  # a gateway's word about a row: nobody knows whether it is in
+                raise Refused(one.fault.code, one.fault.reason, partial=True)
+        return Judgement(tuple(faults), tuple(again))
+
+    def _require_no_trouble(
+        self, response: HttpResponse, count: int, columns: Sequence[str]
+    ) -> None:
+        """Raise `Refused` for an answer that tells of errors where no setting reads."""
+        found = trouble_in(response, count, columns, read=self._results_path or "")
+        if found is not None:
+            name, value = found
+            reason = (
+                f"The answer has {name!r}, which tells of trouble and which no setting reads "
+                f"(errors_path, results_path): {self._message(value)}"
+            )
+            raise Refused("unread_errors", reason, partial=not self._is_atomic)
 
     def _promised_results(self, answer: Any, count: int) -> list[Any]:
         if not self._results_path:
@@ -103,6 +201,8 @@ class Results:
         if results is None:
             raise Ambiguous("an answer without a list at results_path")
         if len(results) == count:
+            if self._status_member and not all(map(self._tells, results)):
+                raise Ambiguous("a result without what result_status_member promises")
             return results
         # an API that stops at the first bad row has no results for those after it
         is_cut = self._is_atomic and 0 < len(results) < count
@@ -115,37 +215,56 @@ class Results:
 
     def faults_in_refusal(self, response: HttpResponse, count: int | None) -> tuple[RowFault, ...]:
         """The rows a refusal names, as far as it does."""
-        answer = _decode(response) if count and (self._results_path or self._errors_path) else None
+        has_paths = self._results_path or self._errors_path
+        answer = response.parsed() if count and has_paths else None
         if answer is None or count is None:
             return ()
         results = self._results(answer, count)
-        faults = self._faults_of(results) if results and len(results) <= count else {}
-        faults |= self._named_faults(self._errors(answer), count) or {}
-        return tuple(faults[position] for position in sorted(faults))
+        failed = self._faults_of(results) if results and len(results) <= count else {}
+        failed |= self._named_faults(self._errors(answer), count) or {}
+        return tuple(failed[position].fault for position in sorted(failed))
 
     def _results(self, answer: Any, count: int | None) -> list[Any] | None:
+        """The list of results; of one row also the bare result, if it shows that it is one."""
         if not self._results_path:
             return None
         found = dig(answer, self._results_path)
         if isinstance(found, list):
             return found
-        return [answer] if count == 1 else None  # an answer about one row may leave the list out
+        if count != 1:
+            return None
+        if isinstance(found, dict) and self._results_path != ".":
+            return [found]
+        return [answer] if isinstance(answer, dict) and self._tells(answer) else None
 
     def _errors(self, answer: Any) -> Any:
         return dig(answer, self._errors_path) if self._errors_path else None
 
-    def _is_error(self, result: Any) -> bool:
-        if self._error_member and dig(result, self._error_member) not in (None, False, "", [], {}):
-            return True
-        status = dig(result, self._status_member) if self._status_member else 200
-        return not (isinstance(status, int) and 200 <= status < 300)
+    def _tells(self, result: Any) -> bool:
+        """Whether a result has something that was promised of one."""
+        has_status = bool(self._status_member) and dig(result, self._status_member) is not None
+        return has_status or self._is_named(result)
 
-    def _faults_of(self, results: Sequence[Any]) -> dict[int, RowFault]:
+    def _is_named(self, result: Any) -> bool:
+        """Whether a result has what makes it an error."""
+        member = self._error_member
+        return bool(member) and dig(result, member) not in (None, False, "", [], {})
+
+    def _is_error(self, result: Any) -> bool:
+        if self._is_named(result):
+            return True
+        return bool(self._status_member) and not self._is_good(dig(result, self._status_member))
+
+    def _is_good(self, status: Any) -> bool:
+        number = row_number(status)
+        return status in self._good_words if number is None else number in self._good
+
+    def _faults_of(self, results: Sequence[Any]) -> dict[int, Failed]:
         return {
-            i: self._fault(i, result) for i, result in enumerate(results) if self._is_error(result)
+            i: self._failed(i, result) for i, result in enumerate(results) if self._is_error(result)
         }
 
-    def _named_faults(self, errors: Any, count: int) -> dict[int, RowFault] | None:
+    def _named_faults(self, errors: Any, count: int) -> dict[int, Failed] | None:
         """Errors by row; None when one of them names no row of the request."""
         if isinstance(errors, dict):
             pairs: list[tuple[Any, Any]] = list(errors.items())
@@ -156,23 +275,23 @@ class Results:
             ]
         else:
             pairs = [(None, errors)] if errors else []
-        faults = {}
+        failed = {}
         for named, error in pairs:
             number = row_number(named)
             if number is None or not 0 <= number - self._index_base < count:
                 return None
             position = number - self._index_base
-            faults[position] = self._fault(position, error)
-        return faults
+            failed[position] = self._failed(position, error)
+        return failed
 
-    def _fault(self, position: int, error: Any) -> RowFault:
-        code = dig(error, self._status_member) if self._status_member else None
-        name = f"status_{code}" if isinstance(code, int) else "row_error"
-        return RowFault(position, name, self._message(error))
+    def _failed(self, position: int, error: Any) -> Failed:
+        status = row_number(dig(error, self._status_member)) if self._status_member else None
+        name = "row_error" if status is None else f"status_{status}"
+        return Failed(RowFault(position, name, self._message(error)), status)
 
     def _message(self, error: Any) -> str:
         text = dig(error, self._message_member) if self._message_member else None
-        text = error if text is None else text
+        text = text or error  # an empty reason is none
         return (
             text
             if isinstance(text, str)
@@ -180,8 +299,10 @@ class Results:
         )
 
 
-def _decode(response: HttpResponse) -> Any:
-    try:
-        return msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def _require_count(answer: Any, path: str, sent: int, good: int, *, is_repeat: bool) -> None:
+    found = dig(answer, path)
+    stored = len(found) if isinstance(found, list) else found
+    is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+    if not is_number or not (0 if is_repeat else good) <= stored <= good:
+        told = stored if is_number else "no number"
+        raise Ambiguous(f"an answer with {told} at count_path for {sent} rows")

@@ -242,6 +242,7 @@ class Replace:
                     content_type="application/json" if is_json else "text/plain",
                     repeat="settled",
                     setting="replace.requests",
+                    table=table,
                     success=self.success,
                 )
             )

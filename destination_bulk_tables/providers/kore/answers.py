@@ -104,10 +104,10 @@ def _tells_rate_limit(text: bytes, request: HttpRequest) -> bool:
 def _message(request: HttpRequest, response: HttpResponse) -> str:
     """The vendor's own text about the credential or the table: {"errors": [{"msg", "code"}]}."""
     try:
-        message = str(msgspec.json.decode(response.body)["errors"][0]["msg"])
+        message = str(response.parsed()["errors"][0]["msg"])
         # whatever was sent may be quoted: rows, or the values of a filter
         message = mask_values(message, RowBlock([request.body or b"{}"], 1, range(1)))[:200]
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+    except (KeyError, IndexError, TypeError):
         return ""
     return f"It says: {message.rstrip('.')}."
 
