@@ -18,6 +18,7 @@ from destination_bulk_tables.catalog import plan_streams, unmatched_entries
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
+from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
 from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
@@ -113,8 +114,10 @@ def keep_secrets(raw: JsonValue) -> None:
 
 def check(raw: JsonValue) -> str | None:
     """Try the credential without writing. None: good; else what is wrong and what to change."""
+    naming, address = Naming(), "provider"
     try:
         config = parse_config(raw)
+        naming, address = config.naming, f"provider.{config.provider.address_setting}"
         tables = list(dict.fromkeys(filter(None, map(config.table_of, config.tables))))
         clock = SystemClock()
         transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
@@ -128,12 +131,13 @@ def check(raw: JsonValue) -> str | None:
         )
         sender.run(None, config.provider.check(tables))
     except DestinationError as error:
-        return error.message
+        return naming.in_words(error.message)
     except (Refused, TooLarge, Ambiguous) as error:
-        return (
+        message = (
             f"The provider's address does not take the check's request ({str(error) or 'too large'}"
-            "). Check that it leads to the provider's API: base_url or host."
+            f"). Check that it leads to the provider's API: {address}."
         )
+        return naming.in_words(message)
     except Exception as error:
         log.exception("unexpected_error", exc_info=error)
         return (
@@ -191,6 +195,22 @@ def write(
         message = "Socket mode is not supported: run this destination with its input on stdin."
         raise ConfigError(message)
     config = parse_config(raw_config)
+    try:
+        _sync(config, raw_config, raw_catalog, stdin, emit, stop, clock)
+    except DestinationError as error:
+        error.message = config.naming.in_words(error.message)
+        raise
+
+
+def _sync(
+    config: Config,
+    raw_config: JsonValue,
+    raw_catalog: JsonValue,
+    stdin: int,
+    emit: LineWriter,
+    stop: threading.Event,
+    clock: Clock,
+) -> None:
     plans = plan_streams(raw_catalog, config)
     for line in unmatched_entries(config, plans)[:_MOST_TOLD]:
         log.warning(line)

@@ -11,8 +11,6 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from jsonschema import Draft7Validator
-
 from destination_bulk_tables.address import check_address
 from destination_bulk_tables.errors import ConfigError, SettingError
 from destination_bulk_tables.form.connection import connection_specification
@@ -111,7 +109,7 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     reading = Reading()
     read = reading.read(raw, form)
     narrow = narrowed(form, read)
-    naming = Naming(narrow, reading.written_as)
+    naming = Naming(narrow, reading.written_as, chosen.asked_as)
     wrong = [f"{text}." for text in reading.wrong]
     wrong += [naming.says(*fault) for fault in _faults(read, narrow)]
     if wrong:
@@ -132,6 +130,8 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
 
 def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
     """Each fault as the path of a setting and what is wrong with it."""
+    from jsonschema import Draft7Validator  # noqa: PLC0415 - slow, and `spec` does not need it
+
     found = Draft7Validator(form).iter_errors(config)
     return [_explain(error) for error in sorted(found, key=lambda e: list(map(str, e.path)))]
 

@@ -322,6 +322,7 @@ class Provider(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     spec: ClassVar[JsonObject]
+    address_setting: ClassVar[str]
     base_url: str
     limits: Limits
     rules: RowRules
@@ -389,12 +390,19 @@ class ProviderType(Protocol):
     def address_setting(self) -> str:
         """Where, below `provider`, the address is set."""
 
+    def asked_as(self, _: str) -> str | None:
+        """The field in which the form asks for a setting that it does not have by this name."""
+
     def from_config(self, section: JsonObject) -> Provider:
         """Make the provider from its validated part of the config."""
 
 
 class Base:
     """Answers of a vendor that needs nothing special; providers override what differs."""
+
+    @staticmethod
+    def asked_as(_: str) -> str | None:
+        return None
 
     def warnings(self, table: Table) -> list[str]:
         return []

@@ -162,7 +162,7 @@ def test_a_missing_and_a_misspelt_field_are_named() -> None:
         ({"provider_type": "datasette"}, "provider.datasette is missing"),
         ({"provider_type": "datasette", "datasette": {"address": "https://x"}},
          "provider.datasette.token is missing"),
-        (filled_in(NAMED["datasette"], databse="lab"), "databse is not a setting (did you mean"),
+        (filled_in(NAMED["datasette"], databases="lab"), "databases is not a setting (did you"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=re.escape(words)):
             parse(section)

@@ -1,4 +1,8 @@
-"""Says of a setting how it is called in JSON and where it stands in the form."""
+"""Says of a setting how it is called in JSON and where it stands in the form.
+
+Inside the program a setting has one name, also in the sentences of the providers. What a user
+reads has the name that stands in the config, and the title over the field.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +11,89 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from destination_bulk_tables.model import JsonObject
 
 _POSITION = re.compile(r"\[\d*\]")
-_LEVEL = re.compile(r"\.")
+# a name of a setting in a sentence: not a plain word, and not a quoted name of a table or column
+_NAME = re.compile(r"(?<![\w'\"./-])[a-z]\w*(?:\[\d*\])?(?:\.[a-z]\w*(?:\[\d*\])?)*(?![\w'\"/-])")
+_PLAIN_NAMES = frozenset({"authentication"})
+_IN_THE_FORM = '" in the form)'
+
+
+def _unknown(_: str) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """`form`: narrowed to the chosen options. `written_as`: the old names that the user wrote."""
+    """`form`: narrowed to the chosen options. `written_as`: the old names that the user wrote.
+
+    `asked_as`: the setting under which a provider asks for one that its form does not have.
+    """
 
     form: JsonObject = field(default_factory=dict)
     written_as: Mapping[str, str] = field(default_factory=dict)
+    asked_as: Callable[[str], str | None] = _unknown
 
     def says(self, path: str, what: str) -> str:
-        """A sentence about a setting; `path` may use the names inside the program."""
-        shown, titles = self._walk(path)
-        for new, old in self.written_as.items():
-            if shown == new or shown.startswith((f"{new}.", f"{new}[")):
-                shown = old + shown[len(new) :]
-        where = f' ("{" > ".join(titles)}" in the form)' if titles else ""
-        return f"{shown or 'the config'} {what}{where}."
+        """A sentence about one setting; `path` may use the names inside the program."""
+        shown, titles, _ = self._walk(path)
+        return f"{shown or 'the config'} {what}{_where(titles)}."
 
-    def _walk(self, path: str) -> tuple[str, list[str]]:
-        form, shown, titles = self.form, [], []
-        for step in _LEVEL.split(path) if path else []:
-            name = _POSITION.sub("", step)
+    def in_words(self, message: str) -> str:
+        """A message in which each setting has its name in JSON, and once its title in the form."""
+        if _IN_THE_FORM in message:
+            return message  # it was made by `says`
+        told: set[str] = set()
+
+        def tell(match: re.Match[str]) -> str:
+            name = match[0]
+            if name.isalnum() and name not in _PLAIN_NAMES:
+                return name
+            for path in (f"provider.{self.asked_as(name) or name}", name):
+                shown, titles, is_known = self._walk(path)
+                if is_known:
+                    shown = shown.removeprefix("provider.")
+                    where = "" if shown in told else _where(titles)
+                    told.add(shown)
+                    return shown + where
+            return name
+
+        return _NAME.sub(tell, message)
+
+    def _walk(self, path: str) -> tuple[str, list[str], bool]:
+        """The path in the user's names, the titles on the way, and whether the form has it."""
+        form, shown, titles, is_known = self.form, [], [], bool(path)
+        for step in path.split(".") if path else []:
+            bare = _POSITION.sub("", step)
             fields = form.get("properties")
             fields = fields if isinstance(fields, dict) else {}
-            found: JsonObject = {}
-            for key, member in fields.items():
-                if isinstance(member, dict) and name in {key, member.get("known_as")}:
-                    found, name = member, key
-                    break
-            shown.append(name + step[len(_POSITION.sub("", step)) :])
+            name, found = _found(bare, fields)
+            is_known = is_known and bool(found)
+            shown.append(name + step[len(bare) :])
             title = found.get("title")
             if isinstance(title, str) and (shown != ["provider"] or path == "provider"):
                 titles.append(title)
             items = found.get("items")
             form = items if isinstance(items, dict) and "[" in step else found
-        return ".".join(shown), titles
+        return self._written(".".join(shown)), titles, is_known
+
+    def _written(self, shown: str) -> str:
+        for new, old in self.written_as.items():
+            if shown == new or shown.startswith((f"{new}.", f"{new}[")):
+                return old + shown[len(new) :]
+        return shown
+
+
+def _found(name: str, fields: JsonObject) -> tuple[str, JsonObject]:
+    """A field by its name in JSON or inside the program."""
+    for key, member in fields.items():
+        if isinstance(member, dict) and name in {key, member.get("known_as")}:
+            return key, member
+    return name, {}
+
+
+def _where(titles: list[str]) -> str:
+    return f' ("{" > ".join(titles)}{_IN_THE_FORM}' if titles else ""

@@ -97,7 +97,8 @@ def narrowed(form: JsonObject, value: JsonValue) -> JsonObject:
         chosen = chosen_of(form, value)
         if chosen is None:
             return form
-        form = {**chosen, "title": form.get("title", "")}
+        kept: JsonObject = {name: form[name] for name in ("title", "known_as") if name in form}
+        form = {**chosen, **kept}
     fields = form.get("properties")
     if not isinstance(value, dict) or not isinstance(fields, dict):
         return form

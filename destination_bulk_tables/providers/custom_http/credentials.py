@@ -6,8 +6,6 @@ import base64
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import jwt
-
 from destination_bulk_tables.providers.custom_http.fields import header_name, header_value, wrong
 from destination_bulk_tables.providers.custom_http.templates import Template, require_known
 
@@ -54,6 +52,8 @@ def _credential(form: dict[str, Any], name: str, template: str, secret: str) -> 
 
 
 def _signed(form: dict[str, Any]) -> Callable[[float], Mapping[str, str]]:
+    import jwt  # noqa: PLC0415 - slow, and neither `spec` nor another credential needs it
+
     claims = Template.object("authentication.claims", form.get("claims"), ()).value
     assert isinstance(claims, dict)
     algorithm = form.get("algorithm", "HS256")

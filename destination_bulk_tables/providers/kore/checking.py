@@ -57,9 +57,9 @@ def _check_token(calls: Calls) -> Flow[None]:
     except Refused as refused:
         if refused.code == "http_401":
             message = (
-                f"Kore.ai does not accept the token (401). {refused.reason} Check the client "
-                "id, the secret and the algorithm, or the static token, and that they are of "
-                "an app of this host."
+                f"Kore.ai does not accept the token (401). {refused.reason} Check "
+                "authentication: the client id, the secret and the algorithm, or the static "
+                "token, and that they are of an app of this host."
             )
             raise ConfigError(message) from None
         if refused.code == "unreadable_answer" or not refused.reason:

@@ -9,8 +9,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import jwt
-
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import credential
 
@@ -25,6 +23,8 @@ _CLOCK_SKEW_S = 30
 
 def token_maker(authentication: JsonObject) -> Callable[[float], str]:
     """A function of the Unix time that gives the token for one attempt."""
+    import jwt  # noqa: PLC0415 - slow, and neither `spec` nor another credential needs it
+
     if authentication["auth_type"] == "static_jwt":
         token = credential(str(authentication["jwt"]), "authentication.jwt")
         try:

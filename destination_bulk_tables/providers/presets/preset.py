@@ -96,6 +96,11 @@ class Preset:
         """Where the address is asked for."""
         return self._blamed("api_address")
 
+    def asked_as(self, _: str) -> str | None:
+        """The field of the preset that fills this setting of custom_http, if one does."""
+        blamed = self._blamed(_)
+        return None if blamed == self.name else blamed
+
     def from_config(self, section: JsonObject) -> CustomHttp:
         """Make the provider that the filled-in form stands for."""
         form = inside(Reading().read(self.expanded(section), CustomHttp.spec), CustomHttp.spec)
