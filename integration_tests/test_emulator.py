@@ -557,6 +557,34 @@ def test_kore_long_filters(emulator: Emulator, more: str, found: list[str] | Non
         assert emulator.count("kore", "deals") == 4 - len(found)
 
 
+@pytest.mark.parametrize(
+    ("dates", "matching"),
+    [
+        ("work", 2),
+        ("refused", None),
+        ("ignored", 3),
+        ("ignored_by_deletes", 2),
+        ("as_text", 2),
+        ("seconds", 2),
+        ("other_zone", 3),
+    ],
+)
+def test_kore_filters_by_date(emulator: Emulator, dates: str, matching: int | None) -> None:
+    """Rows made before the last one, by its own date as it is shown."""
+    emulator.set(manual_clock=True, kore_dates=dates)
+    made = []
+    for number in (1, 2, 3):
+        emulator.advance(2)
+        made.append(insert(emulator, rows(number)).json()["records"][0]["Created_On"])
+    earlier = where("Created_On", "<", made[-1])
+    answer = call(emulator, "POST", "deals/query", earlier)
+    assert (answer.status_code == 400) == (matching is None)
+    assert answer.json().get("total") == matching
+    deleted = call(emulator, "DELETE", "deals", earlier)
+    expected = 3 if dates == "ignored_by_deletes" else matching
+    assert deleted.json().get("nDeleted") == expected
+
+
 def test_kore_wrong_verb_and_bad_queries(emulator: Emulator) -> None:
     """405 for GET, 400 for an unknown operand, for a wrong limit and for a body that is no JSON."""
     assert call(emulator, "GET", "deals", None).json() == {

@@ -10,7 +10,7 @@ import json
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -40,13 +40,29 @@ def _error(code: int, text: str) -> HttpResponse:
     return answer_of(code, {"errors": [{"msg": text, "code": code}]})
 
 
+Dates = Literal[
+    "plain",
+    "epoch",
+    "offset",
+    "seconds",
+    "absent",
+    "words",
+    "later",
+    "ignored",
+    "ignored_by_deletes",
+    "refused",
+    "refused_by_deletes",
+]
+
+
 class KoreVendor:
     """Kore.ai's data tables.
 
     `bulk`: what an insert with a bad row does. `delete_max`: rows that one delete removes at most.
     `longest`: expressions of a filter at most, and what becomes of more: a status, or they are
     ignored, or the whole filter is. `limits_queries`: not only deletes. `null`: what a filter for
-    null does.
+    null does. `dates`: how a filter by `Created_On` goes wrong, or the date itself: a tick of
+    `tick_s` passes with each insert.
     """
 
     def __init__(
@@ -60,9 +76,12 @@ class KoreVendor:
         longest: tuple[int, int | Literal["ignore", "match_all"]] | None = None,
         limits_queries: bool = True,
         null: Literal["found", "unfound", "refused"] = "found",
+        dates: Dates = "plain",
+        tick_s: float = 1.0,
         is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
     ) -> None:
         self.null = null
+        self.dates, self.tick_s, self.elapsed = dates, tick_s, 0.0
         self.tables: dict[str, list[Row]] = {"deals": []}
         self.reads = reads
         self.bulk = bulk
@@ -78,15 +97,13 @@ class KoreVendor:
     def rows(self, table: str = "deals") -> list[Row]:
         """What a reader of the table sees, without the vendor's own columns."""
         return [
-            {name: value for name, value in row.items() if name != "sys_Id"}
+            {name: value for name, value in row.items() if name not in {"sys_Id", "Created_On"}}
             for row in self.tables[table]
         ]
 
     def put(self, rows: list[Row], table: str = "deals") -> None:
         """Store rows as somebody else."""
-        for row in rows:
-            self._next += 1
-            self.tables[table].append({**row, "sys_Id": f"sys-{self._next}"})
+        self._store(self.tables[table], rows)
 
     def authorize(self, token: str) -> HttpResponse | None:
         """401 for a token that is not signed by the app, or was used before."""
@@ -108,6 +125,10 @@ class KoreVendor:
             return _error(400, "no such table")
         body = json.loads(request.body or b"{}")
         expressions = body.get("query", {}).get("expressions", [])
+        by_date = any(e["field"] == "Created_On" for e in expressions)
+        is_refused = by_date and self.dates == "refused"
+        if is_refused or (by_date and self.dates == "refused_by_deletes" and not verb):
+            return _error(400, "no such column")
         if self.null == "refused" and any(e["value"] is None for e in expressions):
             return _error(400, "a value is expected")
         is_limited = self.longest and (self.limits_queries or request.method == "DELETE")
@@ -125,11 +146,11 @@ class KoreVendor:
             case "POST", "query":
                 return self._query(table, body["query"], parse_qs(parts.query))
             case "DELETE", "":
-                doomed = [row for row in table if self._matches(row, body["query"])][
-                    : self.delete_max
-                ]
-                table[:] = [row for row in table if row not in doomed]
-                return answer_of(200, {"nDeleted": len(doomed)})
+                query = body["query"]
+                doomed = [row for row in table if self._matches(row, query, is_delete=True)]
+                ids = {row["sys_Id"] for row in doomed[: self.delete_max]}
+                table[:] = [row for row in table if row["sys_Id"] not in ids]
+                return answer_of(200, {"nDeleted": len(ids)})
             case _:
                 return _error(405, "Method Not Allowed")
 
@@ -146,12 +167,32 @@ class KoreVendor:
 
     def _store(self, table: list[Row], rows: list[Row]) -> list[Row]:
         stored = []
+        self.elapsed += self.tick_s
         for row in rows:
             assert "sys_Id" not in row
             self._next += 1
-            stored.append({**row, "sys_Id": f"sys-{self._next}"})
+            system = {"sys_Id": f"sys-{self._next}", "Created_On": self._date()}
+            stored.append({**row, **{k: v for k, v in system.items() if v is not None}})
         table += stored
         return stored
+
+    def _date(self) -> Any:
+        """When a row is made, as a reader sees it."""
+        moment = datetime(2026, 11, 28, 9, 59, 50, tzinfo=UTC) + timedelta(seconds=self.elapsed)
+        match self.dates:
+            case "absent":
+                return None
+            case "epoch":
+                return int(moment.timestamp() * 1000)
+            case "seconds":
+                return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+            case "words":
+                return moment.ctime()
+            case "offset":
+                zone = timezone(timedelta(hours=5, minutes=30))
+                return moment.astimezone(zone).isoformat(timespec="milliseconds")
+            case _:
+                return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
     def _query(self, table: list[Row], query: Row, options: dict[str, list[str]]) -> HttpResponse:
         if not self.reads:
@@ -167,7 +208,21 @@ class KoreVendor:
             answer |= {"total": len(found), "hasMore": offset + limit < len(found)}
         return answer_of(200, answer)
 
-    def _matches(self, row: Row, query: Row) -> bool:
+    def _as_read(self, query: Row, *, is_delete: bool) -> Row:
+        """The filter without what this vendor does not read."""
+        is_ignored = self.dates == "ignored" or (is_delete and self.dates == "ignored_by_deletes")
+        return {
+            **query,
+            "expressions": [
+                {**e, "value": f"{e['value'][:11]}~"} if is_early else e
+                for e in query["expressions"]
+                if not (is_ignored and e["field"] == "Created_On")
+                for is_early in [self.dates == "later" and e["field"] == "Created_On"]
+            ],
+        }
+
+    def _matches(self, row: Row, query: Row, *, is_delete: bool = False) -> bool:
+        query = self._as_read(query, is_delete=is_delete)
         results = [
             self.null == "found" and row.get(expression["field"]) is None
             if expression["value"] is None

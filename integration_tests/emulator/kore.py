@@ -21,7 +21,7 @@ import orjson
 
 from .clock import Clock, iso
 from .kore_auth import App, Doorkeeper
-from .kore_query import BadQueryError, Indexes, object_id, parse_query, select
+from .kore_query import DATES, BadQueryError, Dates, Indexes, object_id, parse_query, select
 from .kore_rows import KoreTable, row_errors, table_of
 from .ratelimit import RollingWindows
 from .reply import Refused, Reply, as_json
@@ -33,6 +33,7 @@ _PER_MINUTE = "You've exceeded the per-minute rate limit. Please wait for someti
 _HOURLY = "You've exceeded the hourly rate limit. Please wait for sometime before retrying."
 _USER = "st-00000000-0000-4000-8000-000000000000"
 _MOST = 100
+_AHEAD_S = 19_800  # of UTC, in one of the zones
 _SYSTEM_TYPES = {
     "sys_Id": "string",
     "Created_On": "date",
@@ -162,7 +163,7 @@ class Kore:
             and self.settings.kore_empty_delete == "reject"
         ):
             raise refusal(400, "query is required")
-        matching = self._select(table, payload)
+        matching = self._select(table, payload, is_delete=True)
         if self.settings.kore_delete_max:
             matching = matching[: self.settings.kore_delete_max]
         if len(matching) == self._storage.count(table.store):
@@ -260,7 +261,9 @@ class Kore:
                 taken.add(name)
         return clashes
 
-    def _select(self, table: KoreTable, payload: Any) -> list[StoredRow]:
+    def _select(
+        self, table: KoreTable, payload: Any, *, is_delete: bool = False
+    ) -> list[StoredRow]:
         try:
             query = parse_query(payload)
         except BadQueryError as error:
@@ -271,7 +274,23 @@ class Kore:
             if kept is None:
                 raise refusal(400, f"A query must not have more than {most} expressions")
             query = replace(query, expressions=query.expressions[:kept])
-        return select(self._storage, self._indexes, table.store, query)
+        by_date = [e for e in query.expressions if e.field in DATES]
+        mode = self.settings.kore_dates
+        if by_date and mode == "refused":
+            raise refusal(400, f"Invalid field {by_date[0].field}")
+        if mode == "ignored" or (is_delete and mode == "ignored_by_deletes"):
+            others = tuple(e for e in query.expressions if e not in by_date)
+            query = replace(query, expressions=others)
+        return select(self._storage, self._indexes, table.store, query, self._dates)
+
+    @property
+    def _dates(self) -> Dates:
+        mode = self.settings.kore_dates
+        return Dates(
+            as_text=mode == "as_text",
+            whole_seconds=mode == "seconds",
+            shown_ahead_s=_AHEAD_S if mode == "other_zone" else 0,
+        )
 
     def _payload(self, body: bytes) -> dict[str, Any]:
         """Read a request body that is an object, numbers exact."""
@@ -293,7 +312,11 @@ class Kore:
 
     def _shown(self, row: StoredRow) -> bytes:
         """Append the system fields to a row's text."""
-        created, updated = self._stamp(row.created), self._stamp(row.updated)
+        dates = self._dates
+        created, updated = (
+            self._stamp(dates.kept(moment) + dates.shown_ahead_s)
+            for moment in (row.created, row.updated)
+        )
         system = (
             f'"Updated_On":{updated},"Created_On":{created},"Updated_By":"{_USER}","Created_By":"{_USER}"'
             f',"sys_Id":"{row.key}","_id":"{object_id(row.key)}"}}'

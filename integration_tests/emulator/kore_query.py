@@ -21,6 +21,7 @@ from .storage import Storage, StoredRow
 from .values import SYSTEM_FIELDS, picked
 
 _OPERANDS = ("=", "!=", "<", ">")
+DATES = ("Created_On", "Updated_On")
 
 
 Index = dict[tuple[Any, ...], set[str]]  # units of the columns -> keys of the rows
@@ -82,6 +83,26 @@ def unit(value: Any) -> Any:
     return ("json", str(value))
 
 
+@dataclass(frozen=True)
+class Dates:
+    """How times are kept, shown and compared."""
+
+    as_text: bool = False
+    whole_seconds: bool = False
+    shown_ahead_s: int = 0
+
+    def kept(self, seconds: float) -> float:
+        """Return a time as precise as it is kept."""
+        return float(int(seconds)) if self.whole_seconds else seconds
+
+    def compared(self, seconds: float, value: Any) -> Any:
+        """Return a time in the form in which it is compared with a value."""
+        seconds = self.kept(seconds)
+        if self.as_text:
+            return iso(seconds) if isinstance(value, str) else str(int(seconds * 1000))
+        return iso(seconds) if isinstance(value, str) else int(seconds * 1000)
+
+
 class Indexes:
     """Equality indexes of the columns that were asked for, one per (table, columns)."""
 
@@ -128,7 +149,9 @@ def _note(index: Index, columns: tuple[str, ...], key: str, text: bytes) -> None
     index.setdefault(_units(text, columns), set()).add(key)
 
 
-def select(storage: Storage, indexes: Indexes, store: str, query: Query) -> list[StoredRow]:
+def select(
+    storage: Storage, indexes: Indexes, store: str, query: Query, dates: Dates
+) -> list[StoredRow]:
     """Return the matching rows in the order of insertion."""
     equal = [e for e in query.expressions if e.operand == "="]
     if equal and (not query.is_or or len(equal) == len(query.expressions)):
@@ -138,40 +161,43 @@ def select(storage: Storage, indexes: Indexes, store: str, query: Query) -> list
             if expression.field == "sys_Id":
                 keys.add(str(expression.value))
             elif expression.field in SYSTEM_FIELDS:
-                return [row for row in storage.page(store, -1) if _matches(query, row)]
+                return [row for row in storage.page(store, -1) if _matches(query, row, dates)]
             else:
                 keys |= indexes.keys(store, (expression.field,), (expression.value,))
         rows = storage.get(store, list(keys))
         # what the index found for an `or` of equalities is the answer
-        return rows if query.is_or else [row for row in rows if _matches(query, row)]
+        return rows if query.is_or else [row for row in rows if _matches(query, row, dates)]
     rows = storage.page(store, -1)
-    return [row for row in rows if _matches(query, row)] if query.expressions else rows
+    return [row for row in rows if _matches(query, row, dates)] if query.expressions else rows
 
 
-def _matches(query: Query, row: StoredRow) -> bool:
+def _matches(query: Query, row: StoredRow, dates: Dates) -> bool:
     """Tell whether one row passes the filter."""
     passed = []
     own: dict[str, Any] = {}
     for expression in query.expressions:
-        found = _system_value(row, expression)
+        found = _system_value(row, expression, dates)
+        value = expression.value
+        if dates.as_text and expression.field in DATES and not isinstance(value, str):
+            value = str(value)
         if found is _ABSENT:
             if expression.field not in own:
                 (own[expression.field],) = picked(row.text, [expression.field])
             found = own[expression.field]
-        passed.append(_holds(found, expression.operand, expression.value))
+        passed.append(_holds(found, expression.operand, value))
     return any(passed) if query.is_or and passed else all(passed)
 
 
 _ABSENT = object()
 
 
-def _system_value(row: StoredRow, expression: Expression) -> Any:
+def _system_value(row: StoredRow, expression: Expression, dates: Dates) -> Any:
     """Return a system field in the form the expression compares it in."""
     if expression.field in ("sys_Id", "_id"):
         return row.key if expression.field == "sys_Id" else object_id(row.key)
-    if expression.field in ("Created_On", "Updated_On"):
+    if expression.field in DATES:
         moment = row.created if expression.field == "Created_On" else row.updated
-        return iso(moment) if isinstance(expression.value, str) else int(moment * 1000)
+        return dates.compared(moment, expression.value)
     return _ABSENT
 
 

@@ -105,6 +105,12 @@ class Settings:
     kore_row_order: Literal["insertion", "random", "reverse"] = "insertion"
     # [vendor: both are seen] form of Created_On and Updated_On.
     kore_timestamps: Literal["iso", "epoch"] = "iso"
+    # [choice] a filter by Created_On or Updated_On: works; is refused with 400; is ignored, by all
+    # calls or by deletes only; compares texts, whatever the value's type; the times have whole
+    # seconds; they are shown in another time zone than the filter reads.
+    kore_dates: Literal[
+        "work", "refused", "ignored", "ignored_by_deletes", "as_text", "seconds", "other_zone"
+    ] = "work"
     # [vendor: older docs lack them] `total` and `hasMore` in a query's answer.
     kore_query_totals: bool = True
     # [choice] the answer of a bulk call: all stored rows, one too few, one too many, or no

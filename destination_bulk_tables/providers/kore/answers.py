@@ -37,7 +37,10 @@ class Deleted(msgspec.Struct):
 
 
 class Row(msgspec.Struct):
+    """What the vendor adds to a row; `Created_On` is a text or a number."""
+
     sys_Id: str  # noqa: N815 - the vendor's name
+    Created_On: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Queried(msgspec.Struct):
@@ -120,8 +123,12 @@ def no_table(name: str, refused: Refused) -> str:
     )
 
 
+def rows_of(page: Queried) -> list[Row]:
+    return [msgspec.json.decode(row, type=Row) for row in page.queryResult]
+
+
 def ids_of(page: Queried) -> list[str]:
-    return [msgspec.json.decode(row, type=Row).sys_Id for row in page.queryResult]
+    return [row.sys_Id for row in rows_of(page)]
 
 
 def cause_of(error: Exception) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PAGE = 100  # the most rows a query returns
 SHORT_FILTER = 100  # expressions that any table is taken to read
+LONG = SHORT_FILTER + 1  # a delete that may be done without
 
 
 class Calls:

@@ -34,6 +34,14 @@ def any_of(column: str, tokens: Iterable[bytes]) -> bytes:
     return b'{"expressions":[%b%b}],"operator":"or"}' % (start, expressions)
 
 
+def older_than(date: bytes, sys_id: str | None = None) -> bytes:
+    """A filter for rows made before this date, as the vendor writes it; or for one of them."""
+    dated = b'{"field":"Created_On","operand":"<","value":%b}' % date
+    if sys_id is not None:
+        dated += b',{"field":"sys_Id","operand":"=","value":%b}' % msgspec.json.encode(sys_id)
+    return b'{"expressions":[%b],"operator":"and"}' % dated
+
+
 def key_filter(table: Table, keys: Sequence[Key]) -> bytes:
     """A filter for keys of one column, joined by `or`, or for one key of several, by `and`."""
     if len(table.key_columns) == 1:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from destination_bulk_tables.provider import Context, Flow, Refused
-from destination_bulk_tables.providers.kore.answers import Row
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import all_of, any_of
+from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,10 @@ def stored_rows(
         new = total - context.stored
         if not 0 <= new <= block.count + context.others:
             return None  # somebody else writes to the table as well
-        old = set(context.replace.old_ids) if context.replace else set()
+        old = OldRows()
+        if isinstance(context.replace, KorePlan):
+            yield from tell_apart(calls, table, context.replace)
+            old = context.replace.olds()
         filters = [_filter_of(row, table) for row in block.rows()]
         if new in {0, block.count + context.others}:
             claim = range(block.count if new else 0)
@@ -60,7 +63,7 @@ def _find_rows(
     filters: Sequence[bytes],
     new: int,
     others: int,
-    old: set[str],
+    old: OldRows,
 ) -> Flow[set[int] | None]:
     """Look for `new` rows of the block among the table's, those with `old` ids left out."""
     telling = _telling_column(block, table)
@@ -84,7 +87,7 @@ def _held(
     filters: Sequence[bytes | None],
     telling: tuple[str, Sequence[dict[str, bytes]]] | None,
     positions: Sequence[int],
-    old: set[str],
+    old: OldRows,
 ) -> Flow[set[int]]:
     """Which rows the table holds: asked for by the page where one column tells them apart."""
     found: set[int] = set()
@@ -96,7 +99,7 @@ def _held(
             query = any_of(column, [probes[i][column] for i in group])
             answer = yield from calls.query(table.name, query, limit=PAGE)
             if answer.total == len(answer.queryResult):
-                held = [msgspec.json.decode(row) for row in _without(old, answer.queryResult)]
+                held = [msgspec.json.decode(row) for row in old.without(answer.queryResult)]
                 # the same key may be there with other values, of an earlier sync
                 found |= {i for i in group if any(_is_like(row, probes[i]) for row in held)}
                 continue
@@ -111,7 +114,7 @@ def _all(
     table: Table,
     filters: Sequence[bytes | None],
     positions: Sequence[int],
-    old: set[str],
+    old: OldRows,
     *,
     is_in: bool,
 ) -> Flow[bool]:
@@ -122,10 +125,10 @@ def _all(
     return True
 
 
-def _holds(calls: Calls, table: Table, query: bytes | None, old: set[str]) -> Flow[bool]:
+def _holds(calls: Calls, table: Table, query: bytes | None, old: OldRows) -> Flow[bool]:
     assert query is not None
     answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
-    return bool(_without(old, answer.queryResult))
+    return bool(old.without(answer.queryResult))
 
 
 def _probes(row: bytes, table: Table) -> dict[str, bytes]:
@@ -138,15 +141,6 @@ def _probes(row: bytes, table: Table) -> dict[str, bytes]:
         if (column in table.text_columns or token[0] in b"-0123456789")
         and len(token) <= _MAX_PROBE_TOKEN
     }
-
-
-def _without(old: set[str], rows: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    """The rows that were not there before a load."""
-    return (
-        [row for row in rows if msgspec.json.decode(row, type=Row).sys_Id not in old]
-        if old
-        else rows
-    )
 
 
 def _is_like(row: JsonObject, probes: dict[str, bytes]) -> bool:

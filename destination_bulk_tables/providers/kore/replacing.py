@@ -1,11 +1,13 @@
 """Replacing a table: Kore.ai has neither a truncate nor a swap.
 
-`insert_then_delete` lists the rows that are there, and deletes them once the new ones are proven to
-be in; `delete_then_insert` empties the table first.
+`insert_then_delete` inserts the new rows, and deletes the old ones once the new are proven to be
+in; `old_rows` tells which is which. `delete_then_insert` empties the table first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -19,18 +21,29 @@ from destination_bulk_tables.providers.kore.answers import (
     Row,
     cause_of,
     deleted_rows,
-    ids_of,
     no_table,
+    rows_of,
 )
-from destination_bulk_tables.providers.kore.calls import PAGE, SHORT_FILTER, Calls
-from destination_bulk_tables.providers.kore.filters import EVERY_ROW
+from destination_bulk_tables.providers.kore.calls import LONG, PAGE, SHORT_FILTER, Calls
+from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than
+from destination_bulk_tables.providers.kore.old_rows import (
+    KorePlan,
+    OldRows,
+    list_older,
+    list_rows,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from destination_bulk_tables.providers.kore.deleting import Deletes
+
+log = logging.getLogger(__name__)
 
 Strategy = Literal["insert_then_delete", "delete_then_insert"]
 
-_LISTINGS = 20
+# a table of so many rows is listed: a proof takes as many requests
+FEW_ROWS = 10 * PAGE
 _UNIQUE_INDEX = (
     "If the table has a unique index, old and new rows clash: set replace_strategy to "
     "'delete_then_insert'."
@@ -41,9 +54,12 @@ def begin(calls: Calls, table: Table, strategy: Strategy) -> Flow[ReplacePlan]:
     try:
         if strategy == "delete_then_insert":
             yield from _empty(calls, table)
-            return ReplacePlan(stored=0)
-        ids = yield from _list_ids(calls, table)
-        return ReplacePlan(stored=len(ids), old_ids=ids, hint=_UNIQUE_INDEX if ids else "")
+            return KorePlan(stored=0)
+        total = yield from calls.total(table.name)
+        if total is not None and total > FEW_ROWS:
+            return KorePlan(stored=total, is_dated=True, first_alone=True, hint=_UNIQUE_INDEX)
+        ids = [row.sys_Id for row in (yield from list_rows(calls, table))]
+        return KorePlan(stored=len(ids), old_ids=ids, hint=_UNIQUE_INDEX if ids else "")
     except Refused as refused:
         if refused.code not in NO_READ:
             raise ConfigError(no_table(table.name, refused), stream=table.stream) from None
@@ -59,10 +75,23 @@ def end(
     calls: Calls, deletes: Deletes, table: Table, plan: ReplacePlan, delivered: int
 ) -> Flow[None]:
     """Delete the rows that were there before, only after the new ones are proven to be in."""
-    yield from _require_total(calls, table, len(plan.old_ids) + delivered)
-    if plan.refused and plan.old_ids:
-        yield from _require_no_clash(calls, table, plan, delivered)
-    old = list(map(msgspec.json.encode, plan.old_ids))
+    assert isinstance(plan, KorePlan)
+    old = (plan.stored or 0) if plan.is_dated else len(plan.old_ids)
+    yield from _require_total(calls, table, old + delivered)
+    copies: list[str] = []
+    if plan.refused and old:
+        copies.append((yield from _require_no_clash(calls, table, plan, delivered)))
+    if plan.is_dated:
+        left = yield from _delete_older(calls, table, plan, copies)
+        if left:
+            yield from list_older(calls, table, plan, left)
+    yield from _delete_ids(deletes, table, [*plan.old_ids, *copies])
+    if old:
+        yield from _require_total(calls, table, delivered)
+
+
+def _delete_ids(deletes: Deletes, table: Table, ids: Sequence[str]) -> Flow[None]:
+    old = list(map(msgspec.json.encode, ids))
     size = yield from deletes.size(table, len(old))
     while old:
         group = old[:size]
@@ -74,22 +103,75 @@ def end(
                 continue
             if not isinstance(error, Refused):
                 raise
-            message = (
-                f"Kore.ai refuses to delete the old rows of table {table.name} "
-                f"({error.code}), so it holds the old and the new ones. Give the app the "
-                "right to Read and Delete in the table's App Assignments."
-            )
-            raise ConfigError(message, stream=table.stream) from None
+            raise _cannot_delete(table, error) from None
         del old[:size]
-    if plan.old_ids:
-        yield from _require_total(calls, table, delivered)
 
 
-def _require_no_clash(calls: Calls, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
-    """Raise unless the refused rows are bad in themselves: then the old ones must stay.
+def _cannot_delete(table: Table, refused: Refused) -> ConfigError:
+    message = (
+        f"Kore.ai refuses to delete the old rows of table {table.name} ({refused.code}), so it "
+        "holds the old and the new ones. Give the app the right to Read and Delete in the table's "
+        "App Assignments."
+    )
+    return ConfigError(message, stream=table.stream)
+
+
+def _delete_older(calls: Calls, table: Table, plan: KorePlan, copies: list[str]) -> Flow[int]:
+    """Delete the old rows by their date, where it is proven to tell them: how many are left."""
+    left = plan.stored or 0
+    if plan.first is None:
+        return left
+    filter_ = older_than(plan.first)
+    try:
+        is_proven = yield from _tells_old(calls, table, plan, plan.first, copies)
+        while is_proven and left:
+            gone, before = 0, left
+            with contextlib.suppress(Ambiguous):  # what it did is counted
+                while gone < left:
+                    deleted = deleted_rows((yield calls.delete(table.name, filter_, LONG)))
+                    gone += deleted
+                    if not deleted:
+                        break
+            total = (yield from calls.query(table.name, filter_, limit=1)).total
+            left = before if total is None else total
+            if left >= before:
+                break
+    except (Refused, TooLarge, Ambiguous, msgspec.DecodeError) as error:
+        log.info("old_rows_not_deleted_by_date table=%s cause=%s", table.name, cause_of(error))
+    return left
+
+
+def _tells_old(
+    calls: Calls, table: Table, plan: KorePlan, first: bytes, copies: list[str]
+) -> Flow[bool]:
+    """Whether a filter by date finds as many rows as there were before, and none of the new.
+
+    Whether a delete reads it as a query does is tried on a copy of a row, which it must not take;
+    `copies` are of that kind.
+    """
+    found = yield from calls.query(table.name, older_than(first), limit=PAGE)
+    if found.total != plan.stored or not all(map(plan.olds().has, rows_of(found))):
+        return False
+    if not copies:
+        copy = yield from _insert_copy(calls, table, plan)
+        if copy is None:
+            return False
+        copies.append(copy)
+    for sys_id in (*plan.samples, *copies):
+        new = yield from calls.query(table.name, older_than(first, sys_id), limit=1)
+        if new.total != 0:
+            return False
+    before = yield from calls.total(table.name)
+    yield calls.delete(table.name, older_than(first, copies[0]), LONG)
+    return (yield from calls.total(table.name)) == before
+
+
+def _require_no_clash(calls: Calls, table: Table, plan: KorePlan, delivered: int) -> Flow[str]:
+    """Raise unless the refused rows are bad in themselves: else the old ones must stay.
 
     A row may be refused because an old one has its value in a column with a unique index. A
-    table with such an index refuses a copy of a row as well; a copy it takes goes with the old.
+    table with such an index refuses a copy of a row as well; a copy it takes, here its sys_Id,
+    goes with the old.
     """
     copy = (yield from _insert_copy(calls, table, plan)) if delivered else None
     if copy is None:
@@ -100,14 +182,14 @@ def _require_no_clash(calls: Calls, table: Table, plan: ReplacePlan, delivered: 
             f"lists the refused rows and why. {_UNIQUE_INDEX}"
         )
         raise ConfigError(message, stream=table.stream)
-    plan.old_ids.append(copy)
+    return copy
 
 
-def _insert_copy(calls: Calls, table: Table, plan: ReplacePlan) -> Flow[str | None]:
+def _insert_copy(calls: Calls, table: Table, plan: KorePlan) -> Flow[str | None]:
     """Insert a copy of a row, of a new one if possible: its sys_Id, None when refused."""
-    old = set(plan.old_ids)
+    old = plan.olds()
     try:
-        page = yield from calls.query(table.name, EVERY_ROW, limit=PAGE, offset=len(old))
+        page = yield from calls.query(table.name, EVERY_ROW, limit=PAGE, offset=plan.stored or 0)
         rows = [_copy_of(row, table, old) for row in page.queryResult]
         _, _, copy = max(rows, default=(False, 0, b"{}"))
         try:
@@ -128,7 +210,7 @@ def _require_total(calls: Calls, table: Table, expected: int) -> Flow[None]:
     try:
         total = yield from calls.total(table.name)
         if total is None:
-            total = len((yield from _list_ids(calls, table)))
+            total = len((yield from list_rows(calls, table)))
     except Refused as refused:
         message = (
             f"Table {table.name} could not be counted while it was being replaced "
@@ -144,26 +226,6 @@ def _require_total(calls: Calls, table: Table, expected: int) -> Flow[None]:
         raise TransientError(message, stream=table.stream)
 
 
-def _list_ids(calls: Calls, table: Table) -> Flow[list[str]]:
-    """The sys_Id of each row. Pages have no documented order: read until none is missing."""
-    ids: dict[str, None] = {}
-    for _ in range(_LISTINGS):
-        offset, known = 0, len(ids)
-        while True:
-            page = yield from calls.query(table.name, EVERY_ROW, limit=PAGE, offset=offset)
-            ids.update(dict.fromkeys(ids_of(page)))
-            offset += len(page.queryResult)
-            if not page.queryResult or (page.total is not None and offset >= page.total):
-                break
-        if len(ids) == page.total or (page.total is None and known == len(ids)):
-            return list(ids)
-    message = (
-        f"The rows of table {table.name} cannot be listed: they change while they are read. "
-        "Nothing was changed."
-    )
-    raise TransientError(message, stream=table.stream)
-
-
 def _empty(calls: Calls, table: Table) -> Flow[None]:
     """Delete all rows; stop before anything is inserted when some stay."""
     total = yield from calls.total(table.name)
@@ -171,7 +233,7 @@ def _empty(calls: Calls, table: Table) -> Flow[None]:
         response = yield calls.delete(table.name, EVERY_ROW, 1)
         before, total = total, (yield from calls.total(table.name))
         if total is None:
-            total = len((yield from _list_ids(calls, table)))
+            total = len((yield from list_rows(calls, table)))
         deleted = deleted_rows(response)
         if total and not deleted and (before is None or total >= before):
             message = (
@@ -180,10 +242,10 @@ def _empty(calls: Calls, table: Table) -> Flow[None]:
             raise UnaccountedRows(message, stream=table.stream)
 
 
-def _copy_of(row: bytes, table: Table, old: set[str]) -> tuple[bool, int, bytes]:
+def _copy_of(row: bytes, table: Table, old: OldRows) -> tuple[bool, int, bytes]:
     """What is sent of a row to insert it once more; the best to copy is new and has most values."""
     members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
     sent = {column: members[column] for column in table.columns if column in members}
     sent = {column: raw for column, raw in sent.items() if bytes(raw) != b"null"}
-    is_new = msgspec.json.decode(row, type=Row).sys_Id not in old
+    is_new = not old.has(msgspec.json.decode(row, type=Row))
     return is_new, len(sent), msgspec.json.encode(sent)

@@ -15,6 +15,7 @@ from destination_bulk_tables.provider import Ambiguous, Context, Flow, Refused, 
 from destination_bulk_tables.providers.kore.answers import Inserted
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import key_filter
+from destination_bulk_tables.providers.kore.old_rows import KorePlan, note_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,13 +43,15 @@ def write(
         return WriteReport(delivered=len(block))
     response = yield calls.insert(table.name, block)
     try:
-        stored = len(response.decode(Inserted).records)
+        records = response.decode(Inserted).records
     except Ambiguous:
         unreadable = "the answer does not list the records"
         raise Refused("unreadable_answer", unreadable, partial=not repeats_safely(table)) from None
-    if stored != block.count:
-        reason = f"the answer lists {stored} of {block.count} rows"
+    if len(records) != block.count:
+        reason = f"the answer lists {len(records)} of {block.count} rows"
         raise Refused("not_stored", reason, partial=not repeats_safely(table))
+    if isinstance(context.replace, KorePlan):
+        yield from note_new(calls, table, context.replace, records)
     if repeats_safely(table):
         yield from deletes.require_null_found(table, block.keys or ())
     if is_doubtful:
