@@ -124,23 +124,34 @@ class Batcher:
     def cut(self, reason: Cut) -> Batch:
         """Close the open batch, which must not be empty."""
         block = _concatenate(self._blocks)
-        length = self._length
         keys = frozenset(_all_keys(block))
+        losers: dict[Key, list[int]] = {}
         if len(keys) < len(block) and block.keys is not None:
-            block = reduce(block)
-        batch = Batch(
-            id=next(_ids),
-            table=self.table,
-            block=block,
-            cut=reason,
-            epochs=tuple(self._epochs),
-            superseded=length - len(block),
-            keys=keys,
-        )
+            block, losers = reduce(block)
+        batch = self.close(block, keys, reason, self._epochs)
+        for key, indexes in losers.items():
+            batch.older[key] = [epoch for i in indexes if (epoch := batch.epoch_of(i)) is not None]
         self._blocks, self._epochs = [], []
         self._rows = self._bytes = self._length = 0
         self.opened_at = None
         return batch
+
+    def close(
+        self,
+        block: RowBlock,
+        keys: frozenset[Key],
+        reason: Cut,
+        epochs: Sequence[tuple[Epoch, int]],
+    ) -> Batch:
+        """Make a batch of rows of which no key occurs twice."""
+        return Batch(
+            id=next(_ids),
+            table=self.table,
+            block=block,
+            cut=reason,
+            epochs=tuple(epochs),
+            keys=keys,
+        )
 
 
 def _all_keys(block: RowBlock) -> Sequence[Key]:
@@ -177,8 +188,11 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
     )
 
 
-def reduce(block: RowBlock) -> RowBlock:
-    """Keep the last version of each key, by cursor, then by arrival; a tombstone counts as one."""
+def reduce(block: RowBlock) -> tuple[RowBlock, dict[Key, list[int]]]:
+    """Keep the last version of each key, by cursor, then by arrival; a tombstone counts as one.
+
+    Also returns the indexes of the others.
+    """
     keys = block.keys or []
     repeated = _repeated(_all_keys(block))
     versions: list[tuple[int, Key, bytes | None]] = [
@@ -186,11 +200,16 @@ def reduce(block: RowBlock) -> RowBlock:
         for i in compress(count(), map(repeated.__contains__, keys))
     ]
     versions += [(t.index, t.key, t.cursor) for t in block.tombstones if t.key in repeated]
-    winners = last_versions(sorted(versions))
-    losers = {index for index, key, _ in versions if winners[key] != index}
+    versions.sort()
+    winners = last_versions(versions)
+    lost: dict[Key, list[int]] = {}
+    for index, key, _ in versions:
+        if winners[key] != index:
+            lost.setdefault(key, []).append(index)
+    losers = set(chain.from_iterable(lost.values()))
     kept = block.select([i for i, index in enumerate(block.indexes) if index not in losers])
     kept.tombstones = tuple(t for t in block.tombstones if t.index not in losers)
-    return kept
+    return kept, lost
 
 
 def _repeated(keys: Sequence[Key]) -> set[Key]:

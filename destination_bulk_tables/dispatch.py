@@ -10,54 +10,110 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.lanes import Job, Lane, Tracked
+from destination_bulk_tables.lanes import Job, Lane
 from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.sender import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from destination_bulk_tables.lanes import Tracked
     from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
 
 NO_ROWS = RowBlock((), 0, range(0))
+MAX_UNVERIFIED_ROWS = 500_000
+MAX_UNVERIFIED_JOBS = 60
+MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where an input is fast, this many gather
+LONGEST_HOLD_S = 2.0
+PAUSE_S = 0.25  # an input that is silent for so long brings no newer version soon
 _WINDOW_MARGIN = 0.2
 _WINDOW_MARGIN_S = 30.0
 _LOAD = "load"
 
 
 class Dispatch:
-    """The batches of all lanes on their way. `slots`: requests at a time."""
+    """The batches of all lanes on their way.
 
-    def __init__(self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, slots: int) -> None:
+    `slots`: requests at a time; `max_wait_s`: how long a row waits that may be sent. Set by the
+    engine: `flowing_until`, when (monotonic) a silent input counts as paused; `is_flushing`, that
+    nothing more will come.
+    """
+
+    def __init__(
+        self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, slots: int, max_wait_s: float
+    ) -> None:
         self._all = lanes
         self._tools = tools
         self._tasks = tasks
         self._slots = slots
+        self._max_wait_s = max_wait_s
+        self.flowing_until = float("-inf")
+        self.is_flushing = False
 
     def queue(self, lane: Lane, batch: Batch) -> None:
         """Have a batch sent when its lane lets it go."""
-        lane.tracked[batch.id] = Tracked(batch)
-        lane.queue.append(batch)
-        self.move(self._tools.clock.monotonic())
+        now = self._tools.clock.monotonic()
+        lane.enqueue(batch, now)
+        self.move(now)
 
     def move(self, now: float) -> None:
         """Send what may leave while a slot is free."""
         for lane in self._all:
+            while self._is_due(lane, now):
+                lane.enqueue_free("end" if self.is_flushing else "age")
             while self._tasks.running < self._slots and not lane.is_exclusive:
                 if lane.doubtful and not lane.in_flight:
                     self._send_alone(lane)
                 elif lane.needs_count and lane.queue:
                     self._count(lane)
-                elif lane.may_send():
+                elif lane.may_send() and self._held_until(lane) <= now:
                     self._send(lane, now)
                 else:
                     break
 
+    def due_at(self, lane: Lane) -> float:
+        """When (monotonic) something of this lane may leave that may not now."""
+        due = lane.repeats.due_at(lane.batcher, self._max_wait_s)
+        return min(due, self._held_until(lane)) if lane.gathers and lane.may_send() else due
+
+    def has_room(self) -> bool:
+        """Whether more rows may be read: few batches wait for a slot, and the vendor keeps up."""
+        return (
+            sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
+            and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
+            and not self._is_behind()
+        )
+
+    def _is_behind(self) -> bool:
+        """Whether the vendor has not finished so much that it gets no more."""
+        return (
+            sum(lane.unverified_rows for lane in self._all) >= MAX_UNVERIFIED_ROWS
+            or sum(len(lane.jobs) for lane in self._all) >= MAX_UNVERIFIED_JOBS
+        )
+
+    def _held_until(self, lane: Lane) -> float:
+        """When (monotonic) the first queued batch may leave; in the past: now."""
+        if not lane.gathers:
+            return float("-inf")
+        if self._is_behind():
+            return float("inf")
+        if self.is_flushing or sum(other.held_bytes for other in self._all) >= MAX_HELD_BYTES:
+            return float("-inf")
+        return min(self.flowing_until, lane.tracked[lane.queue[0].id].queued_at + LONGEST_HOLD_S)
+
+    def _is_due(self, lane: Lane, now: float) -> bool:
+        """Whether rows that waited for their key are to be sent."""
+        if not lane.repeats.n_free:
+            return False
+        is_full = lane.repeats.n_bytes >= MAX_HELD_BYTES
+        due = lane.repeats.due_at(lane.batcher, self._max_wait_s)
+        return self.is_flushing or is_full or due <= now
+
     def _send(self, lane: Lane, now: float) -> None:
-        batch = lane.queue.popleft()
+        batch = lane.leave()
         if lane.started_at is None:
             lane.started_at = now
             if lane.replace is not None and lane.replace.window_s is not None:
@@ -66,7 +122,6 @@ class Dispatch:
                 lane.replace.not_after = (
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
                 )
-        lane.under_way |= batch.keys
         self._deliver(lane, Delivery(batch, lane.context(alone=self._slots == 1)))
 
     def _send_alone(self, lane: Lane) -> None:
@@ -145,19 +200,14 @@ class Dispatch:
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
-        lane.under_way -= tracked.batch.keys
-        # where streams share a table, an epoch may stand in a batch several times
-        sums = dict.fromkeys((epoch for epoch, _ in tracked.batch.epochs), 0)
-        for epoch, count in tracked.batch.epochs:
-            sums[epoch] += count
-        for epoch, count in sums.items():
+        lane.repeats.settle(tracked.batch.keys)
+        for epoch, count in tracked.batch.counts().items():
             rejected = tracked.rejected.get(epoch, 0)
             epoch.rejected += rejected
             epoch.delivered += count - rejected
             lane.delivered += count - rejected
             counts = self._tools.progress.counts[epoch.stream or lane.plan.key]
             counts.delivered += count - rejected
-        lane.delivered -= tracked.batch.superseded  # what the table holds of them
 
 
 def _by_stream(batch: Batch, rejected: Sequence[RejectedRow]) -> list[RejectedRow]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from destination_bulk_tables.dispatch import Dispatch
+from destination_bulk_tables.dispatch import PAUSE_S, Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, InternalError, Stopped
 from destination_bulk_tables.intake import Intake, UndeliverableRow
 from destination_bulk_tables.replacing import Replacing
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from destination_bulk_tables.model import Message, StreamKey
     from destination_bulk_tables.tasks import Tools
 
-MAX_UNVERIFIED_ROWS = 500_000
-MAX_UNVERIFIED_JOBS = 60
 STOP_GRACE_S = 8.0
 FAILURE_GRACE_S = 30.0
 _LONGEST_WAIT_S = 1.0
@@ -50,10 +48,9 @@ class Engine:
     ) -> None:
         self._all = list(dict.fromkeys(lanes.values()))  # streams may share one
         self._tools = tools
-        self._slots = slots
         self._max_wait_s = max_wait_s
         self._tasks = Tasks(tools)
-        self._dispatch = Dispatch(self._all, tools, self._tasks, slots)
+        self._dispatch = Dispatch(self._all, tools, self._tasks, slots, max_wait_s)
         self._verification = Verification(self._all, tools, self._tasks, self._dispatch)
         self._replacing = Replacing(tools, self._tasks, self._dispatch, slots, self._wait)
         self._intake = Intake(lanes, tools, self._dispatch)
@@ -86,7 +83,9 @@ class Engine:
         """Read to the end. An error in the input is returned: what came before it is good."""
         while not self._source.ended:
             try:
-                for message in self._source.read(self._patience(), wants_input=self._has_room()):
+                has_room = self._dispatch.has_room()
+                for message in self._source.read(self._patience(), wants_input=has_room):
+                    self._dispatch.flowing_until = self._tools.clock.monotonic() + PAUSE_S
                     self._intake.take(message)
             except BadInput as error:
                 return error
@@ -128,16 +127,8 @@ class Engine:
         for lane in self._all:
             if lane.batcher.opened_at is not None and lane.load is None:
                 due = min(due, lane.batcher.opened_at + self._max_wait_s)
-            due = min(due, self._verification.due_at(lane))
+            due = min(due, self._verification.due_at(lane), self._dispatch.due_at(lane))
         return max(0.0, due - now)
-
-    def _has_room(self) -> bool:
-        """Whether more rows may be read: no batch waits for a slot, and the vendor keeps up."""
-        return (
-            sum(len(lane.queue) for lane in self._all) < self._slots
-            and sum(lane.unverified_rows for lane in self._all) < MAX_UNVERIFIED_ROWS
-            and sum(len(lane.jobs) for lane in self._all) < MAX_UNVERIFIED_JOBS
-        )
 
     def _acknowledge(self) -> None:
         ready = list(self._tools.ledger.ready())
@@ -146,6 +137,7 @@ class Engine:
             self._tools.progress.acknowledged += len(ready)
 
     def _flush(self) -> None:
+        self._dispatch.is_flushing = True
         for lane in self._all:
             if lane.batcher.opened_at is not None:
                 self._dispatch.queue(lane, lane.batcher.cut("end"))

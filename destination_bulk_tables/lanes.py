@@ -1,8 +1,8 @@
 """The way of one table's batches: open, queued, flying, accepted, verified; which may leave next.
 
 Invariant: two batches that share a key are never under way at the same time, counting imports that
-are accepted and not verified yet; a batch in doubt is looked at alone. The lane decides, the engine
-sends.
+are accepted and not verified yet (`repeats`); a batch in doubt is looked at alone. The lane
+decides, the engine sends.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.provider import Context, Unverified
+from destination_bulk_tables.repeats import KEY_BYTES, Repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.model import Batch, Epoch, Key, Receipt, RowBlock, StreamKey
+    from destination_bulk_tables.model import Batch, Cut, Epoch, Receipt, RowBlock, StreamKey
     from destination_bulk_tables.overwrite import StagedLoad
     from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
@@ -31,6 +34,8 @@ class Tracked:
     """A batch and what is left to happen to it."""
 
     batch: Batch
+    queued_at: float = 0.0
+    weight: int = 0  # bytes that it holds while it is queued
     open_receipts: int = 0
     is_answered: bool = False
     rejected: dict[Epoch, int] = field(default_factory=dict)
@@ -47,7 +52,7 @@ class Tracked:
 
     def blame(self, count: int) -> int:
         """Count rejected rows of which only the batch is known; return how many did not fit."""
-        for epoch, rows in self.batch.epochs:
+        for epoch, rows in self.batch.counts().items():
             take = min(count, rows - self.rejected.get(epoch, 0))
             if take > 0:
                 self.rejected[epoch] = self.rejected.get(epoch, 0) + take
@@ -103,8 +108,11 @@ class Lane:
     others: dict[StreamKey, RowCodec] = field(default_factory=dict)
     queue: deque[Batch] = field(default_factory=deque)
     tracked: dict[int, Tracked] = field(default_factory=dict)
-    # keys of batches that were sent and are not settled
-    under_way: set[Key] = field(default_factory=set)
+    # its vendor imports in the background: queued rows are held a while, so that newer ones of
+    # their key replace them instead of waiting for an import
+    gathers: bool = False
+    queued_bytes: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
     in_flight: dict[int, Batch] = field(default_factory=dict)
     doubtful: deque[tuple[Batch, list[tuple[RowBlock, Exception]]]] = field(default_factory=deque)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -130,9 +138,14 @@ class Lane:
         return bool(self.queue or self.in_flight or self.doubtful or self.is_exclusive)
 
     @property
+    def held_bytes(self) -> int:
+        """What waits to be sent, beside the open batch."""
+        return self.queued_bytes + self.repeats.n_bytes
+
+    @property
     def is_busy(self) -> bool:
-        """Whether anything is being sent, or accepted and not verified."""
-        return self.is_sending or bool(self.jobs)
+        """Whether anything is being sent, waits for its key, or is accepted and not verified."""
+        return self.is_sending or bool(self.jobs or self.repeats)
 
     @property
     def unverified_rows(self) -> int:
@@ -143,17 +156,45 @@ class Lane:
         """Whether the first queued batch may leave now."""
         if not self.queue or self.is_exclusive or self.doubtful or self.needs_count:
             return False
-        if (
-            self.replace is not None
-            and self.replace.first_alone
-            and self.in_flight
-            and not self.accepted
-        ):
-            return False
-        keys = self.queue[0].keys
-        if not keys:
-            return True
-        return keys.isdisjoint(self.under_way)
+        is_first = self.replace is not None and self.replace.first_alone and not self.accepted
+        return not (is_first and self.in_flight)
+
+    def enqueue(self, batch: Batch, now: float) -> None:
+        """Queue what of a new batch need not wait for its key."""
+        self.repeats.admit(batch, self.queue, self._sent, now)
+        for other in [other for other in self.queue if self.repeats.is_spent(other)]:
+            self.repeats.leave(other)
+            self._unqueue(other)
+            del self.tracked[other.id]
+        if batch.keys or not batch.moved:
+            self._track(batch, now)
+            self.queue.append(batch)
+
+    def _sent(self) -> Iterator[Batch]:
+        queued = {batch.id for batch in self.queue}
+        return (t.batch for t in self.tracked.values() if t.batch.id not in queued)
+
+    def enqueue_free(self, reason: Cut) -> None:
+        """Queue, before all others, rows that waited for their key and need not any more."""
+        batch = self.repeats.cut(self.batcher, reason)
+        self._track(batch, float("-inf"))
+        self.queue.appendleft(batch)
+
+    def _track(self, batch: Batch, now: float) -> None:
+        weight = batch.block.n_bytes + KEY_BYTES * len(batch.keys)
+        self.tracked[batch.id] = Tracked(batch, now, weight)
+        self.queued_bytes += weight
+
+    def leave(self) -> Batch:
+        """Take the first queued batch to send it."""
+        batch = self.queue[0]
+        self._unqueue(batch)
+        self.repeats.leave(batch)
+        return batch
+
+    def _unqueue(self, batch: Batch) -> None:
+        self.queue.remove(batch)
+        self.queued_bytes -= self.tracked[batch.id].weight
 
     def context(self, *, alone: bool, others: int = 0) -> Context:
         """What the next write may rely on."""

@@ -8,6 +8,7 @@ in the request's body: nothing on the way from stdin may cost an object per row,
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -217,15 +218,20 @@ class RejectedRow:
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Rows that go out in one request; `epochs` counts them in order of position."""
+    """Rows that go out in one request; `epochs` counts them in order of position.
+
+    A keyed batch holds one version of each key; `older`: the epochs of those it stands for, in or
+    out of `epochs`. `moved`: rows it settles beyond its `epochs`, or leaves to another batch.
+    """
 
     id: int
     table: Table
     block: RowBlock
     cut: Cut
     epochs: Sequence[tuple[Epoch, int]] = ()
-    superseded: int = 0
     keys: frozenset[Key] = frozenset()
+    older: dict[Key, list[Epoch]] = field(default_factory=dict)
+    moved: Counter[Epoch] = field(default_factory=Counter)
 
     def epoch_of(self, index: int) -> Epoch | None:
         """The epoch of the row at this position; None where a load keeps count itself."""
@@ -234,6 +240,15 @@ class Batch:
             if index < 0:
                 return epoch
         return None
+
+    def counts(self) -> Counter[Epoch]:
+        """How many rows of each epoch are settled when this batch is."""
+        counts: Counter[Epoch] = Counter()
+        for epoch, count in self.epochs:
+            counts[epoch] += count
+        for epoch, count in self.moved.items():
+            counts[epoch] += count
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,7 @@ class Traits:
     reads_back: bool = False  # `stored_rows` can tell what an ambiguous write did
     on_unknown: Literal["retry", "fail"] = "retry"  # when nothing can tell
     unknown_hint: str = ""  # which settings would have told
+    imports: bool = False  # what is accepted is stored later, in no promised order
 
 
 @dataclass(frozen=True, slots=True)

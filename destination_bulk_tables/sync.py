@@ -132,7 +132,9 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
     )
     load = StagedLoad(budget, key_columns) if table.replace else None
     counts = provider.traits.reads_back and load is None and table.mode == "append"
-    return Lane(plan, make_codec(plan, config), batcher, load=load, needs_count=counts)
+    gathers = provider.traits.imports and load is None
+    codec = make_codec(plan, config)
+    return Lane(plan, codec, batcher, load=load, needs_count=counts, gathers=gathers)
 
 
 def make_codec(plan: StreamPlan, config: Config) -> RowCodec:

@@ -199,7 +199,7 @@ def test_batches_together_are_the_input(
         assert batch.epoch_of(len(rows)) is None
         epochs = [epoch for epoch, _ in batch.epochs]
         assert all(a is not b for a, b in itertools.pairwise(epochs))
-        assert (batch.superseded, batch.keys, batch.table) == (0, frozenset(), TABLE)
+        assert (batch.older, batch.keys, batch.table) == ({}, frozenset(), TABLE)
     for batch, following in itertools.pairwise(outcome.batches):
         grown = overhead + batch.block.n_bytes + 1 + len(following.block.rows()[0])
         assert batch.cut == ("rows" if batch.block.count == max_rows else "bytes")
@@ -254,7 +254,11 @@ def test_a_keyed_batch_holds_the_last_version_of_each_key(
         assert [(t.index, t.key) for t in sorted(block.tombstones, key=lambda t: t.index)] == [
             (i, expected[i].key) for i in stones
         ]
-        assert batch.superseded == len(expected) - len(winners)
+        assert batch.older == {
+            key: [m.epoch for i, m in enumerate(expected) if m.key == key and i not in winners]
+            for key in batch.keys
+            if sum(m.key == key for m in expected) > 1
+        }
         assert batch.keys == {expected[i].key for i in winners}
         assert [batch.epoch_of(i) for i in winners] == [expected[i].epoch for i in winners]
         assert block.count <= max_rows

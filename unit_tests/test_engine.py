@@ -367,7 +367,7 @@ def test_background_work_bounds_what_is_read(
     monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
     """A vendor that imports slowly holds the source back."""
-    monkeypatch.setattr(f"destination_bulk_tables.engine.MAX_UNVERIFIED_{bound}", most)
+    monkeypatch.setattr(f"destination_bulk_tables.dispatch.MAX_UNVERIFIED_{bound}", most)
     clock = FakeClock()
     vendor = QobraVendor(clock, delay_s=50.0)
     done = sync(

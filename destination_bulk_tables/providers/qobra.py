@@ -134,7 +134,7 @@ class Qobra(Base):
     spec: ClassVar[JsonObject] = FORM
     address_setting: ClassVar[str] = "base_url"
     limits = Limits(max_rows=5000, max_bytes=10_000_000)
-    traits = Traits()
+    traits = Traits(imports=True)
 
     def __init__(
         self,
