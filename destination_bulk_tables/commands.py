@@ -196,7 +196,7 @@ def write(
         raise ConfigError(message)
     config = parse_config(raw_config)
     try:
-        _sync(config, raw_config, raw_catalog, stdin, emit, stop, clock)
+        _sync(config, raw_catalog, stdin, emit, stop, clock)
     except DestinationError as error:
         error.message = config.naming.in_words(error.message)
         raise
@@ -204,7 +204,6 @@ def write(
 
 def _sync(
     config: Config,
-    raw_config: JsonValue,
     raw_catalog: JsonValue,
     stdin: int,
     emit: LineWriter,
