@@ -314,7 +314,7 @@ def _judge_partial(probe: Probe, stored: int | None, status: int) -> None:
     elif stored:
         probe.settings.append(
             "Refused batches store rows here: keep the Read right, with it the connector finds out "
-            "which, and on_ambiguous_write 'verify_then_retry' holds."
+            "which, and kore_after_lost_answer 'verify_then_retry' holds."
         )
 
 
