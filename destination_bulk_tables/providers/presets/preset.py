@@ -12,7 +12,7 @@ import msgspec
 
 from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.form.fields import branch, integer, members, secret, text
-from destination_bulk_tables.form.reading import Reading, inside
+from destination_bulk_tables.form.reading import Reading, chosen_of, inside
 from destination_bulk_tables.providers.custom_http import CustomHttp
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _FIELD = re.compile(r"<(\w+)>")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _PATHS = frozenset({"write_path", "check_path", "table_count_path", "path", "query"})
 _HEADERS = frozenset({"extra_headers", "headers"})
-_TEMPLATES = frozenset({"row_template", "extra_body", "body", "claims"})
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,17 +116,26 @@ class Preset:
         filled = section[self.name]
         assert isinstance(filled, dict)
         values = {name: filled.get(name, field.default) for name, field in self.fields.items()}
-        settings = self._fill(self.settings, "", values)
+        settings = self._fill(self.settings, CustomHttp.spec, "", values)
         assert isinstance(settings, dict)
         return {"provider_type": CustomHttp.name, **settings}
 
-    def _fill(self, value: JsonValue, setting: str, values: dict[str, JsonValue]) -> JsonValue:
-        if isinstance(value, dict | list) and setting in _TEMPLATES and not _is_choice(value):
-            return json.dumps(self._fill(value, "", values), ensure_ascii=False)
+    def _fill(
+        self, value: JsonValue, form: JsonObject, setting: str, values: dict[str, JsonValue]
+    ) -> JsonValue:
+        """The value of a setting; a template may be written as the JSON it is."""
+        if isinstance(value, dict | list) and form.get("type") == "string":
+            return json.dumps(self._fill(value, {}, "", values), ensure_ascii=False)
         if isinstance(value, dict):
-            return {name: self._fill(member, name, values) for name, member in value.items()}
+            fields = (chosen_of(form, value) or form).get("properties", {})
+            assert isinstance(fields, dict)
+            return {
+                name: self._fill(member, cast("JsonObject", fields.get(name, {})), name, values)
+                for name, member in value.items()
+            }
         if isinstance(value, list):
-            return [self._fill(member, setting, values) for member in value]
+            item = cast("JsonObject", form.get("items", {}))
+            return [self._fill(member, item, setting, values) for member in value]
         if not isinstance(value, str):
             return value
         whole = _FIELD.fullmatch(value)
@@ -155,11 +163,6 @@ class Preset:
             value = value.get(name, value) if isinstance(value, dict) else value
         named = None if value is self.settings else next(_fields_in(value), None)
         return f"{self.name}.{named}" if named else self.name
-
-
-def _is_choice(value: JsonValue) -> bool:
-    """Whether a body says where the rows are, and is no template itself."""
-    return isinstance(value, dict) and "body_type" in value
 
 
 def _fields_in(value: Any) -> Iterator[str]:
