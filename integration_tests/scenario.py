@@ -151,6 +151,7 @@ class Sync:
         nursery: Nursery | None = None,
         scaled: Mapping[str, Any] | None = None,
         on_state: Callable[[dict[str, Any]], None] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.temporary = folder / "tmp"
@@ -166,7 +167,7 @@ class Sync:
         child_in, self.stdin = os.pipe()
         stdout, child_out = os.pipe()
         stderr, child_err = os.pipe()
-        environment = {"TMPDIR": str(self.temporary)}
+        environment = {"TMPDIR": str(self.temporary), **(environment or {})}
         if nursery is not None:
             self.process = nursery.start(
                 ["write", *files],
@@ -246,6 +247,11 @@ class Sync:
         self.feed(lines)
         self.close_input()
         return self.wait(timeout)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has closed its output."""
+        return not self._readers[0].is_alive()
 
     @property
     def states(self) -> int:
