@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from destination_bulk_tables.stdio import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from destination_bulk_tables.model import JsonValue
 
 _STDIN, _STDOUT = 0, 1
 HARD_STOP_S = 12  # whatever hangs, the process is gone this long after the first signal
@@ -44,7 +47,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _main(args: Any, stop: threading.Event) -> int:
     output = Output(LineWriter(_STDOUT, stop))
-    logging.basicConfig(level=_level(), handlers=[LogLines(output)], force=True)
+    # a preview is for people, and repeats the warnings itself
+    lines = logging.NullHandler() if args.verb == "preview" else LogLines(output)
+    logging.basicConfig(level=_level(), handlers=[lines], force=True)
     # Airbyte shows stderr as errors, and no warning of a library is for the user
     warnings.simplefilter("ignore")
     try:
@@ -80,8 +85,34 @@ def _verb(args: Any, output: Output, stop: threading.Event) -> int:
         _status(output, commands.check(raw_config))
         return 0
     raw_catalog = commands.load_json(args.catalog, "catalog")
+    if args.verb == "preview":
+        return _preview(args, raw_config, raw_catalog)
     commands.write(raw_config, raw_catalog, _STDIN, output.writer, stop, SystemClock())
     return 0
+
+
+def _preview(args: Any, raw_config: JsonValue, raw_catalog: JsonValue) -> int:
+    """Print what a sync would do; 1 where it would fail. A terminal as input is no input."""
+    from destination_bulk_tables import preview, preview_report  # noqa: PLC0415 - no sync needs it
+
+    clock = SystemClock()
+    try:
+        found = preview.rehearse(
+            raw_config,
+            raw_catalog,
+            None if os.isatty(_STDIN) else _STDIN,
+            clock,
+            rows=args.rows,
+            reads=not args.offline,
+        )
+        body_bytes = None if args.whole else preview_report.BODY_BYTES
+        report = preview_report.as_json(found, clock.now(), body_bytes)
+    except DestinationError as error:
+        report = {"would_fail": True, "problem": error.message}
+    text = json.dumps(report, indent=2) + "\n" if args.json else preview_report.as_text(report)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return int(bool(report["would_fail"]))
 
 
 def _status(output: Output, problem: str | None) -> None:
@@ -103,13 +134,19 @@ def _parse(arguments: Sequence[str]) -> Any:
     for verb, text in {
         "check": "try the config without writing",
         "write": "sync the messages on stdin",
+        "preview": "say what a sync of the messages on stdin would do; nothing is written",
     }.items():
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("--config", required=True, help="path of the config (JSON)")
-        if verb == "write":
+        if verb != "check":
             sub.add_argument(
                 "--catalog", required=True, help="path of the configured catalog (JSON)"
             )
+        if verb == "preview":
+            sub.add_argument("--rows", type=int, help="take at most so many records per stream")
+            sub.add_argument("--json", action="store_true", help="print a JSON document")
+            sub.add_argument("--whole", action="store_true", help="do not cut the request's body")
+            sub.add_argument("--offline", action="store_true", help="send nothing, not even a read")
     return parser.parse_args(arguments)
 
 

@@ -1,0 +1,296 @@
+"""What a sync would do, without doing it: the code of `write` with a provider that sends no write.
+
+The engine, the codec, the batches and the staged loads are the real ones. `_Rehearsal` stands
+between them and the provider: a write's flow is driven to its first request, which is kept and
+never sent, and all its rows count as delivered. Only flows that read reach the transport, and none
+does where `reads` is False. Nothing here is on the path of a sync.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from destination_bulk_tables.catalog import plan_streams
+from destination_bulk_tables.commands import is_cloud, parse_config
+from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
+from destination_bulk_tables.model import RecordRun
+from destination_bulk_tables.provider import (
+    Ambiguous,
+    Refused,
+    ReplacePlan,
+    TooLarge,
+    Verdict,
+    WriteReport,
+)
+from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.stdio import MessageReader
+from destination_bulk_tables.sync import Sync, require_possible
+from destination_bulk_tables.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from destination_bulk_tables.catalog import StreamPlan
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.model import (
+        JsonValue,
+        Message,
+        RejectedRow,
+        RowBlock,
+        StreamKey,
+        Table,
+    )
+    from destination_bulk_tables.provider import (
+        Context,
+        Flow,
+        HttpRequest,
+        Load,
+        Provider,
+        Unverified,
+    )
+
+_NAMED_RECORDS = 1000  # of each stream: their members are compared with the schema
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class TablePreview:
+    """What one stream would do. `held`: rows of the table now, None where that was not read."""
+
+    plan: StreamPlan
+    read: int = 0
+    rejects: dict[str, list[str]] = field(default_factory=dict)  # reasons by code, some of them
+    rejected: int = 0
+    undeclared: set[str] = field(default_factory=set)
+    writes: int = 0
+    rows: int = 0
+    first: HttpRequest | None = None
+    before: HttpRequest | None = None  # what a replace asks before its first write
+    held: int | None = None
+
+
+@dataclass(slots=True)
+class Preview:
+    """The whole rehearsal. `problem`: what would end the sync."""
+
+    config: Config
+    tables: dict[StreamKey, TablePreview] = field(default_factory=dict)
+    problem: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    has_messages: bool = False
+
+    def public(self, text: str) -> str:
+        """A text without secrets."""
+        return SECRETS.mask(text)
+
+
+def rehearse(
+    raw_config: JsonValue,
+    raw_catalog: JsonValue,
+    stdin: int | None,
+    clock: Clock,
+    *,
+    rows: int | None = None,
+    reads: bool = True,
+) -> Preview:
+    """Rehearse a sync of the messages on `stdin` (None: judge config and catalog only).
+
+    `rows`: at most that many records of each stream are taken. Raises `ConfigError` for a config
+    that cannot be read at all; what would end a sync is in the result.
+    """
+    config = parse_config(raw_config)
+    preview = Preview(config)
+    handler = _Warnings(preview)
+    logging.getLogger("destination_bulk_tables").addHandler(handler)
+    try:
+        plans = plan_streams(raw_catalog, config)
+        preview.tables = {key: TablePreview(plan) for key, plan in plans.items()}
+        _run(preview, stdin, clock, rows=rows, reads=reads)
+    except DestinationError as error:
+        preview.problem = config.naming.in_words(error.message)
+    except (Refused, TooLarge, Ambiguous) as error:
+        preview.problem = f"Reading from the provider failed ({type(error).__name__.lower()})."
+    finally:
+        logging.getLogger("destination_bulk_tables").removeHandler(handler)
+    return preview
+
+
+def _run(
+    preview: Preview, stdin: int | None, clock: Clock, *, rows: int | None, reads: bool
+) -> None:
+    rehearsal = _Rehearsal(preview, reads=reads)
+    config = dataclasses.replace(preview.config, provider=cast("Provider", rehearsal))
+    rejects = _Collected(preview)
+    plans = {key: table.plan for key, table in preview.tables.items()}
+    require_possible(plans.values(), preview.config)
+    transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
+    sync = Sync(config, plans, rejects, transport, clock, lambda _: None, threading.Event())  # type: ignore[arg-type]
+    if stdin is None:
+        stdin = os.open(os.devnull, os.O_RDONLY)
+    reader = _Sample(MessageReader(stdin, sync.wake, {}, sync.timed), preview, rows)
+    try:
+        if reads:
+            rehearsal.look(sync)
+        sync.run(reader)
+    except TransientError:
+        if preview.has_messages:
+            raise  # without messages a missing COMPLETE says nothing
+    finally:
+        sync.close()
+    if preview.has_messages:
+        rejects.judge()
+
+
+class _Sample:
+    """The input; of each stream only the first records, all of them counted."""
+
+    def __init__(self, source: MessageReader, preview: Preview, rows: int | None) -> None:
+        self._source = source
+        self._preview = preview
+        self._rows = rows
+        self.ended = False
+
+    def read(self, timeout_s: float, *, wants_input: bool) -> Iterator[Message]:
+        for message in self._source.read(timeout_s, wants_input=wants_input):
+            self._preview.has_messages = True
+            table = self._preview.tables.get(getattr(message, "stream", None))  # type: ignore[arg-type]
+            if not isinstance(message, RecordRun) or table is None:
+                yield message
+                continue
+            data = message.data
+            if self._rows is not None:
+                data = data[: max(0, self._rows - table.read)]
+            table.undeclared |= _undeclared(table, data[: max(0, _NAMED_RECORDS - table.read)])
+            table.read += len(message.data)
+            if data:
+                yield RecordRun(message.stream, data)
+        self.ended = self._source.ended
+
+
+def _undeclared(table: TablePreview, records: Sequence[Any]) -> set[str]:
+    fields = {column.field for column in table.plan.columns}
+    names: set[str] = set()
+    for record in records:
+        try:
+            names.update(msgspec.json.decode(record, type=dict[str, msgspec.Raw]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue  # the codec says what is wrong with it
+    return names - fields
+
+
+class _Collected:
+    """Takes the place of `rejects.Rejects`: nothing ends the rehearsal, all of it is judged."""
+
+    def __init__(self, preview: Preview) -> None:
+        self._preview = preview
+        self.total = 0
+
+    def add(self, rejected: Sequence[RejectedRow]) -> None:
+        self.total += len(rejected)
+        for row in rejected:
+            table = self._preview.tables[row.stream]
+            table.rejected += 1
+            reasons = table.rejects.setdefault(row.code, [])
+            if row.reason not in reasons and len(reasons) < _EXAMPLES:
+                reasons.append(row.reason)
+
+    def finish(self) -> None:
+        pass
+
+    def judge(self) -> None:
+        """Raise what the settings would make of the rejected rows."""
+        settings = self._preview.config.rejected_records
+        if self.total and settings.policy == "fail":
+            message = (
+                f"{self.total} row(s) would be rejected, and rejected_records.policy is 'fail'."
+            )
+            raise ConfigError(message)
+        if self.total > settings.max_rejected:
+            message = (
+                f"{self.total} rows would be rejected, more than rejected_records.max_rejected "
+                f"allows ({settings.max_rejected})."
+            )
+            raise ConfigError(message)
+
+
+class _Warnings(logging.Handler):
+    """What a sync would warn of, each text once."""
+
+    def __init__(self, preview: Preview) -> None:
+        super().__init__(logging.WARNING)
+        self._preview = preview
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self._preview.public(record.getMessage())
+        if text not in self._preview.warnings:
+            self._preview.warnings.append(text)
+
+
+class _Rehearsal:
+    """The provider with every flow that writes cut off before its first request."""
+
+    def __init__(self, preview: Preview, *, reads: bool) -> None:
+        self._inner: Provider = preview.config.provider
+        self._preview = preview
+        self._reads = reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def look(self, sync: Sync) -> None:
+        """Count the tables that can be counted, with reading requests only."""
+        for table in self._preview.tables.values():
+            try:
+                table.held = sync.sender.run(
+                    table.plan.table, self._inner.prepare(table.plan.table)
+                )
+            except (Refused, TooLarge, Ambiguous):
+                table.held = None
+
+    def prepare(self, table: Table) -> Flow[int | None]:
+        yield from ()
+        return self._of(table).held
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        yield from ()
+        found = self._of(table)
+        flow = self._inner.write(table, block, context)
+        request = next(flow)
+        flow.close()
+        found.first = found.first or request
+        found.writes += 1
+        found.rows += block.count
+        return WriteReport(delivered=len(block))
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
+        yield from ()
+        flow = self._inner.replace_begin(table, load)
+        try:
+            self._of(table).before = next(flow)
+        except StopIteration as end:
+            plan: ReplacePlan = end.value
+            return plan
+        flow.close()
+        return ReplacePlan(first_alone=True)
+
+    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:  # noqa: ARG002
+        yield from ()
+
+    def examine(self, table: Table) -> Flow[bool | None]:  # noqa: ARG002
+        yield from ()
+        return True
+
+    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:  # noqa: ARG002
+        yield from ()
+        return Verdict()
+
+    def _of(self, table: Table) -> TablePreview:
+        return self._preview.tables[table.stream]

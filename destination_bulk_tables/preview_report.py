@@ -1,0 +1,204 @@
+"""A preview as text for people and as a JSON document for programs; headers with secrets masked."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from destination_bulk_tables.columns import Column
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.model import JsonObject, JsonValue
+    from destination_bulk_tables.preview import Preview, TablePreview
+    from destination_bulk_tables.provider import HttpRequest, Limits
+
+BODY_BYTES = 600
+_NOT_SECRET = {"content-type", "accept", "prefer", "user-agent"}
+
+
+def as_json(preview: Preview, now: float, body_bytes: int | None = BODY_BYTES) -> JsonObject:
+    """The whole preview: `would_fail`, `problem`, `warnings`, and an object per stream."""
+    return {
+        "provider": preview.config.provider.title,
+        "address": preview.config.provider.base_url,
+        "would_fail": preview.problem is not None,
+        "problem": None if preview.problem is None else preview.public(preview.problem),
+        "warnings": list(preview.warnings),
+        "streams": [_table(preview, table, now, body_bytes) for table in preview.tables.values()],
+    }
+
+
+def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | None) -> JsonObject:
+    config, plan = preview.config, table.plan
+    columns: list[JsonValue] = [_column(column, config) for column in plan.columns]
+    for extra in plan.extras:
+        what = "time of emission" if extra.token is None else "the same for each row"
+        columns.append({"field": "-", "column": extra.name, "conversion": what})
+    said: JsonObject = {
+        "stream": str(plan.key),
+        "table": plan.table.name,
+        "mode": plan.table.mode,
+        "replaces": plan.table.replace,
+        "key": [*plan.key_fields],
+        "cursor": plan.cursor_field,
+        "columns": columns,
+        "rows_held_now": table.held,
+    }
+    if not preview.has_messages:
+        return said
+    requests = _requests(preview, table)
+    rejects: list[JsonValue] = [
+        {"code": code, "reasons": [preview.public(reason) for reason in reasons]}
+        for code, reasons in sorted(table.rejects.items())
+    ]
+    return said | {
+        "undeclared_fields": [*sorted(table.undeclared)],
+        "rows_read": table.read,
+        "rows_to_send": table.rows,
+        "rows_rejected": table.rejected,
+        "rejects": rejects,
+        "requests": requests,
+        "least_seconds": _least_seconds(requests, config.provider.limits),
+        "replace": _replace(table),
+        "first_request": _request(preview, table.first, now, body_bytes),
+        "before_it": _request(preview, table.before, now, body_bytes),
+    }
+
+
+def _column(column: Column, config: Config) -> JsonObject:
+    return {
+        "field": column.field,
+        "column": column.name,
+        "conversion": ", ".join(_conversions(column, config)),
+    }
+
+
+def _conversions(column: Column, config: Config) -> Iterator[str]:
+    """What is done to values of this column, in the words of the settings."""
+    rules = config.provider.rules
+    if column.is_timestamp:
+        yield "date-time" + ("" if rules.timestamps == "as_is" else f" as {rules.timestamps}")
+    elif column.is_text:
+        yield "text"
+    elif column.is_integer:
+        yield "integer"
+    elif not column.is_boolean:
+        yield "as it comes"
+        yield f"objects and arrays: {config.nested_values}"
+    if column.is_boolean or rules.booleans != "json":
+        yield "booleans" + ("" if rules.booleans == "json" else f" as {rules.booleans}")
+    if column.mask:
+        yield f"masked: {column.mask}"
+    if column.may_be_decimal and rules.decimals != "number":
+        yield f"decimals as {rules.decimals}"
+
+
+def _requests(preview: Preview, table: TablePreview) -> int:
+    """At least: a keyed write that deletes first takes two, a lost answer more."""
+    plan, rules = table.plan.table, preview.config.provider.rules
+    deletes_first = rules.deletes and plan.mode == "dedup" and not plan.replace
+    return table.writes * (2 if deletes_first else 1)
+
+
+def _least_seconds(requests: int, limits: Limits) -> float:
+    """What the rate windows alone make of that many requests."""
+    return max((math.floor(max(0, requests - 1) / n) * s for n, s in limits.windows), default=0.0)
+
+
+def _replace(table: TablePreview) -> str | None:
+    if not table.plan.table.replace:
+        return None
+    held = "its rows" if table.held is None else f"{table.held} rows"
+    if table.read and not table.rows:
+        return f"refused: rows came and none survived; the table keeps {held}"
+    return f"{held} would be replaced by {table.rows}"
+
+
+def _request(
+    preview: Preview, request: HttpRequest | None, now: float, body_bytes: int | None
+) -> JsonObject | None:
+    if request is None:
+        return None
+    provider = preview.config.provider
+    headers: Mapping[str, str] = {
+        **({"Content-Type": request.content_type} if request.body is not None else {}),
+        **provider.headers(now),
+        **request.headers,
+    }
+    body = (request.body or b"")[:body_bytes].decode("utf-8", "replace")
+    return {
+        "method": request.method,
+        "url": preview.public(provider.base_url + request.path),
+        "headers": {
+            name: preview.public(value) if name.lower() in _NOT_SECRET else "****"
+            for name, value in headers.items()
+        },
+        "body_bytes": len(request.body or b""),
+        "body": preview.public(body),
+    }
+
+
+def as_text(report: JsonObject) -> str:
+    """The JSON document for a person."""
+    lines = [f"{report['provider']} at {report['address']}"] if "provider" in report else []
+    for stream in _objects(report.get("streams")):
+        lines += ["", *_stream_lines(stream)]
+    warnings = report.get("warnings")
+    if isinstance(warnings, list) and warnings:
+        lines += ["", "Warnings:", *(f"  {warning}" for warning in warnings)]
+    good = "A sync of this input would be sent as above; nothing was written."
+    lines += ["", f"A sync would fail: {report['problem']}" if report["would_fail"] else good]
+    return "\n".join(lines) + "\n"
+
+
+def _stream_lines(stream: JsonObject) -> Iterator[str]:
+    adds = "appends to" if stream["mode"] == "append" else "updates"
+    way = "replaces" if stream["replaces"] else adds
+    yield f"Stream {stream['stream']} {way} table {stream['table']}"
+    if stream["key"]:
+        yield f"  key: {_joined(stream['key'])}; newest by: {stream['cursor'] or 'arrival'}"
+    held = stream["rows_held_now"]
+    yield f"  the table holds now: {'not known' if held is None else f'{held} rows'}"
+    columns = _objects(stream["columns"])
+    width = max((len(str(column["field"])) for column in columns), default=0)
+    yield "  field -> column (conversion)"
+    for column in columns:
+        yield f"    {column['field']!s:<{width}} -> {column['column']} ({column['conversion']})"
+    if "rows_read" not in stream:
+        return
+    if stream["undeclared_fields"]:
+        yield f"  not in the schema, not sent: {_joined(stream['undeclared_fields'])}"
+    yield (
+        f"  rows: {stream['rows_read']} read, {stream['rows_to_send']} to send, "
+        f"{stream['rows_rejected']} rejected"
+    )
+    for reject in _objects(stream["rejects"]):
+        yield f"    {reject['code']}: {_joined(reject['reasons'], '; ')}"
+    yield (
+        f"  requests: at least {stream['requests']}, for which the rate limit wants at least "
+        f"{stream['least_seconds']:.0f} s"
+    )
+    if stream["replace"]:
+        yield f"  replace: {stream['replace']}"
+    for name, title in (("before_it", "before it"), ("first_request", "first request")):
+        request = stream[name]
+        if isinstance(request, dict):
+            yield f"  {title}: {request['method']} {request['url']}"
+            yield from (f"    {n}: {v}" for n, v in _object(request["headers"]).items())
+            more = "" if len(str(request["body"])) >= int(str(request["body_bytes"])) else " ..."
+            yield f"    ({request['body_bytes']} bytes) {request['body']}{more}"
+
+
+def _objects(value: JsonValue) -> list[JsonObject]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _joined(value: JsonValue, glue: str = ", ") -> str:
+    entries: Sequence[JsonValue] = value if isinstance(value, list) else []
+    return glue.join(map(str, entries))

@@ -1,0 +1,246 @@
+"""`preview` shows what `write` sends, byte for byte, and sends nothing that writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.providers.presets import PRESETS, Preset
+from integration_tests.connector import COMMAND
+from integration_tests.emulator import Emulator
+from integration_tests.vendor_configs import config_for
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "amount": {"type": "number"},
+        "at": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array"},
+    },
+}
+
+
+_ANSWER = b'{"queryResult":[],"total":0,"hasMore":false}'
+
+
+class Recorder(ThreadingHTTPServer):
+    """Answers everything as Kore.ai would an empty table; keeps (method, path, body) of each."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, bytes]] = []
+        self.awaited: tuple[str, str, bytes] | None = None
+        self.seen = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        recorder = self.server
+        assert isinstance(recorder, Recorder)
+        recorder.requests.append((self.command, self.path, body))
+        if recorder.requests[-1] == recorder.awaited:
+            recorder.seen.set()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(_ANSWER)))
+        self.end_headers()
+        self.wfile.write(_ANSWER)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 - names it looks for
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
+        """Keep quiet."""
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    """A recording server."""
+    with Recorder() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def _catalog(mode: str, schema: Any = SCHEMA) -> dict[str, Any]:
+    stream = {"name": "deals", "json_schema": schema}
+    configured = {
+        "stream": stream,
+        "sync_mode": "full_refresh",
+        "destination_sync_mode": mode,
+        "primary_key": [["id"]],
+        "cursor_field": ["at"],
+    }
+    return {"streams": [configured]}
+
+
+def _messages(rows: Sequence[dict[str, Any]]) -> str:
+    records = [
+        {"type": "RECORD", "record": {"stream": "deals", "emitted_at": 1, "data": row}}
+        for row in rows
+    ]
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+ROWS = [
+    {
+        "id": f"r{n}",
+        "amount": n / 4,
+        "at": f"2026-01-{n % 28 + 1:02}T01:02:03.123456+02:00",
+        "tags": ["ä", n] if n % 3 else None,
+        "extra": True,
+    }
+    for n in range(250)
+]
+
+
+def _run(
+    verb: str,
+    folder: Path,
+    config: dict[str, Any],
+    mode: str,
+    text: str,
+    *more: str,
+    schema: Any = SCHEMA,
+) -> subprocess.CompletedProcess[str]:
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "catalog.json").write_text(json.dumps(_catalog(mode, schema)))
+    return subprocess.run(
+        [COMMAND, verb, *_files(folder), *more],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    return ["--config", str(folder / "config.json"), "--catalog", str(folder / "catalog.json")]
+
+
+def _spelled_out(preset: Preset, url: str) -> dict[str, Any]:
+    """A preset as custom_http, at another address, and without counts that nobody would answer."""
+    fields: dict[str, Any] = {
+        name: field.example or "something"
+        for name, field in preset.fields.items()
+        if field.default is None
+    }
+    settings = preset.expanded({"provider_type": preset.name, preset.name: fields})
+    counted = {name: v for name, v in settings.items() if not name.startswith("table_count")}
+    return {**counted, "api_address": url}
+
+
+def _must_be_what_is_sent(
+    recorder: Recorder, folder: Path, config: dict[str, Any], mode: str
+) -> bool:
+    """Compare; False where the configuration cannot do this mode, which both then say."""
+    seen = _run("preview", folder, config, mode, _messages(ROWS), "--json", "--offline", "--whole")
+    assert recorder.requests == []
+    assert seen.stderr == ""
+    report = json.loads(seen.stdout)
+    if report["would_fail"]:
+        _run("write", folder, config, mode, _messages(ROWS))
+        assert recorder.requests == []
+        return False
+    [stream] = report["streams"]
+    first = stream["first_request"]
+    assert first["body_bytes"] == len(first["body"].encode())
+    path = first["url"].removeprefix(recorder.url)
+    recorder.awaited = (first["method"], path, first["body"].encode())
+    command = [COMMAND, "write", *_files(folder)]
+    writing = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writing.stdin
+    writing.stdin.write(_messages(ROWS).encode())
+    writing.stdin.close()
+    was_seen = recorder.seen.wait(60)
+    writing.kill()  # the answers are not this vendor's, which would take the sync some time to say
+    writing.wait()
+    assert was_seen, (recorder.awaited[:2], [r[:2] for r in recorder.requests])
+    return True
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
+@pytest.mark.parametrize("vendor", ["qobra", "kore"])
+def test_vendors(recorder: Recorder, tmp_path: Path, vendor: Any, mode: str) -> None:
+    """Both vendors, each mode: the request shown is the one that `write` sends."""
+    config = config_for(vendor, recorder.url, batching={"max_rows": 100})
+    assert _must_be_what_is_sent(recorder, tmp_path, config, mode)
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+@pytest.mark.parametrize("preset", PRESETS, ids=[preset.name for preset in PRESETS])
+def test_presets(recorder: Recorder, tmp_path: Path, preset: Preset, mode: str) -> None:
+    """Each preset: the request shown is the one that `write` sends."""
+    config = {"provider": _spelled_out(preset, recorder.url)}
+    is_possible = _must_be_what_is_sent(recorder, tmp_path, config, mode)
+    assert is_possible or mode == "append_dedup"
+
+
+def test_what_a_person_reads(tmp_path: Path) -> None:
+    """Rows, rejects, undeclared fields, the table's count and the replacement are told."""
+    with Emulator(auto_create_tables=True) as emulator:
+        emulator.create_table("kore", "deals", {"id": "string"})
+        config = config_for("kore", emulator.url, nested_values="reject")
+        done = _run("preview", tmp_path, config, "overwrite", _messages(ROWS))
+        assert done.returncode == 1
+        for text in (
+            "Stream deals replaces table deals",
+            "the table holds now: 0 rows",
+            "not in the schema, not sent: extra",
+            "250 read, 84 to send, 166 rejected",
+            "nested_value: field 'tags'",
+            "0 rows would be replaced by 84",
+            "A sync would fail: 166 row(s) would be rejected, and rejected_records.policy",
+        ):
+            assert text in done.stdout
+        assert "kore-secret-1" not in done.stdout
+        assert {r.path.rpartition("/")[2] for r in emulator.requests} == {"query"}
+
+
+def test_part_of_the_input(tmp_path: Path) -> None:
+    """`--rows` takes the first records only and still counts all that came."""
+    with Emulator(auto_create_tables=True) as emulator:
+        config = config_for("qobra", emulator.url)
+        given = ("--json", "--rows", "10")
+        done = _run("preview", tmp_path, config, "append", _messages(ROWS), *given)
+        [stream] = json.loads(done.stdout)["streams"]
+        assert (stream["rows_read"], stream["rows_to_send"], stream["requests"]) == (250, 10, 1)
+        assert done.returncode == 0
+        assert emulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("config", "schema", "words"),
+    [
+        ({"truncate_mode": "never"}, SCHEMA, "truncate_mode"),
+        ({}, {"type": "object"}, "tables[].columns"),
+        ({"truncat_mode": "never"}, SCHEMA, "truncate_mode"),
+    ],
+    ids=["locked", "no columns", "misspelt"],
+)
+def test_without_messages(tmp_path: Path, config: Any, schema: Any, words: str) -> None:
+    """An empty input judges config and catalog; what would end a sync is exit code 1."""
+    given = config_for("qobra", "http://127.0.0.1:9", **config)
+    done = _run("preview", tmp_path, given, "overwrite", "", "--offline", schema=schema)
+    assert done.returncode == 1
+    assert "A sync would fail: " in done.stdout
+    assert words in done.stdout
+    done = _run("preview", tmp_path, config_for("qobra", "http://127.0.0.1:9"), "overwrite", "")
+    assert (done.returncode, "rows:" in done.stdout) == (0, False)
