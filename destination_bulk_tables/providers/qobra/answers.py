@@ -1,0 +1,63 @@
+"""What Qobra answers, as far as it is read."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Ingested(msgspec.Struct):
+    """What a write is answered with: a count of the request, not of what was stored."""
+
+    import_id: str
+    objects_imported: int
+
+
+class ParsingDetail(msgspec.Struct):
+    """A row that an import names as bad, as it was sent."""
+
+    line_number: int | None = None
+    row: msgspec.Raw = msgspec.Raw(b"null")
+    details: str | None = None
+
+
+class TableError(msgspec.Struct):
+    """Why a table's part of an import failed, or which rows did."""
+
+    title: str | None = None
+    description: str | None = None
+    parsing_error_details: list[ParsingDetail] | None = None
+
+
+class TableDetails(msgspec.Struct):
+    """A table's part of an import; no number where nothing went in."""
+
+    type: str | None = None
+    data_table_key: str | None = None
+    number_of_records: int | None = None
+    error: TableError | None = None
+
+
+class Import(msgspec.Struct):
+    """An import that is over."""
+
+    created_at: str | None = None
+    launched_at: str | None = None
+    data_tables_details: list[TableDetails] = []
+
+
+class Fetched(msgspec.Struct):
+    """The answer that holds it."""
+
+    data_import: Import
+
+
+class ImportStatus(msgspec.Struct):
+    """How far an import is."""
+
+    status: str
+
+
+class FetchedStatus(msgspec.Struct):
+    """The answer that holds it, whatever else is there."""
+
+    data_import: ImportStatus

@@ -1,0 +1,138 @@
+"""One Qobra account behind the provider interface: each verb, in the module it is read in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.provider import (
+    Base,
+    Flow,
+    HttpRequest,
+    Limits,
+    Refused,
+    RowRules,
+    Throw,
+    Traits,
+    classify_by_status,
+    credential,
+)
+from destination_bulk_tables.providers.qobra import imports, replacing, writing
+from destination_bulk_tables.providers.qobra.form import FORM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from destination_bulk_tables.model import JsonObject, RowBlock, Table
+    from destination_bulk_tables.provider import (
+        Context,
+        Disposition,
+        HttpResponse,
+        Load,
+        ReplacePlan,
+        Unverified,
+        Verdict,
+        WriteReport,
+    )
+
+_HINTS = {
+    401: (
+        "Check api_key: keys are personal and end with the account that made them (Qobra settings "
+        "> API)."
+    ),
+    403: "Check api_key: its owner may not write to this table.",
+    404: (
+        "Check base_url and the table's API name (tables[].table); the table must exist in Qobra "
+        "before the first sync."
+    ),
+}
+
+
+class Qobra(Base):
+    """One Qobra account."""
+
+    name: ClassVar[str] = "qobra"
+    title: ClassVar[str] = "Qobra"
+    spec: ClassVar[JsonObject] = FORM
+    address_setting: ClassVar[str] = "base_url"
+    limits = Limits(max_rows=5000, max_bytes=10_000_000)
+    traits = Traits(imports=True)
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        id_field: str,
+        debounce_s: int | None,
+        import_timeout_s: float,
+        timestamps: Literal["date", "iso"],
+        nulls: Literal["send", "omit"] = "send",
+    ) -> None:
+        self._api_key = api_key
+        self.base_url = base_url
+        self._id_field = id_field
+        self._debounce_s = debounce_s
+        self._import_timeout_s = import_timeout_s
+        self.rules = RowRules(
+            nulls=nulls, timestamps=timestamps, required_column=id_field, keyed=True
+        )
+
+    @classmethod
+    def from_config(cls, section: JsonObject) -> Qobra:
+        """Make it from a validated config."""
+        return cls(
+            api_key=credential(str(section["api_key"]), "api_key"),
+            base_url=str(section.get("base_url", "https://api.qobra.co")).strip(),
+            id_field=str(section.get("id_field", "id")),
+            debounce_s=cast("int | None", section.get("debounce_seconds")),
+            import_timeout_s=60.0 * cast("float", section.get("import_timeout_minutes", 60)),
+            timestamps=cast("Any", section.get("timestamp_format", "date")),
+            nulls=cast("Any", section.get("qobra_nulls", "send")),
+        )
+
+    def headers(self, now: float) -> Mapping[str, str]:  # noqa: ARG002 - the key does not expire
+        return {"X-API-Key": self._api_key}
+
+    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
+        if response.status == 404 and request.path.startswith(imports.PATH):
+            return Throw(Refused("http_404", "unknown import"))
+        return classify_by_status(response, self.title, _HINTS)
+
+    def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
+        """Read the list of data structures: it needs a valid key and changes nothing.
+
+        Source: https://docs.qobra.co/api_reference/v2/endpoints/discovery/list_data_structures
+        (read 2026-11-22)
+        """
+        response = yield HttpRequest("GET", "/v2/data-structures")
+        answer = response.parsed()
+        if not isinstance(answer, dict) or "data" not in answer:
+            message = "base_url answers, but not like Qobra's API. Check the address."
+            raise ConfigError(message)
+
+    def validate(self, table: Table) -> None:
+        id_column = table.id_column or self._id_field
+        if table.mode == "dedup" and table.key_columns != (id_column,):
+            message = (
+                f"Stream {table.stream}: Qobra updates rows by its id column {id_column!r}, "
+                "so append + deduped needs it as the only primary key. Change the primary key, map "
+                "it to that column in tables[].rename, or set tables[].id_field."
+            )
+            raise ConfigError(message, stream=table.stream)
+
+    def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
+        return sum(map(len, writing.ENVELOPE))
+
+    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
+        return writing.write(table, block, context)
+
+    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+        return imports.verify(unverified, self._id_field)
+
+    def verify_timeout_s(self, unverified: Unverified) -> float:
+        window = unverified.replace.window_s if unverified.replace else None
+        return (window or 0.0) + self._import_timeout_s
+
+    def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
+        yield from ()
+        return replacing.begin(table, load, self._debounce_s)
