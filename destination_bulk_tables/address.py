@@ -9,7 +9,7 @@ from destination_bulk_tables.connections import is_public
 from destination_bulk_tables.errors import SettingError
 
 
-def check_address(url: str, setting: str, *, is_cloud: bool) -> None:
+def check_address(url: str, setting: str, *, is_cloud: bool, may_query: bool = False) -> None:
     """Plain http reaches a loopback host of a self-managed deployment. Raises `SettingError`."""
     try:
         parts = urlsplit(url)
@@ -22,7 +22,7 @@ def check_address(url: str, setting: str, *, is_cloud: bool) -> None:
     if not host or parts.scheme not in {"http", "https"}:
         raise SettingError(setting, "must be a URL such as https://host.example.com")
     # an empty query or fragment, and a user without a name, would also change where requests go
-    if "?" in url or "#" in url or "@" in parts.netloc:
+    if ("?" in url and not may_query) or "#" in url or "@" in parts.netloc:
         raise SettingError(
             setting, "is an address with a user, a query or a fragment: leave it out"
         )

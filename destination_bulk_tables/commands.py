@@ -156,24 +156,19 @@ class _CheckTransport(Transport):
         try:
             return super().send(request, headers, min(timeout_s, _CHECK_TIMEOUT_S))
         except TransportError as error:
+            what = "provider's address" if request.url is None else "address in token_url"
             message = {
-                "dns": (
-                    "The host name of the provider's address does not resolve. Check it for a typo."
-                ),
+                "dns": f"The host name of the {what} does not resolve. Check it for a typo.",
                 "tls": (
-                    "The TLS certificate of the provider's address is not valid for it or not "
-                    f"signed by whom this machine trusts, or it does not speak TLS: {error.reason}."
+                    f"The TLS certificate of the {what} is not valid for it or not signed by whom "
+                    f"this machine trusts, or it does not speak TLS: {error.reason}."
                 ),
                 "connect": (
-                    f"The provider's address cannot be reached ({error.reason}). Check host, port "
-                    "and firewall."
+                    f"The {what} cannot be reached ({error.reason}). Check host, port and firewall."
                 ),
-                "timeout": (
-                    f"The provider's address did not answer within {_CHECK_TIMEOUT_S:.0f} s."
-                ),
+                "timeout": f"The {what} did not answer within {_CHECK_TIMEOUT_S:.0f} s.",
                 "broken": (
-                    "The provider's address closed the connection without an answer. Check host "
-                    "and port."
+                    f"The {what} closed the connection without an answer. Check host and port."
                 ),
             }[error.kind]
             raise ConfigError(message) from error

@@ -120,6 +120,9 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     try:
         provider = chosen.from_config(cast("JsonObject", config["provider"]))
         check_address(provider.base_url, f"provider.{chosen.address_setting}", is_cloud=is_cloud)
+        if provider.tokens is not None and (token_url := provider.tokens.request.url):
+            where = "provider.authentication.token_url"
+            check_address(token_url, where, is_cloud=is_cloud, may_query=True)
     except SettingError as error:
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
     try:

@@ -45,6 +45,7 @@ class HttpRequest:
     repeat: Literal["safe", "settled", "unsafe", "once"] = "safe"
     not_after: float | None = None
     content_type: str = "application/json"
+    url: str | None = None  # in place of base URL and path: a token server is at another address
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,23 @@ def classify_by_status(
 
 
 # --- what a provider declares
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, and how long from when it was asked for it is good."""
+
+    value: str
+    lifetime_s: float
+
+
+class TokenSource(Protocol):
+    """Where to ask for a token that each request then carries."""
+
+    request: HttpRequest
+
+    def read(self, response: HttpResponse) -> Token:
+        """The token of an answer; raises `ConfigError` where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +346,8 @@ class Provider(Protocol):
     limits: Limits
     rules: RowRules
     traits: Traits
+    query: str  # of the credential: encoded, added to the path of each attempt, secret
+    tokens: TokenSource | None
 
     def headers(self, now: float) -> Mapping[str, str]:
         """Authentication for one attempt at Unix time `now`."""
@@ -400,6 +420,9 @@ class ProviderType(Protocol):
 
 class Base:
     """Answers of a vendor that needs nothing special; providers override what differs."""
+
+    query: str = ""
+    tokens: TokenSource | None = None
 
     @staticmethod
     def asked_as(_: str) -> str | None:

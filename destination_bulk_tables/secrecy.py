@@ -12,6 +12,7 @@ import binascii
 import html
 import json
 import re
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MASK = "****"
 SHORTEST = 3  # shorter ones ("1", "EU") would mask half of every text and give nothing away
 _SHORTEST_START = 4
+_MOST_GIVEN = 16
 _PAIRS = (("username", "password"), ("client_id", "client_secret"))
 # a JWT, or a Basic pair: base64, which no plain word is that has a capital or a digit inside
 _MADE_OF_SECRETS = re.compile(
@@ -38,6 +40,7 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: frozenset[str] = frozenset()
+        self._given: deque[str] = deque(maxlen=_MOST_GIVEN)
         self._forms: tuple[str, ...] = ()
         self._pattern: re.Pattern[str] | None = None
         self.replace(secrets)
@@ -45,14 +48,21 @@ class Secrets:
     def replace(self, secrets: Iterable[str]) -> None:
         """Know these and no others."""
         self._secrets = frozenset(secrets)
-        found = {form for secret in self._secrets for form in _forms_of(secret)}
+        self._given.clear()
+        self._compile()
+
+    def add(self, token: str) -> None:
+        """Know one more, which was given to this process; the oldest of many is forgotten."""
+        if token not in self._given:
+            self._given.append(token)
+            self._compile()
+
+    def _compile(self) -> None:
+        known = {*self._secrets, *self._given}
+        found = {form for secret in known for form in _forms_of(secret)}
         self._forms = tuple(sorted(found, key=len, reverse=True))
         joined = "|".join(map(re.escape, self._forms))
         self._pattern = re.compile(joined) if joined else None
-
-    def add(self, secret: str) -> None:
-        """Know one more, such as a token that was given to this process."""
-        self.replace({*self._secrets, secret})
 
     def mask(self, text: str, *, is_cut: bool = False) -> str:
         """The text without any secret, nor a pair or a signed token made of one.
@@ -153,3 +163,4 @@ def _pairs_of(section: JsonObject, properties: JsonObject) -> Iterator[str]:
         first, second = section.get(name), section.get(secret, "")
         if {name, secret} <= properties.keys() and isinstance(first, str):
             yield f"{first}:{second}"
+            yield f"{quote_plus(str(first))}:{quote_plus(str(second))}"  # as OAuth2 sends it

@@ -37,6 +37,7 @@ from destination_bulk_tables.provider import (
 )
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.redact import mask_values
+from destination_bulk_tables.signing import Signer
 from destination_bulk_tables.transport import TransportError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Sender:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._provider = provider
-        self._transport = transport
+        self._signer = Signer(provider, transport, clock)
         self._clock = clock
         self._halt = halt
         self._narrows = narrows
@@ -369,13 +370,11 @@ class Sender:
             attempts += 1
             tally.requests += 1
             try:
-                response = self._transport.send(
-                    request,
-                    self._provider.headers(self._clock.now()),
-                    min(timeout, max(1.0, give_up - started)),
-                )
+                response = self._signer.send(request, min(timeout, max(1.0, give_up - started)))
             except TransportError as error:
-                retry = Retry(applied="maybe" if error.sent == "maybe" else "no")
+                retry = Retry(
+                    after_s=error.after_s, applied="maybe" if error.sent == "maybe" else "no"
+                )
                 trouble, slow = error.reason, error.kind == "timeout"
             else:
                 disposition = self._provider.classify(request, response)
@@ -383,6 +382,7 @@ class Sender:
                     return replace(response, resent=resent)
                 if isinstance(disposition, Renew) and not renewed:
                     renewed = True
+                    self._signer.renew()
                     tally.retries += 1
                     log.warning("credential_renewed status=%d", response.status)
                     continue

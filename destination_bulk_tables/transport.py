@@ -56,11 +56,14 @@ class TransportError(Exception):
         sent: Literal["no", "maybe"],
         reason: str,
         kind: Literal["dns", "tls", "connect", "timeout", "broken"] = "broken",
+        *,
+        after_s: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.sent = sent
         self.reason = reason
         self.kind = kind
+        self.after_s = after_s  # when to try again, where a server told
 
 
 class Transport:
@@ -71,8 +74,8 @@ class Transport:
         self._clock = clock
         self._public_only = public_only
         self._local = threading.local()
-        self._proxies = _proxies_for(self._base_url)
-        self._ca_bundle = _ca_bundle() if self._base_url.startswith("https:") else True
+        self._routes: dict[str, tuple[dict[str, str], str | bool]] = {}
+        self._route(self._base_url)  # what is wrong with the environment shows at once
 
     def send(
         self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
@@ -90,10 +93,11 @@ class Transport:
         merged.update(request.headers)
         # without a session: it would look for settings and cookies that nobody set, at each request
         prepared = requests.PreparedRequest()
+        proxies, ca_bundle = self._route(self._base_url if request.url is None else request.url)
         try:
             prepared.prepare(
                 method=request.method,
-                url=self._base_url + request.path,
+                url=self._base_url + request.path if request.url is None else request.url,
                 headers=merged,
                 data=request.body,
             )
@@ -101,8 +105,8 @@ class Transport:
                 prepared,
                 timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
                 stream=True,
-                verify=self._ca_bundle,
-                proxies=self._proxies,
+                verify=ca_bundle,
+                proxies=proxies,
             )
             with response:
                 body = _read(response, request)
@@ -113,6 +117,14 @@ class Transport:
             self._local.used = self._clock.monotonic()
         names = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, names, body)
+
+    def _route(self, url: str) -> tuple[dict[str, str], str | bool]:
+        """The proxy and the trusted certificates for an address."""
+        route = self._routes.get(url)
+        if route is None:
+            ca_bundle = _ca_bundle() if url.startswith("https:") else True
+            route = self._routes[url] = (_proxies_for(url), ca_bundle)
+        return route
 
     def _adapter(self) -> Adapter:
         adapter: Adapter | None = getattr(self._local, "adapter", None)

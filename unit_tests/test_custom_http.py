@@ -262,6 +262,19 @@ def test_a_token_is_signed_for_each_request() -> None:
     assert claims["jti"] not in jwt.decode(second, options={"verify_signature": False})["jti"]
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "issued", "ends"),
+    [(3600, 970, 4570), (60, 970, 1030), (59, 971, 1030), (10, 995, 1005)],
+)
+def test_a_signed_token_lives_as_long_as_is_set(lifetime: int, issued: int, ends: int) -> None:
+    """From its own start, which is before ours: a server that allows an hour refuses more."""
+    secret = "a secret that is long enough for HS256"
+    form = {"auth_type": "jwt", "signing_secret": secret, "lifetime_seconds": lifetime}
+    token = made(authentication=form).headers(1000)["Authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["iat"], claims["exp"]) == (issued, ends)
+
+
 def test_a_shared_secret_is_used_as_it_is() -> None:
     """Only a private key has its line ends mended."""
     secret = "a secret with \\n that is long enough"

@@ -103,6 +103,35 @@ _AUTHENTICATION = tiles(
             known_as="value_template",
         ),
     ),
+    branch(
+        "API key in the query",
+        "A key as a parameter of each address.",
+        ("auth_type", "query"),
+        ["query_name", "query_secret"],
+        query_name=text("Parameter", "Name of the parameter.", "api_key", "appid"),
+        query_secret=secret("Key", "Added to each address, and never logged.", "sk_..."),
+    ),
+    branch(
+        "OAuth2 client credentials",
+        "A token that is asked for, and renewed before it ends.",
+        ("auth_type", "oauth2"),
+        ["token_url", "client_id", "client_secret"],
+        token_url=text(
+            "Token URL",
+            "Where tokens are given for the client credentials.",
+            "https://auth.example.com/oauth/token",
+        ),
+        client_id=text("Client ID", "The name of the application.", "airbyte-loader"),
+        client_secret=secret("Client secret", "Its secret.", "cs_..."),
+        scope=text("Scope", "Where the server wants one.", "tables.write"),
+        audience=text("Audience", "Where the server wants one.", "https://api.example.com"),
+        client_authentication=choice(
+            "How the secret is sent",
+            "To the token URL.",
+            {"basic": "HTTP Basic", "body": "in the form that is sent"},
+            default="basic",
+        ),
+    ),
     branch("No credential", "For a server that asks for none.", ("auth_type", "none"), []),
 )
 

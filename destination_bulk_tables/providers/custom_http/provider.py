@@ -3,7 +3,7 @@
 An answer without what the form promises about it (a count, one result per row) proves nothing and
 is ambiguous, never a success. Where the form promises nothing, the status alone is the proof.
 
-Not covered: a token exchange, rows deleted one by one, background imports, staging and committing,
+Not covered: rows deleted one by one, background imports, staging and committing,
 values wrapped cell by cell.
 """
 
@@ -74,7 +74,9 @@ class CustomHttp(Base):
     def __init__(self, section: JsonObject) -> None:
         form: dict[str, Any] = dict(section)
         self.base_url = str(form["base_url"]).strip()
-        self._authenticate = authentication(form["authentication"])
+        self._credential = authentication(form["authentication"])
+        self.query = self._credential.query
+        self.tokens = self._credential.tokens
         self._headers = header_lines("extra_headers", form.get("extra_headers"))
         self._insert = Write.insert(form)
         upsert = form.get("upsert", {})
@@ -121,7 +123,7 @@ class CustomHttp(Base):
         return cls(section)
 
     def headers(self, now: float) -> Mapping[str, str]:
-        return {**self._headers, **self._authenticate(now)}
+        return {**self._headers, **self._credential.headers(now)}
 
     def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
         assert isinstance(request, Request)
