@@ -16,6 +16,7 @@ import msgspec
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.private_files import is_at, make_folder, open_private
 from destination_bulk_tables.redact import mask_values
 from destination_bulk_tables.secrecy import SECRETS
 
@@ -41,6 +42,7 @@ class Rejects:
         self._max = max_rejected
         self._path = _report_file(report_path, now) if report_path else None
         self._file: BinaryIO | None = None
+        self._is_ours = False  # made by this run
         self._seen: set[tuple[str, str]] = set()
         self.total = 0
         if self._path:
@@ -90,13 +92,14 @@ class Rejects:
         self.close()
 
     def close(self) -> None:
-        """Close the report; remove one that stayed empty."""
+        """Close the report; remove one that this run made and that stayed empty."""
         if self._file and self._path:
             file, self._file = self._file, None
             try:
-                is_empty = file.tell() == 0 and self._path.is_file()
+                is_empty = self._is_ours and os.fstat(file.fileno()).st_size == 0
+                is_there = is_empty and is_at(self._path, file)
                 file.close()
-                if is_empty:
+                if is_there:
                     self._path.unlink(missing_ok=True)
             except OSError as error:
                 # whatever ended the sync is what the user must read
@@ -105,9 +108,8 @@ class Rejects:
     def _open(self) -> None:
         assert self._path
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
-            self._file.seek(0, 2)
+            make_folder(self._path.parent)
+            self._file, self._is_ours = open_private(self._path)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,6 +156,67 @@ def test_a_report_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
         Rejects("skip", 10, str(tmp_path / "file" / "report.jsonl"), NOW)
+
+
+def mode_of(path: Path) -> int:
+    """Return who may do what with a file."""
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_report_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """It holds the values of rows, and so are the folders that are made for it."""
+    tmp_path.chmod(0o755)
+    rejects = Rejects("skip", 10, str(tmp_path / "a" / "b") + "/", NOW)
+    rejects.add([reject()])
+    rejects.close()
+    [report] = (tmp_path / "a" / "b").iterdir()
+    assert [mode_of(path) for path in (report, tmp_path / "a" / "b", tmp_path / "a", tmp_path)] == [
+        0o600,
+        0o700,
+        0o700,
+        0o755,
+    ]
+
+
+@pytest.mark.parametrize("target", ["there", "missing"])
+def test_a_report_is_never_written_through_a_link(tmp_path: Path, target: str) -> None:
+    """Whoever may write to the folder would choose which file it goes to."""
+    (tmp_path / "there").write_text("precious")
+    (tmp_path / "report.jsonl").symlink_to(tmp_path / target)
+    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
+        Rejects("skip", 10, str(tmp_path / "report.jsonl"), NOW)
+    assert (tmp_path / "there").read_text() == "precious"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_report_that_was_there_is_added_to_and_stays(tmp_path: Path) -> None:
+    """Also an empty one, with the rights that its owner gave it."""
+    path = tmp_path / "report.jsonl"
+    path.touch(0o640)
+    path.chmod(0o640)
+    Rejects("skip", 10, str(path), NOW).close()
+    assert (path.read_bytes(), mode_of(path)) == (b"", 0o640)
+    rejects = Rejects("skip", 10, str(path), NOW)
+    rejects.add([reject()])
+    rejects.close()
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_only_the_report_of_this_run_is_removed(tmp_path: Path) -> None:
+    """Something else may be under its name by now."""
+    path = tmp_path / "report.jsonl"
+    rejects = Rejects("skip", 10, str(path), NOW)
+    path.unlink()
+    path.write_bytes(b"")
+    rejects.close()
+    assert path.exists()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening it would hang before the first row."""
+    os.mkfifo(tmp_path / "report.jsonl")
+    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
+        Rejects("skip", 10, str(tmp_path / "report.jsonl"), NOW)
 
 
 def test_a_full_disk_under_the_report_is_a_config_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,38 @@
+"""Files with the values of rows: for their owner alone, and never through a link."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FOR_OWNER = 0o600
+_FOLDER_FOR_OWNER = 0o700
+# a pipe that nobody reads would be waited for
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for its owner alone."""
+    for missing in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:
+        missing.mkdir(_FOLDER_FOR_OWNER, exist_ok=True)
+
+
+def open_private(path: Path) -> tuple[BinaryIO, bool]:
+    """Open a file to append to, and tell whether this made it. Raises `OSError` for a link."""
+    try:
+        opened, is_made = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, _FOR_OWNER), True
+    except FileExistsError:
+        opened, is_made = os.open(path, _APPEND), False
+    os.set_blocking(opened, True)
+    return os.fdopen(opened, "ab"), is_made
+
+
+def is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether a path still leads to this file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
