@@ -11,9 +11,7 @@ COPY pyproject.toml poetry.lock ./
 COPY integration_tests/image/requirements.py ./
 RUN python3 requirements.py > requirements.txt \
     && python3 -m venv --without-pip /opt/connector \
-    && python3 -m pip --python /opt/connector/bin/python install --no-deps -r requirements.txt \
-    # the tests of numpy, pandas and others are a tenth of the image
-    && find /opt/connector -type d -name tests -prune -exec rm -r {} +
+    && python3 -m pip --python /opt/connector/bin/python install --no-deps -r requirements.txt
 COPY README.md LICENSE ./
 COPY destination_bulk_tables ./destination_bulk_tables
 RUN python3 -m pip --python /opt/connector/bin/python install --no-deps .

@@ -19,7 +19,7 @@ from integration_tests.vendor_configs import Vendor, config_for
 pytestmark = pytest.mark.image
 ROOT = Path(__file__).parents[2]
 PROVIDERS = (*get_args(Vendor), "custom_http")
-MOST_MEGABYTES = 300  # of what the Dockerfile adds to whichever base
+MOST_MEGABYTES = 60  # of what the Dockerfile adds to whichever base
 ROWS = 500
 CATALOG = {
     "streams": [
