@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
-import json
+import functools
 import re
 from collections import deque
+from html.entities import codepoint2name
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,14 +25,27 @@ MASK = "****"
 SHORTEST = 3  # shorter ones ("1", "EU") would mask half of every text and give nothing away
 _SHORTEST_START = 4
 _MOST_GIVEN = 16
+_LONGEST_LETTER = 24
+
+
+def _percent(byte: int) -> str:
+    """A pattern of a byte in a URL, also in one inside a URL."""
+    return f"%(?:25){{0,3}}{byte:02x}"
+
+
+# bounded, or a long run of them would be tried in very many ways
+_ESCAPE = rf"(?:\\|{_percent(0x5C)}|&#92;)"
+_AMPERSAND = rf"(?:&|{_percent(0x26)}|{_ESCAPE}{{1,15}}u0026)(?:amp(?:;|{_percent(0x3B)})){{0,3}}"
+_HASH, _SEMICOLON = f"(?:#|{_percent(0x23)})", f"(?:;|{_percent(0x3B)})"
+_WHITE = {"\n": "n", "\r": "r", "\t": "t"}
+_RUNS = re.compile(r"\\+|[^\\]", re.DOTALL)
+_HALF_A_LETTER = re.compile(r"(?:\\+u?[0-9a-fA-F]{0,3}|[%&][\w#;%]{0,12})?")
 _PAIRS = (("username", "password"), ("client_id", "client_secret"))
 # a JWT, or a Basic pair: base64, which no plain word is that has a capital or a digit inside
 _MADE_OF_SECRETS = re.compile(
     r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*|[Bb]asic\s+(?=[a-zA-Z][a-z+/]*[A-Z0-9=])[A-Za-z0-9+/]{8,}={0,2}"
 )
 _SCHEME = re.compile(r"(?:(?:basic|bearer|token|key|apikey)[\s=]+)+(\S+)", re.IGNORECASE)
-_CODE_POINT = re.compile(r"(?<=\\u)[0-9a-f]{4}")
-_PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 
 class Secrets:
@@ -41,7 +54,7 @@ class Secrets:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: frozenset[str] = frozenset()
         self._given: deque[str] = deque(maxlen=_MOST_GIVEN)
-        self._forms: tuple[str, ...] = ()
+        self._ends: list[_End] = []
         self._pattern: re.Pattern[str] | None = None
         self.replace(secrets)
 
@@ -58,10 +71,10 @@ class Secrets:
             self._compile()
 
     def _compile(self) -> None:
-        known = {*self._secrets, *self._given}
-        found = {form for secret in known for form in _forms_of(secret)}
-        self._forms = tuple(sorted(found, key=len, reverse=True))
-        joined = "|".join(map(re.escape, self._forms))
+        texts = {text for secret in {*self._secrets, *self._given} for text in _texts_of(secret)}
+        spellings = [_spelling(text) for text in sorted(texts, key=len, reverse=True)]
+        joined = "|".join(map("".join, spellings))
+        self._ends = [_End(spelling) for spelling in spellings]
         self._pattern = re.compile(joined) if joined else None
 
     def mask(self, text: str, *, is_cut: bool = False) -> str:
@@ -72,43 +85,79 @@ class Secrets:
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
             if is_cut:
-                text = self._without_start_of_one(text)
+                text = text.rstrip("\ufffd")  # a letter that was cut
+                starts = [end.find(text) for end in self._ends]
+                found = min((start for start in starts if start is not None), default=None)
+                text = text if found is None else text[:found] + MASK
         return _MADE_OF_SECRETS.sub(MASK, text)
-
-    def _without_start_of_one(self, text: str) -> str:
-        text = text.rstrip("\ufffd")  # a letter that was cut
-        starts = [at for form in self._forms if (at := _start_at_end(text, form)) is not None]
-        return text[: min(starts)] + MASK if starts else text
 
 
 SECRETS = Secrets()
 
 
-def _start_at_end(text: str, form: str) -> int | None:
-    """Where the end of a text is the start of this form."""
-    at = max(0, len(text) - len(form))
-    while (at := text.find(form[:_SHORTEST_START], at)) >= 0:
-        if form.startswith(text[at:]):
-            return at
-        at += 1
-    return None
-
-
-def _forms_of(secret: str) -> set[str]:
-    """A secret as it is and as it may be echoed."""
+def _texts_of(secret: str) -> Iterator[str]:
+    """A secret, and what base64 makes of it."""
     data = secret.encode("utf-8", "surrogatepass")
-    found = {secret, quote_plus(data), repr(secret)[1:-1]}
-    found |= {html.escape(secret), html.escape(secret, quote=False)}
-    for safe in ("", "/"):
-        percent = quote(data, safe=safe)
-        found |= {percent, _PERCENT.sub(lambda match: match[0].lower(), percent)}
-    for is_ascii in (True, False):
-        once = json.dumps(secret, ensure_ascii=is_ascii)[1:-1]
-        for text in (once, _CODE_POINT.sub(lambda match: match[0].upper(), once)):
-            found |= {text, text.replace("/", "\\/"), json.dumps(text)[1:-1]}  # JSON in JSON too
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        found.add(encode(data).decode().rstrip("="))
-    return {form for form in found if len(form) >= SHORTEST}
+    yield secret
+    yield base64.b64encode(data).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _spelling(text: str) -> list[str]:
+    """A pattern for each of its letters, as any language writes it, also one inside another."""
+    return [
+        f"(?i:{_ESCAPE}{{{len(run)},{16 * len(run)}}})" if run[0] == "\\" else _letter(run)
+        for run in _RUNS.findall(text)
+    ]
+
+
+@functools.cache
+def _letter(letter: str) -> str:
+    """JSON, HTML, URLs, Python: with escapes of escapes, however deep."""
+    if letter.isascii() and letter.isalnum():
+        return letter
+    code = ord(letter)
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    ways = [
+        re.escape(letter),
+        "".join(_percent(byte) for byte in letter.encode("utf-8", "surrogatepass")),
+        f"{_ESCAPE}{{1,15}}".join(f"u{units[at : at + 4]}" for at in range(0, len(units), 4)),
+        f"x{code:02x}",
+        f"{_AMPERSAND}{_HASH}(?:{code}|x0{{0,6}}{code:x}){_SEMICOLON}",
+    ]
+    if code in codepoint2name:
+        ways.append(f"{_AMPERSAND}{codepoint2name[code]}{_SEMICOLON}")
+    if letter == " ":
+        ways += [r"\+", _percent(ord("+"))]
+    if letter in _WHITE:
+        ways.append(_WHITE[letter])
+    return f"(?i:{_ESCAPE}{{0,15}}(?:{'|'.join(ways)}))"
+
+
+class _End:
+    """Finds where the end of a text is the start of a secret that goes on."""
+
+    def __init__(self, spelling: list[str]) -> None:
+        self._longest = len(spelling) * _LONGEST_LETTER
+        self._start = re.compile("".join(spelling[:_SHORTEST_START]))
+        self._rest = [_compiled(letter) for letter in spelling[_SHORTEST_START:]]
+
+    def find(self, text: str) -> int | None:
+        at = max(0, len(text) - self._longest)
+        while match := self._start.search(text, at):
+            end = match.end()
+            for letter in self._rest:
+                following = letter.match(text, end)
+                if following is None:
+                    break
+                end = following.end()
+            if _HALF_A_LETTER.fullmatch(text, end):
+                return match.start()
+            at = match.start() + 1
+        return None
+
+
+_compiled = functools.cache(re.compile)
 
 
 def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
