@@ -17,7 +17,7 @@ COPY destination_bulk_tables ./destination_bulk_tables
 RUN python3 -m pip --python /opt/connector/bin/python install --no-deps .
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL io.airbyte.name="airbyte/destination-bulk-tables" \
       io.airbyte.version="${VERSION}"
 COPY --from=builder /opt/connector /opt/connector

@@ -1,0 +1,66 @@
+"""The documents name what exists."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "integration_tests").glob("*/README.md"),
+]
+PACKAGE = ROOT / "destination_bulk_tables"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link of a page leads to a file, each anchor to a heading."""
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+            assert anchor in slugs, target
+
+
+def test_drawings_name_modules() -> None:
+    """Each word of the drawings that stands where a module does is one."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    life, house = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    named = set(re.findall(r"^ {2,6}([a-z_]+) {2,}", life, re.MULTILINE))
+    drawn = set(re.findall(r"\b(engine|[a-z]+(?= {2,}|$|\n))", house))
+    named |= drawn - {"nothing", "requests", "together"}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert named <= modules | {"stdin"}, sorted(named - modules)
+    assert len(named) >= 10
+
+
+def test_called_functions_exist() -> None:
+    """Names in code type of the architecture page stand in the package's code."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    for owner, name in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
+        assert f"class {owner}" in code
+        assert f"def {name}" in code
+
+
+def test_one_version() -> None:
+    """The package, the connector's metadata and the changelog agree on the version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["poetry"]["version"]
+    metadata = yaml.safe_load((ROOT / "metadata.yaml").read_text())
+    assert metadata["data"]["dockerImageTag"] == version
+    changelog = (ROOT / "docs/integrations/destinations/bulk-tables.md").read_text("utf-8")
+    newest = re.search(r"^\| (\d+\.\d+\.\d+) \|", changelog, re.MULTILINE)
+    assert newest
+    assert newest[1] == version
