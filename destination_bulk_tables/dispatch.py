@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.lanes import Tracked
     from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
+    from destination_bulk_tables.provider import Context
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
@@ -122,16 +123,24 @@ class Dispatch:
                 lane.replace.not_after = (
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
                 )
-        self._deliver(lane, Delivery(batch, lane.context(alone=self._slots == 1)))
+        self._deliver(lane, batch, lane.context(alone=self._slots == 1))
 
     def _send_alone(self, lane: Lane) -> None:
         batch, parts = lane.doubtful.popleft()
         others = sum(len(block) for _, rest in lane.doubtful for block, _ in rest)
         lane.is_exclusive = True
-        self._deliver(lane, Delivery(batch, lane.context(alone=True, others=others), parts))
+        self._deliver(lane, batch, lane.context(alone=True, others=others), parts)
 
-    def _deliver(self, lane: Lane, delivery: Delivery) -> None:
-        lane.in_flight[delivery.batch.id] = delivery.batch
+    def _deliver(
+        self,
+        lane: Lane,
+        batch: Batch,
+        context: Context,
+        doubt: Sequence[tuple[RowBlock, Exception]] = (),
+    ) -> None:
+        allowance = self._tools.rejects.allowance
+        delivery = Delivery(batch, context, list(doubt), allowance)
+        lane.in_flight[batch.id] = batch
         self._tasks.running += 1
         sender = self._tools.sender
         self._tools.workers.submit(
@@ -167,10 +176,7 @@ class Dispatch:
         is_allowed = self._tasks.count_rejected(lane, _by_stream(batch, result.rejected))
         if lane.replace is not None:
             lane.replace.refused.update(row.code for row in result.rejected)
-        if lane.stored is not None:
-            lane.stored += result.delivered
-        if lane.started_at is not None:
-            lane.pushed_s = now - lane.started_at
+        lane.note_sent(result, now)
         for receipt in result.receipts:
             key = _LOAD if lane.replace is not None else receipt.id
             lane.jobs.setdefault(key, Job()).add(receipt, tracked, now)

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.model import Batch, Cut, Epoch, Receipt, RowBlock, StreamKey
+    from destination_bulk_tables.model import (
+        Batch,
+        BatchResult,
+        Cut,
+        Epoch,
+        Receipt,
+        RowBlock,
+        StreamKey,
+    )
     from destination_bulk_tables.overwrite import StagedLoad
     from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
@@ -195,6 +203,15 @@ class Lane:
     def _unqueue(self, batch: Batch) -> None:
         self.queue.remove(batch)
         self.queued_bytes -= self.tracked[batch.id].weight
+
+    def note_sent(self, result: BatchResult, now: float) -> None:
+        """Keep what a delivery tells of the table and of the time that sending takes."""
+        if result.is_recounted:
+            self.stored = result.stored
+        elif self.stored is not None:
+            self.stored += result.delivered
+        if self.started_at is not None:
+            self.pushed_s = now - self.started_at
 
     def context(self, *, alone: bool, others: int = 0) -> Context:
         """What the next write may rely on."""

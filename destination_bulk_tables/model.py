@@ -269,6 +269,8 @@ class BatchResult:
     rejected: list[RejectedRow] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
+    is_recounted: bool = False  # `stored` is what the table held at a read-back and took since
+    stored: int | None = None
     requests: int = 0
     retries: int = 0
     elapsed_s: float = 0.0

@@ -21,6 +21,8 @@ from destination_bulk_tables.errors import ConfigError, DestinationError, Intern
 if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonObject, Receipt, RowBlock, Table
 
+BUSY_STATUSES = frozenset({408, 425, 503})
+
 T = TypeVar("T")
 Flow = Generator["HttpRequest", "HttpResponse", T]
 D = TypeVar("D")
@@ -55,7 +57,7 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    resent: bool = False  # an earlier attempt of this request may have been applied as well
+    resent: int = 0  # earlier attempts of this request that may have been applied as well
 
     def decode(self, kind: type[D]) -> D:
         """The JSON body as `kind`; raises `Ambiguous`: an unreadable answer proves nothing."""
@@ -83,7 +85,7 @@ class Refused(Exception):
 
     `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it
     names as bad, maybe not all of them; the others are sent again without these. `resent`, set by
-    the sender: an earlier attempt of the request may have been applied.
+    the sender: earlier attempts of the request that may have been applied.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Refused(Exception):
         self.reason = reason
         self.partial = partial
         self.faults = faults
-        self.resent = False
+        self.resent = 0
 
 
 class TooLarge(Exception):
@@ -102,11 +104,24 @@ class TooLarge(Exception):
 
 
 class Ambiguous(Exception):
-    """The request may or may not have been applied; `is_slow`: it may even still be under way."""
+    """The request may or may not have been applied; `is_slow`: it may even still be under way.
 
-    def __init__(self, reason: str, *, is_slow: bool = False) -> None:
+    `is_busy`: the answer says "not now", maybe after `after_s` seconds; a gateway may say so of a
+    request that it passed on.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        is_slow: bool = False,
+        is_busy: bool = False,
+        after_s: float | None = None,
+    ) -> None:
         super().__init__(reason)
         self.is_slow = is_slow
+        self.is_busy = is_busy
+        self.after_s = after_s
 
 
 # --- dispositions: what one response means
@@ -164,8 +179,11 @@ def classify_by_status(
         return Throw(TooLarge())
     if status in {400, 422}:
         return Throw(Refused(f"http_{status}", response.text))
-    if status in {408, 425, 429, 503}:
-        return Retry(pause=status == 429)
+    if status == 429:
+        return Retry(pause=True)
+    if status in BUSY_STATUSES:
+        # a gateway says so as well where the connection behind it broke after it passed this on
+        return Retry(applied="maybe")
     if status >= 500 and status not in {501, 505}:
         # gateways have numbers of their own (520 to 529), and the vendor behind one may have acted
         return Retry(applied="maybe")
@@ -249,13 +267,13 @@ class Context:
     """What a write may rely on. `stored`: rows by the last count plus those accepted since.
 
     `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
-    unknown. `repeated`: these rows may have been written before.
+    unknown, of the same batch too. `repeated`: how often these rows may have been written before.
     """
 
     alone: bool = True
     stored: int | None = None
     others: int = 0
-    repeated: bool = False
+    repeated: int = 0
     replace: ReplacePlan | None = None
 
 
@@ -281,6 +299,18 @@ class ReplacePlan:
     old_ids: list[str] = field(default_factory=list)
     hint: str = ""  # what to change when a row is refused while old rows are there
     refused: set[str] = field(default_factory=set)  # codes of such rows; set by the engine
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What a table tells about a write of unknown outcome.
+
+    `stored`: the positions of the block that are in, None where that cannot be told. `total`: the
+    rows that the table counted, where it did.
+    """
+
+    stored: set[int] | None
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,8 +412,8 @@ class Provider(Protocol):
     def refusals_store_nothing(self, table: Table) -> bool:
         """Whether a refused request is known to have stored none of its rows."""
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
-        """Read back which positions of the block are in the table; None when it cannot be told."""
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
+        """Read back which positions of the block are in the table."""
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
         """Ask whether background work is done; None: not yet."""
@@ -445,9 +475,9 @@ class Base:
     def refusals_store_nothing(self, table: Table) -> bool:
         return True
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
         yield from ()
-        return None
+        return ReadBack(None)
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
         yield from ()

@@ -81,6 +81,11 @@ class Rejects:
             )
             raise ConfigError(message, stream=first.stream)
 
+    @property
+    def allowance(self) -> int:
+        """How many more rows may be rejected before the sync ends."""
+        return 0 if self._policy == "fail" else max(0, self._max - self.total)
+
     def finish(self) -> None:
         """Close the report before the last states leave; raises `ConfigError` where that fails."""
         if self._file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from destination_bulk_tables.errors import DestinationError, InternalError
-from destination_bulk_tables.sender import Tally
+from destination_bulk_tables.exchange import Tally
 
 if TYPE_CHECKING:
     import threading

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
+from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.model import RejectedRow
-from destination_bulk_tables.sender import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

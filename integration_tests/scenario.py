@@ -23,12 +23,12 @@ from integration_tests.forked import ForkedProcess, Nursery
 
 COMMAND = Path(sys.executable).with_name("destination-bulk-tables")
 TABLE = "deals"
-_SENDER = "destination_bulk_tables.sender:"
+_EXCHANGE = "destination_bulk_tables.exchange:"
 QUICK: dict[str, Any] = {
-    f"{_SENDER}BACKOFF_BASE_S": 0.02,
-    f"{_SENDER}BACKOFF_CAP_S": 0.3,
-    f"{_SENDER}SETTLE_S": 0.05,
-    f"{_SENDER}SETTLE_SLOW_S": 0.6,
+    f"{_EXCHANGE}BACKOFF_BASE_S": 0.02,
+    f"{_EXCHANGE}BACKOFF_CAP_S": 0.3,
+    f"{_EXCHANGE}SETTLE_S": 0.05,
+    f"{_EXCHANGE}SETTLE_SLOW_S": 0.6,
     "destination_bulk_tables.lanes:_FIRST_POLL_S": 0.03,
     "destination_bulk_tables.providers.kore:Kore.limits.read_timeout_s": 0.5,
     "destination_bulk_tables.providers.qobra:Qobra.limits.read_timeout_s": 0.5,

@@ -22,7 +22,7 @@ from integration_tests.scenario import QUICK, TABLE, Sync, WatchedEmulator, reco
 pytestmark = pytest.mark.timeout(120)
 
 _BUDGET = {
-    "destination_bulk_tables.sender:MAX_ELAPSED_S": 1.5,
+    "destination_bulk_tables.exchange:MAX_ELAPSED_S": 1.5,
     "destination_bulk_tables.lanes:_FIRST_POLL_S": 0.1,
 }
 

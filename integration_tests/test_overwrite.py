@@ -43,7 +43,7 @@ from integration_tests.vendor_configs import config_for
 pytestmark = pytest.mark.timeout(300)
 
 REPLACES = [name for name, case in CASES.items() if case.replaces]
-IMPATIENT = {**QUICK, "destination_bulk_tables.sender:MAX_ELAPSED_S": 0.5}
+IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 DATES = ["work", "refused", "ignored", "ignored_by_deletes", "as_text", "seconds", "other_zone"]
 BY_DATE = {
     f"kore overwrite, dates {dates}": Case("kore", "overwrite", switches={"kore_dates": dates})

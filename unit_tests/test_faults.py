@@ -292,7 +292,7 @@ SCENARIOS = [
         "kore",
         lambda _: KoreVendor(reads=False),
         settings={"on_ambiguous_write": "fail"},
-        survives=frozenset({"refused", "429", "429 in seconds", "429 as a date", "503", "401"}),
+        survives=frozenset({"refused", "429", "429 in seconds", "429 as a date", "401"}),
     ),
     Scenario("kore dedup", "append_dedup", "kore", lambda _: KoreVendor()),
     Scenario("kore replace", "overwrite", "kore", lambda _: KoreVendor()),
@@ -310,7 +310,7 @@ SCENARIOS = [
         "kore",
         lambda _: KoreVendor(is_bad=_is_bad),
         bad=_BAD,
-        survives=frozenset({"refused", "429", "429 in seconds", "429 as a date", "503", "401"}),
+        survives=frozenset({"refused", "429", "429 in seconds", "429 as a date", "401"}),
     ),
     Scenario(
         "kore replace, deletes first",

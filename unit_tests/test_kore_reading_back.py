@@ -12,7 +12,7 @@ import pytest
 
 from destination_bulk_tables.errors import TransientError
 from destination_bulk_tables.model import Message, RowBlock, Table
-from destination_bulk_tables.provider import Context, HttpRequest, Refused
+from destination_bulk_tables.provider import Context, HttpRequest, ReadBack, Refused
 from destination_bulk_tables.transport import TransportError
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, STRANGER, block_of, total
 from unit_tests.syncs import DEALS, Sync, complete, kore, records, state, sync
@@ -23,7 +23,8 @@ from unit_tests.vendors import KoreVendor, Row
 def stored(block: RowBlock, *answers: Any, others: int = 0, before: int | None = 0) -> Any:
     """Read a block back with these answers."""
     context = Context(stored=before, others=others)
-    return play(kore().stored_rows(APPEND, block, context), *answers)
+    found, *sent = play(kore().stored_rows(APPEND, block, context), *answers)
+    return found.stored, *sent
 
 
 THREE = [{"id": "a", "amount": 1}, {"id": "b", "amount": 2}, {"id": "c", "amount": 3}]
@@ -67,8 +68,8 @@ def look(vendor: KoreVendor, rows: list[Row], others: int, before: int = 0) -> s
         while True:
             request = flow.send(vendor.answer(request))
     except StopIteration as end:
-        found: set[int] | None = end.value
-        return found
+        found: ReadBack = end.value
+        return found.stored
 
 
 @pytest.mark.parametrize(

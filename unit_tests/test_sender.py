@@ -19,6 +19,12 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
+from destination_bulk_tables.exchange import (
+    BACKOFF_BASE_S,
+    BACKOFF_CAP_S,
+    MAX_ATTEMPTS,
+    SETTLE_S,
+)
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Accept,
@@ -37,14 +43,7 @@ from destination_bulk_tables.provider import (
     WriteReport,
     classify_by_status,
 )
-from destination_bulk_tables.sender import (
-    BACKOFF_BASE_S,
-    BACKOFF_CAP_S,
-    MAX_ATTEMPTS,
-    SETTLE_S,
-    Delivery,
-    Sender,
-)
+from destination_bulk_tables.sender import Delivery, Sender
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import (
     Answer,
@@ -138,15 +137,15 @@ DISPOSITIONS: list[tuple[int, type[Any], str]] = [
     (403, Stop, "ConfigError"),
     (404, Stop, "ConfigError"),
     (405, Stop, "InternalError"),
-    (408, Retry, "no"),
+    (408, Retry, "maybe"),
     (413, Throw, "TooLarge"),
     (422, Throw, "Refused"),
-    (425, Retry, "no"),
+    (425, Retry, "maybe"),
     (429, Retry, "no"),
     (500, Retry, "maybe"),
     (501, Stop, "InternalError"),
     (502, Retry, "maybe"),
-    (503, Retry, "no"),
+    (503, Retry, "maybe"),
     (504, Retry, "maybe"),
     (505, Stop, "InternalError"),
     (507, Retry, "maybe"),
@@ -326,26 +325,27 @@ def test_each_attempt_carries_a_fresh_token() -> None:
 
 
 def test_an_unsafe_request_is_repeated_only_where_it_cannot_have_been_applied() -> None:
-    """A refused connection, 429 and 503 are repeated; a cut or a 500 is thrown into the flow."""
-    for fault, sent in [(refuse, 2), (answer_status(429), 2), (answer_status(503), 2)]:
+    """A refused connection and 429 are repeated; a cut, a 500 or a 503 is thrown into the flow."""
+    for fault, sent in [(refuse, 2), (answer_status(429), 2)]:
         rig = Rig(scripted(status(200)), kore())
         rig.transport.faults = {1: fault}
         rig.ask(HttpRequest("POST", "/x/bulk", repeat="unsafe"))
         assert len(rig.transport.sent) == sent
-    for fault in (cut_before, cut_after, answer_status(500), answer_status(502)):
+    maybe = (500, 502, 503, 408, 425)
+    for fault in (cut_before, cut_after, *map(answer_status, maybe)):
         rig = Rig(scripted(status(200)), kore())
         rig.transport.faults = {1: fault}
-        with pytest.raises(Exception, match=r"broke|HTTP 50"):
+        with pytest.raises(Exception, match=r"broke|HTTP [54]"):
             rig.ask(HttpRequest("POST", "/x/bulk", repeat="unsafe"))
         assert len(rig.transport.sent) == 1
 
 
 def test_a_repeated_safe_request_says_so() -> None:
     """The flow learns that an earlier attempt may have been applied as well, and only then."""
-    for fault, resent in [(cut_after, True), (answer_status(500), True), (refuse, False)]:
+    for fault, resent in [(cut_after, 1), (answer_status(500), 1), (refuse, 0)]:
         rig = Rig(scripted(status(200)))
         rig.transport.faults = {1: fault}
-        assert rig.ask(POST).resent is resent
+        assert rig.ask(POST).resent == resent
 
 
 def test_nothing_leaves_after_its_window() -> None:
@@ -461,15 +461,27 @@ def test_rows_that_are_not_listed_and_cannot_be_read_back_end_the_sync() -> None
 
 
 def test_rows_that_a_refusal_names_are_rejected_and_the_rest_is_sent_again() -> None:
-    """An API that refuses a batch whole may say which rows are bad."""
-    vendor = KoreVendor()
+    """An API that refuses a batch whole may say which rows are bad; the first is proven alone."""
+    vendor = KoreVendor(is_bad=_bad("d1", "d3"))
     rig = Rig(vendor.answer, kore())
     faults = (RowFault(1, "bad", "too long"), RowFault(3, "bad", "too long"))
     refused = Refused("http_422", "two rows", faults=faults)
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(stored=0), doubt_of(refused)))
-    assert [(row.index, row.code) for row in result.rejected] == [(1, "bad"), (3, "bad")]
+    assert [row.index for row in result.rejected] == [1, 3]
     assert result.delivered == 3 == len(vendor.rows())
-    assert len(rig.transport.writes) == 1
+    again = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(stored=3), doubt_of(refused)))
+    assert [(row.index, row.code) for row in again.rejected] == [(1, "bad"), (3, "bad")]
+
+
+def test_rows_that_a_refusal_names_wrongly_are_not_rejected() -> None:
+    """An API that counts from another number than is set: a row that is taken alone is good."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
+    for number in range(2):
+        wrong = Refused("http_422", "row 2", faults=(RowFault(2, "bad", "too long"),))
+        context = Context(stored=4 * number)
+        result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(wrong)))
+        assert [json.loads(row.row)["id"] for row in result.rejected] == ["d1"]
+        assert (result.error, result.delivered) == (None, 4)
 
 
 def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
@@ -486,6 +498,7 @@ def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
 def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
     """An empty request would replace a table, or mean nothing."""
     rig = Rig(QobraVendor(FakeClock()).answer)
+    rig.sender.doubt.names_rows["deals"] = True
     faults = tuple(RowFault(i, "bad", "too long") for i in range(5))
     refused = Refused("http_422", "all rows", faults=faults)
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
@@ -493,15 +506,15 @@ def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
     assert rig.transport.sent == []
 
 
-def test_a_replace_of_which_all_rows_are_named_empties_the_table() -> None:
-    """The new content is what is left of the rows: nothing."""
+def test_a_replace_of_which_all_rows_are_named_is_not_sent() -> None:
+    """What is left of the rows would empty the table."""
     rig = Rig(QobraVendor(FakeClock()).answer)
     faults = tuple(RowFault(i, "bad", "too long") for i in range(5))
     refused = Refused("http_422", "all rows", faults=faults)
     context = Context(replace=ReplacePlan(single=True))
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(refused)))
-    assert len(result.rejected) == 5
-    assert [sent.request.body for sent in rig.transport.sent] == [b'{"items":[]}']
+    assert isinstance(result.error, ConfigError)
+    assert rig.transport.sent == []
 
 
 def test_a_policy_of_failing_still_accounts_for_each_row() -> None:
@@ -527,7 +540,7 @@ def test_a_partial_answer_is_read_back_whatever_was_learnt() -> None:
 
 def test_named_rows_leave_the_deletes_of_their_batch() -> None:
     """A batch of rows and deletes whose rows are all bad still deletes."""
-    vendor = KoreVendor()
+    vendor = KoreVendor(is_bad=_bad("d0", "d1"))
     vendor.put([{"id": "gone"}])
     rig = Rig(vendor.answer, kore())
     batch = batch_of(deals(2), KEYED)
@@ -670,13 +683,16 @@ def test_a_write_that_nothing_can_read_back_is_repeated_after_a_pause() -> None:
 
 
 def test_a_refusal_is_not_decided_where_nothing_is_ever_read_back() -> None:
-    """`fail` is about writes without an answer; a refusal is one, of whatever the API stored."""
+    """Not of one row: a refusal is its answer. Of more, `fail` ends the sync with the settings."""
     rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
     rig.provider.traits = replace(rig.provider.traits, reads_back=False, on_unknown="fail")
     rig.provider.examine = lambda _: _flow(answer=True)  # type: ignore[method-assign]
     rig.provider.refusals_store_nothing = lambda _: False  # type: ignore[method-assign]
-    result = rig.deliver(deals(2))
-    assert (result.error, len(result.rejected), result.delivered) == (None, 1, 1)
+    result = rig.deliver(deals(2)[1:])
+    assert (result.error, len(result.rejected), result.delivered) == (None, 1, 0)
+    error = rig.deliver(deals(2)).error
+    assert isinstance(error, ConfigError)
+    assert "refusals_store_nothing" in error.message
 
 
 def test_halves_of_a_write_that_was_sent_twice_are_known_to_be() -> None:
@@ -974,3 +990,110 @@ def test_a_receipt_counts_for_its_rows() -> None:
     result = rig.deliver(deals(3))
     assert result.delivered == 0
     assert [(receipt.rows, receipt.resent) for receipt in result.receipts] == [(3, 0)]
+
+
+# --- several faults in one batch
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_halves_that_end_without_an_answer_are_told_apart(slots: int, lost: int) -> None:
+    """One is in and one is not, and the table's total is the same whichever it is."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    writes = iter(
+        [answer_status(413), *([cut_before, cut_after] if lost == 0 else [cut_after, cut_before])]
+    )
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        fault = next(writes, None) if request.path.endswith("/bulk") else None
+        return vendor.answer(request) if fault is None else fault(request, vendor.answer)
+
+    rig.transport.answer = answer
+    batch = batch_of(deals(8))
+    result = rig.sender.deliver(Delivery(batch, Context(stored=0, alone=slots == 1)))
+    if result.doubt:
+        context = Context(stored=result.delivered)
+        result = rig.sender.deliver(Delivery(batch, context, result.doubt))
+    assert result.error is None
+    assert sorted(row["id"] for row in vendor.rows()) == [f"d{i}" for i in range(8)]
+
+
+def test_a_kind_of_refusal_is_learnt_only_from_a_table_that_told() -> None:
+    """A read-back that could not tell proves nothing of the next refusal of its kind."""
+    vendor = KoreVendor(is_bad=_bad("d2", "e2"), bulk="ordered_partial")
+    rig = Rig(vendor.answer, kore())
+    twins = [*deals(2), {"id": "d1", "amount": 1}, *deals(4)[2:]]
+    first = rig.deliver(twins, Context(stored=0))
+    held = len(vendor.rows())
+    rows = [{"id": f"e{i}", "amount": i} for i in range(4)]
+    second = rig.deliver(rows, Context(stored=held))
+    assert (first.error, second.error) == (None, None)
+    assert sorted(row["id"] for row in vendor.rows()[held:]) == ["e0", "e1", "e3"]
+
+
+def test_a_busy_vendor_is_given_time_and_read_back() -> None:
+    """A gateway's 503 may follow an insert that was applied; its Retry-After is kept."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+
+    def applied(request: HttpRequest, answer: Answer) -> HttpResponse:
+        answer(request)
+        return status(503, b"", retry_after="40")
+
+    rig.transport.faults = {1: applied}
+    result = rig.deliver(deals(3), Context(stored=0))
+    assert (result.error, result.delivered, len(vendor.rows())) == (None, 3, 3)
+    assert rig.clock.elapsed > 40
+    busy = Rig(KoreVendor().answer, kore())
+    busy.transport.faults = dict.fromkeys([1, 3, 5, 7, 9, 11, 13], answer_status(503))
+    assert busy.deliver(deals(3), Context(stored=0)).error is None
+    ended = Rig(
+        lambda request: status(503) if request.path.endswith("/bulk") else total_of(0), kore()
+    )
+    error = ended.deliver(deals(3), Context(stored=0)).error
+    assert isinstance(error, TransientError)
+    assert ended.clock.elapsed < 600
+
+
+def total_of(count: int) -> HttpResponse:
+    """A query's answer."""
+    return status(200, json.dumps({"queryResult": [], "total": count}).encode())
+
+
+def test_what_a_read_back_counted_is_the_new_baseline() -> None:
+    """A row of somebody else is not taken for one of a later batch."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    rig.transport.faults = {1: cut_after}
+    vendor.put([{"id": "bot"}])
+    first = rig.deliver(deals(2), Context(stored=0))
+    assert (first.error, first.is_recounted, first.stored) == (None, True, len(vendor.rows()))
+
+
+@pytest.mark.parametrize("code", [400, 413])
+@pytest.mark.parametrize(("narrows", "allowance", "most"), [(True, 0, 12), (True, 5, 30)])
+def test_a_batch_that_is_refused_whole_ends_with_what_may_be_rejected(
+    code: int,
+    narrows: bool,  # noqa: FBT001
+    allowance: int,
+    most: int,
+) -> None:
+    """Not after two requests for each row of it."""
+    rig = Rig(lambda _: status(code, b"no"), qobra(), narrows=narrows)
+    result = rig.sender.deliver(Delivery(batch_of(deals(1000)), Context(), allowance=allowance))
+    assert len(result.rejected) == allowance + 1
+    assert len(rig.transport.sent) <= most
+
+
+def test_a_keyed_batch_that_is_too_large_to_the_last_row_is_given_up_early() -> None:
+    """Its deletes are done, so good rows are looked for, but not for ever."""
+    vendor = KoreVendor()
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        return status(413) if request.path.endswith("/bulk") else vendor.answer(request)
+
+    rig = Rig(answer, kore(), narrows=False)
+    result = rig.sender.deliver(Delivery(keyed_batch(200), Context(), allowance=0))
+    assert 20 <= len(result.rejected) < 40
+    assert len(rig.transport.writes) < 100

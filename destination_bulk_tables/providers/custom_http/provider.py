@@ -20,6 +20,7 @@ from destination_bulk_tables.provider import (
     Base,
     Context,
     Limits,
+    ReadBack,
     Refused,
     ReplacePlan,
     RowFault,
@@ -269,10 +270,10 @@ class CustomHttp(Base):
             success=prepared.success,
             rows=block.count,
         )
-        is_repeated = context.repeated
+        is_repeated = context.repeated > 0
         try:
             response = yield request
-            is_repeated = is_repeated or response.resent
+            is_repeated = is_repeated or response.resent > 0
             judged = self._results.judge_success(
                 response,
                 block.count,
@@ -282,7 +283,7 @@ class CustomHttp(Base):
                 is_repeatable=self.repeats_safely(table),
             )
         except Refused as refused:
-            is_repeated = is_repeated or refused.resent
+            is_repeated = is_repeated or refused.resent > 0
             if not (is_repeated and self._results.is_stored_before(refused.reason)):
                 raise
             if block.count == 1:
@@ -291,7 +292,7 @@ class CustomHttp(Base):
                 return Judgement(), (RowFault(0, refused.code, refused.reason),)
             # some are in: the count may tell, or each row by itself
             again = Refused(refused.code, refused.reason, partial=self.repeats_safely(table))
-            again.resent = True
+            again.resent = max(1, refused.resent)
             raise again from None
         if plan is not None:
             plan.begun = True
@@ -324,17 +325,18 @@ class CustomHttp(Base):
             return "settled"
         return "safe" if self.repeats_safely(table) else "unsafe"
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
         """By count alone: all or none of the rows, or it cannot be told."""
         if context.replace is not None and self._replace.is_first(context.replace):
-            return set()  # a count may be that of the old rows; this one replaces again
+            return ReadBack(set())  # a count may be that of the old rows; this one replaces again
         if context.stored is None or self._count is None:
-            return None
-        new = (yield from self._total(table)) - context.stored
+            return ReadBack(None)
+        total = yield from self._total(table)
+        new = total - context.stored
         if new == block.count + context.others:
-            return set(range(block.count))
+            return ReadBack(set(range(block.count)), total)
         is_none = new == 0 and self._has_moved(table, context.stored)
-        return set() if is_none else None
+        return ReadBack(set() if is_none else None, total)
 
     def _has_moved(self, table: Table, total: int) -> bool:
         """Whether the count was seen to move with rows of this sync.

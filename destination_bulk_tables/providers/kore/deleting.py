@@ -110,7 +110,7 @@ class Deletes:
         left: float = float("inf")
         for n_deletes in count(1):
             response = yield request
-            is_resent = is_resent or response.resent
+            is_resent = is_resent or response.resent > 0
             deleted, most = deleted_rows(response), self._most_deleted
             self._most_deleted = max(deleted, most)
             gone += deleted

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         HttpRequest,
         HttpResponse,
         Load,
+        ReadBack,
         ReplacePlan,
         WriteReport,
     )
@@ -137,7 +138,7 @@ class Kore(Base):
             raise ConfigError(message, stream=table.stream) from None
         return True
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[set[int] | None]:
+    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
         return reading_back.stored_rows(self._calls, table, block, context)
 
     # --- replacing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from destination_bulk_tables.provider import Context, Flow, Refused
+from destination_bulk_tables.provider import Context, Flow, ReadBack, Refused
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import all_of, any_of
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart
@@ -21,39 +21,43 @@ _PROBE_SAMPLE = 8
 _MAX_PROBE_TOKEN = 256
 
 
-def stored_rows(
-    calls: Calls, table: Table, block: RowBlock, context: Context
-) -> Flow[set[int] | None]:
+def stored_rows(calls: Calls, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
     """Compare the table's total with what it should be, and look for the rows.
 
     Somebody else may write to the table, and an insert that was given up may be applied late: a
     total that says all or none is believed only where a sample of the rows says the same.
     """
+    total = None
     try:
         total = yield from calls.total(table.name)
         if total is None or context.stored is None:
-            return None
+            return ReadBack(None, total)
         new = total - context.stored
-        if not 0 <= new <= block.count + context.others:
-            return None  # somebody else writes to the table as well
-        old = OldRows()
-        if isinstance(context.replace, KorePlan):
-            yield from tell_apart(calls, table, context.replace)
-            old = context.replace.olds()
-        filters = [_filter_of(row, table) for row in block.rows()]
-        if new in {0, block.count + context.others}:
-            claim = range(block.count if new else 0)
-            sample = _sample([i for i, found_by in enumerate(filters) if found_by is not None])
-            held = yield from _held(
-                calls, table, filters, _telling_column(block, table), sample, old
-            )
-            return set(claim) if sample and held == set(sample) & set(claim) else None
-        if None in filters or len(set(filters)) < len(filters):
-            return None
-        known = cast("list[bytes]", filters)
-        return (yield from _find_rows(calls, table, block, known, new, context.others, old))
+        return ReadBack((yield from _which_are_in(calls, table, block, context, new)), total)
     except Refused:
+        return ReadBack(None, total)
+
+
+def _which_are_in(
+    calls: Calls, table: Table, block: RowBlock, context: Context, new: int
+) -> Flow[set[int] | None]:
+    """Which rows are in where the table holds `new` more; None where it cannot be told."""
+    if not 0 <= new <= block.count + context.others:
+        return None  # somebody else writes to the table as well
+    old = OldRows()
+    if isinstance(context.replace, KorePlan):
+        yield from tell_apart(calls, table, context.replace)
+        old = context.replace.olds()
+    filters = [_filter_of(row, table) for row in block.rows()]
+    if new in {0, block.count + context.others}:
+        claim = range(block.count if new else 0)
+        sample = _sample([i for i, found_by in enumerate(filters) if found_by is not None])
+        held = yield from _held(calls, table, filters, _telling_column(block, table), sample, old)
+        return set(claim) if sample and held == set(sample) & set(claim) else None
+    if None in filters or len(set(filters)) < len(filters):
         return None
+    known = cast("list[bytes]", filters)
+    return (yield from _find_rows(calls, table, block, known, new, context.others, old))
 
 
 def _find_rows(

@@ -38,7 +38,7 @@ def write(
     if table.mode == "dedup" and context.replace is None:
         keys = [*(block.keys or ()), *(tombstone.key for tombstone in block.tombstones)]
         is_resent = yield from deletes.delete_keys(table, keys)
-        is_doubtful = is_resent or context.repeated
+        is_doubtful = is_resent or context.repeated > 0
     if not block.count:
         return WriteReport(delivered=len(block))
     response = yield calls.insert(table.name, block)

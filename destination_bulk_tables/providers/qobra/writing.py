@@ -35,5 +35,5 @@ def write(table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
             f"for table {table.name}."
         )
         raise UnaccountedRows(message, stream=table.stream)
-    resent = block.count if response.resent or context.repeated else 0
+    resent = block.count * (response.resent + context.repeated)
     return WriteReport(receipt=Receipt(answer.import_id, block.count, resent))

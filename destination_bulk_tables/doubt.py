@@ -1,0 +1,127 @@
+"""A write that was not accepted: whether its rows are in, by what is known, read back, or decided.
+
+Shared by all sender threads. What is learnt of a table, that a kind of refusal stores nothing or
+that its refusals name the right rows, holds for the rest of the sync.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    TransientError,
+    UnaccountedRows,
+)
+from destination_bulk_tables.provider import Ambiguous, ReadBack, Refused, TooLarge
+from destination_bulk_tables.redact import mask_values
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.exchange import Exchange, Tally
+    from destination_bulk_tables.model import RowBlock, Table
+    from destination_bulk_tables.provider import Context, Provider
+
+log = logging.getLogger(__name__)
+
+_OF_ONE_ROW = re.compile(r"""\"[^\"]*\"|'[^']*'|\d+""")
+
+
+class Doubt:
+    """Decides which rows of a refused or unanswered write count as stored."""
+
+    def __init__(self, provider: Provider, exchange: Exchange) -> None:
+        self._provider = provider
+        self._exchange = exchange
+        self._atomic: set[tuple[str, str]] = set()  # kinds of refusals seen to store nothing
+        self.names_rows: dict[str, bool] = {}  # whether a table's refusals name the right rows
+
+    def learn(self, table: Table, kind: str) -> None:
+        """A kind of refusal was seen to store nothing at a table."""
+        self._atomic.add((table.name, kind))
+
+    def needs_reading(self, table: Table, fate: Exception) -> bool:
+        """Whether the table has to be looked at, with no other write under way."""
+        match fate:
+            case Ambiguous():
+                return self._provider.traits.reads_back and not self._provider.repeats_safely(table)
+            case Refused():
+                return fate.partial or not self._stores_nothing(table, fate)
+            case _:
+                return False
+
+    def _stores_nothing(self, table: Table, fate: Refused) -> bool:
+        """Whether this kind of refusal is known to store no row; another kind may store some."""
+        known = (table.name, kind_of(fate)) in self._atomic
+        return known or self._provider.refusals_store_nothing(table)
+
+    def read_back(
+        self, table: Table, block: RowBlock, fate: Exception, context: Context, tally: Tally
+    ) -> ReadBack:
+        """Which positions of the block the table holds after an ambiguous or refused write."""
+        flow = self._provider.stored_rows(table, block, context)
+        found = self._exchange.run(table, flow, tally)
+        if found.stored is not None:
+            log.warning(
+                "rows_read_back table=%s sent=%d stored=%d cause=%s",
+                table.name,
+                block.count,
+                len(found.stored),
+                name_of(fate),
+            )
+        return found
+
+    def decide(self, table: Table, block: RowBlock, fate: Exception) -> set[int]:
+        """Nothing can tell what a write did: go on as configured, or raise."""
+        # rows that may be sent again need no account of which are in
+        if isinstance(fate, TooLarge) or self._provider.repeats_safely(table):
+            return set()
+        traits, is_refused = self._provider.traits, isinstance(fate, Refused)
+        if isinstance(fate, Refused):
+            if fate.partial:
+                message = (
+                    f"{self._provider.title} did not account for each row sent to table "
+                    f"{table.name}: {mask_values(fate.reason, block)}"
+                )
+                raise UnaccountedRows(message, stream=table.stream)
+            if self._stores_nothing(table, fate):
+                return set()
+        # the fate of a row that was refused alone is known well enough
+        is_known = is_refused and not traits.reads_back and block.count <= 1
+        if traits.on_unknown == "fail" and not is_known:
+            raise self._unknown(table, fate)
+        log.warning(
+            "%s table=%s cause=%s duplicates=possible",
+            "refusal_not_verified" if is_refused else "ambiguous_write_repeated",
+            table.name,
+            fate,
+        )
+        return set()
+
+    def _unknown(self, table: Table, fate: Exception) -> DestinationError:
+        what = (
+            f"A write to table {table.name} was refused or ended without an answer ({fate}), and "
+        )
+        if isinstance(fate, Refused) and not self._provider.traits.reads_back:
+            message = (
+                f"{what}nothing tells which of its rows are in. The sync stops because "
+                f"on_ambiguous_write is 'fail'. {self._provider.traits.unknown_hint}"
+            ).rstrip()
+            return ConfigError(message, stream=table.stream)
+        message = (
+            f"{what}reading the table back could not tell which of its rows are in. The sync stops "
+            f"because on_ambiguous_write is 'fail'. {self._provider.traits.unknown_hint}"
+        ).rstrip()
+        return TransientError(message, stream=table.stream)
+
+
+def kind_of(fate: Refused) -> str:
+    """A refusal's text without what differs from row to row."""
+    return f"{fate.code} {_OF_ONE_ROW.sub('', fate.reason[:200])}"
+
+
+def name_of(fate: Exception) -> str:
+    """One word for what became of a write."""
+    return type(fate).__name__.lower()

@@ -1,0 +1,258 @@
+"""One request until it is accepted: rate limit -> transport -> disposition -> retry or give up.
+
+The only retry loop of the program. Runs on sender threads. Invariants: every attempt pays the rate
+limit; each wait has a deadline and ends with the stop flag; a request that is unsafe to repeat is
+not repeated here when its outcome is unknown, but thrown into its flow as `Ambiguous`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
+from destination_bulk_tables.provider import (
+    BUSY_STATUSES,
+    Accept,
+    Ambiguous,
+    HttpResponse,
+    Refused,
+    Renew,
+    Retry,
+    TooLarge,
+)
+from destination_bulk_tables.ratelimit import WindowLimiter
+from destination_bulk_tables.signing import Signer
+from destination_bulk_tables.transport import TransportError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.model import Table
+    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
+    from destination_bulk_tables.transport import Transport
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 15
+MAX_ELAPSED_S = (
+    300.0  # with one read timeout on top: a dead vendor ends the sync within ten minutes
+)
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 30.0
+SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
+SETTLE_SLOW_S = 10.0
+LONG_WAIT_S = 10.0  # a wait for the rate limit that somebody who watches should understand
+_GATEWAY_TIMEOUT = 504
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a delivery cost."""
+
+    requests: int = 0
+    retries: int = 0
+
+
+class Exchange:
+    """Shared by all sender threads. `max_elapsed_s`: how long one request's retries may take."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        transport: Transport,
+        clock: Clock,
+        halt: threading.Event,
+        *,
+        max_elapsed_s: float | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._provider = provider
+        self._signer = Signer(provider, transport, clock)
+        self._clock = clock
+        self._halt = halt
+        self.max_elapsed_s = MAX_ELAPSED_S if max_elapsed_s is None else max_elapsed_s
+        self._jitter = jitter
+        self._limiters: dict[str, WindowLimiter] = {}
+
+    def run(self, table: Table | None, flow: Flow[T], tally: Tally | None = None) -> T:
+        """Drive a flow to its end. Raises what the flow lets pass, and `DestinationError`s."""
+        tally = tally or Tally()
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    response = self._exchange(table, request, tally)
+                except (Refused, TooLarge, Ambiguous) as error:
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(response)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
+
+    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:  # noqa: C901
+        """One request until it is accepted: the only retry loop of the program."""
+        limiter = self._limiter(table)
+        attempts = 0
+        give_up = float("inf")
+        renewed, resent = False, 0
+        while True:
+            self._take_slot(limiter, request, table)
+            started = self._clock.monotonic()
+            timeout = self._provider.limits.read_timeout_s
+            attempts += 1
+            tally.requests += 1
+            try:
+                response = self._signer.send(request, min(timeout, max(1.0, give_up - started)))
+            except TransportError as error:
+                retry = Retry(
+                    after_s=error.after_s, applied="maybe" if error.sent == "maybe" else "no"
+                )
+                trouble, slow = error.reason, error.kind == "timeout"
+                ambiguous = Ambiguous(trouble, is_slow=slow)
+            else:
+                disposition = self._provider.classify(request, response)
+                if isinstance(disposition, Accept):
+                    return replace(response, resent=resent)
+                if isinstance(disposition, Renew) and not renewed:
+                    renewed = True
+                    self._signer.renew()
+                    tally.retries += 1
+                    log.warning("credential_renewed status=%d", response.status)
+                    continue
+                if not isinstance(disposition, Retry):
+                    if isinstance(disposition.error, Refused):
+                        disposition.error.resent = resent
+                    raise _about(table, disposition.error)
+                retry = disposition
+                if retry.after_s is None:
+                    retry = replace(retry, after_s=self._retry_after(response.headers))
+                trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
+                ambiguous = Ambiguous(
+                    trouble,
+                    is_slow=slow,
+                    is_busy=response.status in BUSY_STATUSES,
+                    after_s=retry.after_s,
+                )
+            self._require_repeatable(request, retry, ambiguous)
+            resent += retry.applied == "maybe"
+            now = self._clock.monotonic()
+            give_up = min(give_up, started + self.max_elapsed_s)
+            wait = self.backoff_s(attempts)
+            must_settle = retry.applied == "maybe" and request.repeat == "settled"
+            wait = max(wait, retry.after_s or 0.0, settle_s(is_slow=slow) if must_settle else 0.0)
+            if attempts >= MAX_ATTEMPTS or now + wait > give_up:
+                raise self.exhausted(trouble, attempts, retry.after_s, table)
+            if retry.pause:
+                limiter.pause(now + wait)
+            tally.retries += 1
+            log.warning(
+                "attempt_failed table=%s cause=%r attempt=%d wait_s=%.1f",
+                table.name if table else "-",
+                trouble,
+                attempts,
+                wait,
+            )
+            self.wait(wait)
+
+    def _require_repeatable(self, request: HttpRequest, retry: Retry, ambiguous: Ambiguous) -> None:
+        """Raise `Ambiguous` where the flow decides what comes after an attempt without answer."""
+        is_maybe = retry.applied == "maybe"
+        if request.repeat == "once" and not retry.pause:
+            if is_maybe:
+                self.wait(settle_s(is_slow=ambiguous.is_slow))
+            raise ambiguous
+        if request.repeat == "unsafe" and is_maybe:
+            raise ambiguous
+
+    def backoff_s(self, attempts: int) -> float:
+        """How long to wait after so many attempts: longer each time, by chance."""
+        longest: float = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
+        return self._jitter() * longest
+
+    def exhausted(
+        self, trouble: str, attempts: int, after_s: float | None, table: Table | None
+    ) -> TransientError:
+        """The error of a request that was tried often or long enough."""
+        asked = (
+            f" It asked to wait {after_s:.0f} s, longer than the retries may take."
+            if after_s
+            else ""
+        )
+        message = (
+            f"{self._provider.title} did not take a request after {attempts} attempt(s): "
+            f"{trouble}.{asked} If it is up, check its address, the network and the vendor's "
+            "limits; the next attempt starts where this one stopped."
+        )
+        return TransientError(message, stream=table.stream if table else None)
+
+    def _take_slot(self, limiter: WindowLimiter, request: HttpRequest, table: Table | None) -> None:
+        is_logged = False
+        while True:
+            now = self._clock.monotonic()
+            if request.not_after is not None and now > request.not_after:
+                message = (
+                    "The load took longer to send than its debounce window allows, so the rest was "
+                    "not sent: the table may hold a part of it until the next attempt replaces it. "
+                    "Raise debounce_seconds or leave it empty."
+                )
+                raise TransientError(message)
+            wait = limiter.reserve(now)
+            if not wait:
+                return
+            if wait > LONG_WAIT_S and not is_logged:
+                is_logged = True
+                windows = self._provider.limits.windows
+                log.info(
+                    "rate_limit_wait table=%s wait_s=%.0f limits=%s",
+                    table.name if table else "-",
+                    wait,
+                    ",".join([f"{requests}/{seconds:.0f}s" for requests, seconds in windows]),
+                )
+            self.wait(wait)
+
+    def wait(self, seconds: float) -> None:
+        """Raises `Stopped` as soon as the sync ends."""
+        if self._clock.wait(seconds, self._halt):
+            message = "The sync was asked to stop before all rows were delivered."
+            raise Stopped(message)
+
+    def _limiter(self, table: Table | None) -> WindowLimiter:
+        name = table.name if table and not self._provider.limits.shared_windows else ""
+        limiter = self._limiters.get(name)
+        if limiter is None:
+            # setdefault is atomic: two threads meeting here share one limiter
+            limiter = self._limiters.setdefault(name, WindowLimiter(self._provider.limits.windows))
+        return limiter
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """`Retry-After` in seconds from now: a number, or an HTTP date (RFC 9110 10.2.3)."""
+        value = headers.get("retry-after", "").strip()
+        if not value:
+            return None
+        try:
+            return max(0.0, float(value)) if value[0].isdigit() else self._until(value)
+        except (ValueError, TypeError):
+            return None
+
+    def _until(self, http_date: str) -> float:
+        return max(0.0, parsedate_to_datetime(http_date).timestamp() - self._clock.now())
+
+
+def settle_s(*, is_slow: bool) -> float:
+    """How long a request without an answer is given to end at the vendor."""
+    return SETTLE_SLOW_S if is_slow else SETTLE_S
+
+
+def _about(table: Table | None, error: Exception) -> Exception:
+    """An answer's error with the table it is about: the setting to check may be that table's."""
+    if table is None or not isinstance(error, DestinationError):
+        return error
+    message = f"Table {table.name}: {error.message}"
+    return type(error)(message, detail=error.detail, stream=table.stream)
