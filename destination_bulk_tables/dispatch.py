@@ -10,14 +10,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.lanes import Job, Lane
+from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.sender import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from destination_bulk_tables.lanes import Tracked
     from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
     from destination_bulk_tables.provider import Context
     from destination_bulk_tables.tasks import Tasks, Tools
@@ -57,12 +56,19 @@ class Dispatch:
     def queue(self, lane: Lane, batch: Batch) -> None:
         """Have a batch sent when its lane lets it go."""
         now = self._tools.clock.monotonic()
+        lane.repeats.leave_out_late(batch)
+        if not len(batch.block) and lane.replace is None:
+            # only older versions of what is in the table
+            tracked = lane.tracked[batch.id] = Tracked(batch, now)
+            self.finish(lane, tracked)
+            return
         lane.enqueue(batch, now)
         self.move(now)
 
     def move(self, now: float) -> None:
         """Send what may leave while a slot is free."""
         for lane in self._all:
+            lane.release_keys(now)
             while self._is_due(lane, now):
                 lane.enqueue_free("end" if self.is_flushing else "age")
             while self._tasks.running < self._slots and not lane.is_exclusive:
@@ -115,6 +121,7 @@ class Dispatch:
 
     def _send(self, lane: Lane, now: float) -> None:
         batch = lane.leave()
+        lane.tracked[batch.id].sent_at = now
         if lane.started_at is None:
             lane.started_at = now
             if lane.replace is not None and lane.replace.window_s is not None:
@@ -181,6 +188,7 @@ class Dispatch:
             key = _LOAD if lane.replace is not None else receipt.id
             lane.jobs.setdefault(key, Job()).add(receipt, tracked, now)
             tracked.open_receipts += 1
+            tracked.is_resent = tracked.is_resent or receipt.resent > 0
         if result.error is not None:
             self._tasks.fail(result.error, lane)
             return
@@ -206,7 +214,7 @@ class Dispatch:
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
-        lane.repeats.settle(tracked.batch.keys)
+        lane.retire_keys(tracked, self._tools.clock.monotonic())
         for epoch, count in tracked.batch.counts().items():
             rejected = tracked.rejected.get(epoch, 0)
             epoch.rejected += rejected

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.model import Message, StreamKey
+    from destination_bulk_tables.model import Cut, Message, StreamKey
     from destination_bulk_tables.tasks import Tools
 
+MAX_STATE_BYTES = 16_000_000
 STOP_GRACE_S = 8.0
 FAILURE_GRACE_S = 30.0
 _LONGEST_WAIT_S = 1.0
+_ACK_BYTES = 1_000_000
 
 
 class Source(Protocol):
@@ -63,7 +65,7 @@ class Engine:
         self._source = source
         try:
             bad_input = self._read()
-            self._flush()
+            self._flush("end")
             self._drain()
             if bad_input is not None:
                 raise bad_input
@@ -78,6 +80,7 @@ class Engine:
             for lane in self._all:
                 if lane.load is not None:
                     lane.load.close()
+            self._tools.ledger.close()
 
     def _read(self) -> DestinationError | None:
         """Read to the end. An error in the input is returned: what came before it is good."""
@@ -103,6 +106,9 @@ class Engine:
             opened = lane.batcher.opened_at
             if opened is not None and lane.load is None and now - opened >= self._max_wait_s:
                 self._dispatch.queue(lane, lane.batcher.cut("age"))
+        if tools.ledger.taken_bytes > MAX_STATE_BYTES:
+            self._flush("memory")  # states wait for rows, and rows for a batch to fill
+            tools.ledger.taken_bytes = 0
         self._acknowledge()
         if self._tasks.failure is not None:
             raise self._tasks.failure
@@ -131,16 +137,28 @@ class Engine:
         return max(0.0, due - now)
 
     def _acknowledge(self) -> None:
-        ready = list(self._tools.ledger.ready())
-        if ready:
-            self._tools.emit([checkpoint.acknowledge() for checkpoint in ready])
-            self._tools.progress.acknowledged += len(ready)
+        """Print what may leave, a megabyte at a time: states may be large and many."""
+        lines: list[bytes] = []
+        n_bytes = 0
+        for checkpoint in self._tools.ledger.ready():
+            line = checkpoint.acknowledge()
+            lines.append(line)
+            n_bytes += len(line)
+            if n_bytes > _ACK_BYTES:
+                self._emit(lines)
+                lines, n_bytes = [], 0
+        self._emit(lines)
 
-    def _flush(self) -> None:
-        self._dispatch.is_flushing = True
+    def _emit(self, lines: list[bytes]) -> None:
+        if lines:
+            self._tools.emit(lines)
+            self._tools.progress.acknowledged += len(lines)
+
+    def _flush(self, reason: Cut) -> None:
+        self._dispatch.is_flushing = reason == "end"
         for lane in self._all:
-            if lane.batcher.opened_at is not None:
-                self._dispatch.queue(lane, lane.batcher.cut("end"))
+            if lane.batcher.opened_at is not None and lane.load is None:
+                self._dispatch.queue(lane, lane.batcher.cut(reason))
 
     def _drain(self) -> None:
         while any(lane.is_busy for lane in self._all):

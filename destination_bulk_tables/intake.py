@@ -6,6 +6,7 @@ Invariant: a row is counted as accepted before anything can become of it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Intake:
         self._dispatch = dispatch
         self._completed: set[StreamKey] = set()
         self._incomplete: set[StreamKey] = set()
+        self._said: Counter[tuple[str, str]] = Counter()
 
     def take(self, message: Message) -> None:
         """Take one message. Raises `BadInput`, and `UndeliverableRow` under policy fail."""
@@ -57,18 +59,21 @@ class Intake:
             case RecordRun():
                 self._take_records(message)
             case StateMessage(state=state, scope=scope):
-                self._tools.ledger.checkpoint(state, scope)
+                known = None if scope is None else self._find(scope)
+                is_known = scope is None or known is not None
+                self._tools.ledger.checkpoint(state, known or scope, is_known=is_known)
             case StatusMessage():
                 self._take_status(message)
             case BadRecord(stream=stream, code=code, reason=reason, row=row):
-                self._lane(stream)
+                stream = self._known(stream)
                 epoch = self._tools.ledger.accept(stream, 1)
                 self._tools.progress.counts[stream].read += 1
                 self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
     def _take_records(self, run: RecordRun) -> None:
-        stream, data, times = run.stream, run.data, run.times
-        lane = self._lane(stream)
+        data, times = run.data, run.times
+        stream = self._known(run.stream)
+        lane = self._lanes[stream]
         codec = lane.codec_of(stream)
         encode = codec.encode_rows if run.is_decoded else codec.encode
         epoch = self._tools.ledger.accept(stream, len(data))
@@ -128,18 +133,40 @@ class Intake:
                 limits.advised_row_bytes,
             )
 
-    def _lane(self, stream: StreamKey) -> Lane:
-        lane = self._lanes.get(stream)
-        if lane is None:
-            message = f"The input holds a record of stream {stream}, which is not in the catalog."
+    def _find(self, stream: StreamKey) -> StreamKey | None:
+        """The catalog's stream that a message is about, None where that cannot be told.
+
+        PyAirbyte's cache leaves the namespace out, and a platform may rename it: a namespace that
+        the catalog lacks, or none, stands for the only stream of that name.
+        """
+        if stream in self._lanes:
+            return stream
+        known = {key.namespace for key in self._lanes}
+        named = [key for key in self._lanes if key.name == stream.name]
+        is_loose = stream.namespace is None or stream.namespace not in known
+        return named[0] if is_loose and len(named) == 1 else None
+
+    def _known(self, stream: StreamKey) -> StreamKey:
+        """As `_find`; raises `BadInput` that names the streams of the same name."""
+        found = self._find(stream)
+        if found is None:
+            message = f"The input holds a record of stream {stream}, which is not in the catalog"
+            named = sorted(str(key) for key in self._lanes if key.name == stream.name)
+            message += f"; the catalog has {', '.join(named)}." if named else "."
             raise BadInput(message)
-        return lane
+        return found
 
     def _take_status(self, message: StatusMessage) -> None:
-        streams = [message.stream]
-        if message.stream not in self._lanes and not message.is_qualified:
-            # PyAirbyte leaves the namespace out
+        found = self._find(message.stream)
+        streams = [message.stream if found is None else found]
+        if found is None and not message.is_qualified:
+            # each of several streams of one name says so once
             streams = [key for key in self._lanes if key.name == message.stream.name]
+            self._said[message.stream.name, message.status] += 1
+            if message.status == "COMPLETE" and (
+                self._said[message.stream.name, message.status] < len(streams)
+            ):
+                return
         if message.status == "COMPLETE":
             self._completed.update(streams)
         elif message.status == "INCOMPLETE":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BatchResult,
         Cut,
         Epoch,
+        Key,
         Receipt,
         RowBlock,
         StreamKey,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
 
+_LEAST_LINGER_S = 30.0
+_LINGER = 2.0
 _FIRST_POLL_S = 0.2
 _POLL_GROWTH = 1.6
 _LAST_POLL_S = 15.0
@@ -45,6 +48,8 @@ class Tracked:
     queued_at: float = 0.0
     weight: int = 0  # bytes that it holds while it is queued
     open_receipts: int = 0
+    is_resent: bool = False  # an answer was lost, so an import may run that nobody follows
+    sent_at: float = 0.0
     is_answered: bool = False
     rejected: dict[Epoch, int] = field(default_factory=dict)
 
@@ -135,6 +140,8 @@ class Lane:
     accepted: int = 0  # requests of which the vendor took something
     delivered: int = 0
     is_advised: bool = False
+    # keys of which a newer version waits, as an import that nobody follows may still bring an older
+    lingering: deque[tuple[float, frozenset[Key]]] = field(default_factory=deque)
 
     def codec_of(self, stream: StreamKey) -> RowCodec:
         """How rows of a stream of this table are encoded."""
@@ -203,6 +210,23 @@ class Lane:
     def _unqueue(self, batch: Batch) -> None:
         self.queue.remove(batch)
         self.queued_bytes -= self.tracked[batch.id].weight
+
+    def retire_keys(self, tracked: Tracked, now: float) -> None:
+        """The rows of a batch are in: newer versions of their keys may leave, now or a bit later.
+
+        After a lost answer the same rows are imported twice and only one import is followed; the
+        other is given twice as long as that one took.
+        """
+        if tracked.is_resent:
+            wait = max(_LEAST_LINGER_S, _LINGER * (now - tracked.sent_at))
+            self.lingering.append((now + wait, tracked.batch.keys))
+        else:
+            self.repeats.settle(tracked.batch.keys)
+
+    def release_keys(self, now: float) -> None:
+        """Let newer versions go of keys that have lingered long enough."""
+        while self.lingering and self.lingering[0][0] <= now:
+            self.repeats.settle(self.lingering.popleft()[1])
 
     def note_sent(self, result: BatchResult, now: float) -> None:
         """Keep what a delivery tells of the table and of the time that sending takes."""

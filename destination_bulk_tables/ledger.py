@@ -17,11 +17,13 @@ import msgspec
 
 from destination_bulk_tables.errors import BadInput
 from destination_bulk_tables.model import Epoch
+from destination_bulk_tables.states import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from destination_bulk_tables.model import StreamKey
+    from destination_bulk_tables.states import Kept
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -44,13 +46,31 @@ class Checkpoint:
         return b'{"type":"STATE","state":%b}' % msgspec.json.encode(fields)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A state that is kept. `before`: more rows it waits for; `is_free`: held tables are not."""
+
+    kept: Kept
+    epochs: tuple[Epoch, ...]
+    before: tuple[Epoch, ...]
+    is_free: bool
+
+    def is_due(self, *, is_held: bool) -> bool:
+        settled = all(epoch.is_settled for epoch in chain(self.epochs, self.before))
+        return settled and (self.is_free or not is_held)
+
+
 class Ledger:
     """One open epoch a stream, one queue of checkpoints a scope (None: the global scope)."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: StateStore | None = None) -> None:
         self._open: dict[StreamKey, Epoch] = {}
-        self._queues: dict[StreamKey | None, deque[Checkpoint]] = {}
+        # the rows of a stream before a state of no stream of the catalog, still to be checkpointed
+        self._passed: dict[StreamKey, list[Epoch]] = {}
+        self._queues: dict[StreamKey | None, deque[_Waiting]] = {}
         self._held: set[StreamKey] = set()
+        self._store = store or StateStore()
+        self.taken_bytes = 0
 
     def hold(self, stream: StreamKey) -> None:
         """Acknowledge nothing of a stream whose rows wait for the end of the source."""
@@ -68,32 +88,58 @@ class Ledger:
         epoch.accepted += count
         return epoch
 
-    def checkpoint(self, state: bytes, scope: StreamKey | None) -> None:
-        """Close the open epochs of the scope and queue behind its earlier checkpoints."""
+    def checkpoint(self, state: bytes, scope: StreamKey | None, *, is_known: bool = True) -> None:
+        """Close the open epochs of the scope and queue behind its earlier checkpoints.
+
+        A state of a stream that is not in the catalog waits for every row read so far: it may be
+        about any of them.
+        """
         if self._queues and (scope is None) is not (None in self._queues):
             message = "The source sent both STREAM and GLOBAL states; a sync must use one kind."
             raise BadInput(message)
-        if scope is None:
-            epochs = tuple(self._open.values())
+        before: tuple[Epoch, ...] = ()
+        epochs: tuple[Epoch, ...] = ()
+        if not is_known:
+            before = self._pass()
+        elif scope is None:
+            epochs = tuple(chain(*self._passed.values(), self._open.values()))
+            self._passed.clear()
             self._open.clear()
         else:
-            epoch = self._open.pop(scope, None)
-            epochs = () if epoch is None else (epoch,)
-        self._queues.setdefault(scope, deque()).append(Checkpoint(state, epochs))
+            last = self._open.pop(scope, None)
+            epochs = (*self._passed.pop(scope, ()), *(() if last is None else (last,)))
+        self.taken_bytes += len(state)
+        waiting = _Waiting(self._store.keep(state), epochs, before, is_free=is_known)
+        self._queues.setdefault(scope, deque()).append(waiting)
+
+    def _pass(self) -> tuple[Epoch, ...]:
+        """All epochs read so far that are not settled; later rows open new ones."""
+        for stream, epoch in self._open.items():
+            self._passed.setdefault(stream, []).append(epoch)
+        self._open.clear()
+        queued = chain.from_iterable(w.epochs for queue in self._queues.values() for w in queue)
+        known = chain(queued, *self._passed.values())
+        return tuple(epoch for epoch in known if not epoch.is_settled)
 
     def ready(self) -> Iterator[Checkpoint]:
         """Take the checkpoints that may be acknowledged now, in order per scope."""
         for scope, queue in self._queues.items():
             if scope in self._held or (scope is None and self._held):
                 continue
-            while queue and all(epoch.is_settled for epoch in queue[0].epochs):
-                yield queue.popleft()
+            while queue and queue[0].is_due(is_held=bool(self._held)):
+                waiting = queue.popleft()
+                yield Checkpoint(self._store.take(waiting.kept), waiting.epochs)
 
     @property
     def is_settled(self) -> bool:
         """Whether each row read is delivered or rejected, whatever is held."""
         waiting = chain.from_iterable(c.epochs for queue in self._queues.values() for c in queue)
-        return all(epoch.is_settled for epoch in chain(waiting, self._open.values()))
+        read = chain(waiting, *self._passed.values(), self._open.values())
+        return all(epoch.is_settled for epoch in read)
+
+    def close(self) -> None:
+        """Free the disk that waiting states take."""
+        self._store.close()
 
     @property
     def pending(self) -> int:

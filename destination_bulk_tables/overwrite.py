@@ -72,6 +72,7 @@ class StagedLoad:
         """No more rows will come: settle which are sent, and tell how large the load is at most."""
         if self._filter is not None:
             self._dropped = self._superseded(self._filter)
+            self._filter = None
         rows = self._rows.lines - len(self._dropped)
         n_bytes = self._rows.n_bytes
         if not rows or (rows <= max_rows and n_bytes + rows - 1 <= max_bytes):
@@ -86,6 +87,8 @@ class StagedLoad:
     def _superseded(self, key_filter: KeyFilter) -> set[int]:
         suspects = key_filter.suspects()
         wanted = next(suspects, None)
+        if wanted is None:
+            return set()
         versions: list[tuple[int, Key, bytes | None]] = []
         tombstones: set[int] = set()
         cursors = chain.from_iterable(self._cursors.read())

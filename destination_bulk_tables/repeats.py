@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.model import Batch, Cut, Epoch, Key
+    from destination_bulk_tables.versions import SentVersions
 
 KEY_BYTES = 200  # what a key costs in the sets that know it, beside its row
 _VERSION_BYTES = 500  # what a waiting row costs beside its text
@@ -42,6 +43,7 @@ class Repeats:
     """What one lane knows of its keys. Streams without keys cost nothing."""
 
     n_bytes: int = 0
+    settled: SentVersions | None = None  # where rows have a cursor
     _known: set[Key] = field(default_factory=set)  # queued, under way or waiting
     _waiting: dict[Key, Version] = field(default_factory=dict)
     _free: dict[Key, None] = field(default_factory=dict)  # waiting, and nothing is under way
@@ -57,6 +59,13 @@ class Repeats:
     def n_free(self) -> int:
         """Waiting rows that need not wait any more."""
         return len(self._free)
+
+    def leave_out_late(self, batch: Batch) -> None:
+        """Drop rows that are older than what the table holds of their key; they count as in it."""
+        if self.settled is not None:
+            late = self.settled.late(batch) - self._known
+            if late:
+                _keep(batch, late)
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float
@@ -94,7 +103,11 @@ class Repeats:
     def settle(self, keys: AbstractSet[Key]) -> None:
         """The rows of a batch are in the table, or rejected: what waited for them may go."""
         if self._sent:
-            deque(map(self._sent.pop, keys, repeat(None)), maxlen=0)
+            cursors = map(self._sent.pop, keys, repeat(None))
+            if self.settled is None:
+                deque(cursors, maxlen=0)
+            else:
+                self.settled.remember(zip(keys, cursors, strict=True))
         if self._waiting and not keys.isdisjoint(self._waiting.keys()):
             for key in [key for key in self._waiting if key in keys]:
                 version = self._waiting[key]

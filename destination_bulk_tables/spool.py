@@ -12,7 +12,7 @@ import contextlib
 import errno
 import tempfile
 from array import array
-from itertools import islice
+from itertools import compress, count, pairwise
 from typing import IO, TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError, TransientError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.errors import DestinationError
 
-_READ_ROWS = 2000
+_READ_BYTES = 1_000_000
 _BY_SETTING = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -68,22 +68,28 @@ class Spool:
                 self._file = tempfile.TemporaryFile(dir=self._budget.directory)  # noqa: SIM115
             self._file.write(data)
         except OSError as error:
-            raise _disk_error(error, self._budget.directory) from error
+            raise disk_error(error, self._budget.directory) from error
         self.lines += len(lines)
         self.longest = max(self.longest, *map(len, lines))
         self.n_bytes += len(data) - len(lines)
 
     def read(self) -> Iterator[list[bytes]]:
-        """All lines in order, in lists of a few thousand."""
+        """All lines in order, in lists of about a megabyte."""
         if self._file is None:
             return
+        parts: list[bytes] = []
         try:
             self._file.flush()
             self._file.seek(0)
-            while lines := list(islice(self._file, _READ_ROWS)):
-                yield [line[:-1] for line in lines]
+            while block := self._file.read(_READ_BYTES):
+                first, *lines = block.split(b"\n")
+                parts.append(first)
+                if lines:
+                    last = lines.pop()
+                    yield [b"".join(parts), *lines]
+                    parts = [last]
         except OSError as error:
-            raise _disk_error(error, self._budget.directory) from error
+            raise disk_error(error, self._budget.directory) from error
 
     def close(self) -> None:
         """Free the disk."""
@@ -93,7 +99,8 @@ class Spool:
             self._file = None
 
 
-def _disk_error(error: OSError, directory: str) -> DestinationError:
+def disk_error(error: OSError, directory: str) -> DestinationError:
+    """What to say of a file under the staging directory that cannot be written or read."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         message = (
             f"The disk under {directory} is full; rows of a table to replace are staged there. "
@@ -108,36 +115,49 @@ def _disk_error(error: OSError, directory: str) -> DestinationError:
 
 
 class KeyFilter:
-    """Finds repeated keys among millions in bounded memory: 8 bytes a row, detail for suspects.
+    """Finds repeated keys among millions by their hashes: 8 bytes a row, and 8 more at the end.
 
-    A 16 MB map of hash slots makes a suspect of every key whose slot was taken before; only these
-    are compared exactly.
+    Rows of one hash are suspects, which are compared exactly; at 64 bits hardly any other key is.
     """
 
-    _SLOTS = 1 << 24
+    _PARTS = 256
 
     def __init__(self) -> None:
-        self._taken = bytearray(self._SLOTS)
-        self._suspects: set[int] = set()
-        self.hashes = array("q")
+        self._hashes = array("q")
+        self._wanted: set[int] = set()
 
     def add(self, hashes: list[int]) -> None:
         """Note the key hashes of appended rows, in order."""
-        self.hashes.extend(hashes)
-        taken, mask = self._taken, self._SLOTS - 1
-        for value in hashes:
-            if taken[value & mask]:
-                self._suspects.add(value & mask)
-            else:
-                taken[value & mask] = 1
+        self._hashes.extend(hashes)
 
     def suspect(self, value: int) -> None:
         """Have rows with this hash compared exactly, whatever else happens."""
-        self._suspects.add(value & (self._SLOTS - 1))
+        self._wanted.add(value)
 
     def suspects(self) -> Iterator[int]:
         """The row numbers whose keys must be compared exactly."""
-        mask, suspects = self._SLOTS - 1, self._suspects
-        if not suspects:
+        wanted = self._wanted | self._repeated()
+        if not wanted:
             return iter(())
-        return (number for number, value in enumerate(self.hashes) if value & mask in suspects)
+        return compress(count(), map(wanted.__contains__, self._hashes))
+
+    def _repeated(self) -> set[int]:
+        """The hashes that occur more than once, a part of all hashes at a time."""
+        if len(self._hashes) < self._PARTS:
+            return _twice(self._hashes)
+        parts = [array("q") for _ in range(self._PARTS)]
+        appends = [part.append for part in parts]
+        mask = self._PARTS - 1
+        for value in self._hashes:
+            appends[value & mask](value)
+        repeated: set[int] = set()
+        while parts:
+            repeated |= _twice(parts.pop())
+        return repeated
+
+
+def _twice(values: array[int]) -> set[int]:
+    if len(set(values)) == len(values):
+        return set()
+    ordered = sorted(values)
+    return {value for value, following in pairwise(ordered) if value == following}

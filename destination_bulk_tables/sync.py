@@ -20,7 +20,9 @@ from destination_bulk_tables.rows import CDC_DELETED_AT, RowCodec
 from destination_bulk_tables.sample import FieldSample
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.states import StateStore
 from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.versions import MOST_KEYS, SentVersions
 from destination_bulk_tables.workers import ThreadWorkers
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
+_LEAST_KEYS = 1000
 
 
 class Sync:
@@ -68,7 +71,7 @@ class Sync:
             provider=provider,
             sender=self.sender,
             workers=ThreadWorkers(slots + 1, wake_w),
-            ledger=Ledger(),
+            ledger=Ledger(StateStore(budget)),
             rejects=rejects,
             progress=self._progress,
             clock=clock,
@@ -110,15 +113,15 @@ def make_lanes(
     for key, plan in plans.items():
         shared = tables.get(plan.table.name)
         if shared is None:
-            lanes[key] = tables[plan.table.name] = make_lane(plan, config, budget)
+            lanes[key] = tables[plan.table.name] = make_lane(plan, config, budget, len(plans))
         else:
             lanes[key] = shared
             shared.others[key] = make_codec(plan, config)
     return lanes
 
 
-def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
-    """Everything one table needs."""
+def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int = 1) -> Lane:
+    """Everything one table of so many needs."""
     provider, table = config.provider, plan.table
     batching = config.batching
     key_columns = table.key_columns
@@ -132,9 +135,17 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget) -> Lane:
     )
     load = StagedLoad(budget, key_columns) if table.replace else None
     counts = provider.traits.reads_back and load is None and table.mode == "append"
-    gathers = provider.traits.imports and load is None
-    codec = make_codec(plan, config)
-    return Lane(plan, codec, batcher, load=load, needs_count=counts, gathers=gathers)
+    lane = Lane(
+        plan,
+        make_codec(plan, config),
+        batcher,
+        load=load,
+        needs_count=counts,
+        gathers=provider.traits.imports and load is None,
+    )
+    if load is None and plan.cursor_field is not None:
+        lane.repeats.settled = SentVersions(max(_LEAST_KEYS, MOST_KEYS // tables))
+    return lane
 
 
 def make_codec(plan: StreamPlan, config: Config) -> RowCodec:

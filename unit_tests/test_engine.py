@@ -25,6 +25,7 @@ from destination_bulk_tables.model import (
     BadRecord,
     Batch,
     Epoch,
+    Message,
     Receipt,
     RowBlock,
     StateMessage,
@@ -33,7 +34,7 @@ from destination_bulk_tables.model import (
     Table,
 )
 from destination_bulk_tables.provider import ReplacePlan, Verdict
-from unit_tests.fakes import FakeClock, InlineWorkers, T, cut_after, cut_before
+from unit_tests.fakes import FakeClock, InlineWorkers, T, answer_status, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
@@ -166,7 +167,95 @@ def test_a_status_without_a_namespace_counts_for_the_stream_of_that_name() -> No
     assert done.error is None
     strict = StatusMessage(StreamKey(None, "deals"), "COMPLETE", is_qualified=True)
     done = sync("kore", "append", [records(ROWS, key), strict], catalog=catalog).run()
-    assert isinstance(done.error, TransientError)
+    assert done.error is None
+
+
+@pytest.mark.parametrize(
+    ("given", "namespace", "is_taken"),
+    [
+        (["crm"], None, True),
+        (["crm"], "renamed", True),
+        ([None], "public", True),
+        (["crm", "erp"], None, False),
+        (["crm", "erp"], "renamed", False),
+        (["crm", None], "renamed", False),
+        (["crm", None], None, True),
+    ],
+)
+def test_what_names_no_namespace_of_the_catalog_is_of_the_only_stream_of_that_name(
+    given: list[str | None],
+    namespace: str | None,
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """Records, states and statuses alike; what could be of two streams is an error that says so."""
+    catalog: Any = catalog_of("append", *["deals"] * len(given))
+    tables = tuple(TableEntry("deals", name, f"t{i}", None) for i, name in enumerate(given) if name)
+    for stream, name in zip(catalog["streams"], given, strict=True):
+        stream["stream"]["namespace"] = name
+    vendor = KoreVendor()
+    vendor.tables |= {"t0": [], "t1": []}
+    key = StreamKey(namespace, "deals")
+    script: list[Message | float] = [
+        *(records(ROWS[:3], key), state(1, key), complete(key)),
+        *(complete(StreamKey.of(name, "deals")) for name in given),
+    ]
+    done = sync("kore", "append", script, catalog=catalog, vendor=vendor, tables=tables).run()
+    if is_taken:
+        assert (done.error, done.acknowledged) == (None, [1])
+        return
+    assert isinstance(done.error, BadInput)
+    assert "the catalog has" in done.error.message
+    assert "crm.deals" in done.error.message
+
+
+def test_a_state_of_an_unknown_stream_waits_for_all_rows_before_it() -> None:
+    """Rows that are not delivered are not acknowledged by whatever name."""
+    unknown = state(1, StreamKey("other", "gone"))
+    script: list[Message | float] = [records(ROWS), unknown, complete()]
+    done = sync("kore", "append", script, faults={2: answer_status(403)}).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == []
+    done = sync("kore", "append", script).run()
+    assert (done.error, done.acknowledged) == (None, [1])
+
+
+def test_large_states_do_not_wait_for_a_batch_to_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for rows is bounded in bytes: their batch leaves early."""
+    monkeypatch.setattr("destination_bulk_tables.engine.MAX_STATE_BYTES", 1000)
+    script = [part for i, row in enumerate(ROWS) for part in (records([row]), state(i))]
+    done = sync("kore", "append", [*script, complete()], max_rows=100)
+    written: list[int] = []
+    done.on_state = lambda _, it: written.append(len(it.transport.writes))
+    done.run()
+    assert done.acknowledged == list(range(12))
+    assert written[0] == 1
+    assert len(done.transport.writes) > 1
+
+
+def test_an_import_that_nobody_follows_overtakes_no_newer_version() -> None:
+    """Its answer was lost; the newer version of its key waits a while longer."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, delay_s=5.0)
+    versions: list[Row] = [{"id": "a", "version": 1}, {"id": "a", "version": 2}]
+    done = sync(
+        "qobra",
+        "append",
+        [*(records([row]) for row in versions), complete()],
+        vendor=vendor,
+        clock=clock,
+        max_rows=1,
+        faults={1: cut_after},
+    )
+
+    def slow(it: Sync) -> None:
+        if len(it.transport.sent) == 1:
+            vendor.runs[0].finish_at = clock.elapsed + 20  # the one whose answer is lost
+
+    done.on_request = slow
+    done.run()
+    clock.advance(100.0)
+    assert done.error is None
+    assert [row["version"] for row in vendor.rows()] == [2]
 
 
 def test_a_status_that_names_a_stream_counts_for_no_other() -> None:

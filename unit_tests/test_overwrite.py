@@ -31,9 +31,15 @@ OVERHEAD = 10
 
 
 class SmallFilter(KeyFilter):
-    """Few slots, so that different keys collide."""
+    """Few hashes, so that different keys collide."""
 
-    _SLOTS = 4
+    _PARTS = 2
+
+    def add(self, hashes: list[int]) -> None:
+        super().add([value % 4 for value in hashes])
+
+    def suspect(self, value: int) -> None:
+        super().suspect(value % 4)
 
 
 @dataclass(frozen=True)
@@ -289,11 +295,12 @@ def test_a_load_of_nothing_but_deleted_rows_is_one_emptying_request(tmp_path: Pa
 def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     """Dropped rows are found by their number across the pieces a spool is read in."""
     load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("id",))
-    count = spool._READ_ROWS + 10
+    count = 50_000
     keys = [b"%d" % i for i in range(count - 1)] + [b"5"]
     rows = [b'{"n":%d,"id":%b}' % (i, key) for i, key in enumerate(keys)]
     epoch = Epoch(accepted=count)
     load.stage(RowBlock(rows, count, range(count), keys), epoch)
+    assert sum(map(len, rows)) > spool._READ_BYTES
     batches, _ = replay(load, 1000, 10**6)
     assert [row for batch in batches for row in batch.block.rows()] == rows[:5] + rows[6:]
     assert epoch.delivered == 1

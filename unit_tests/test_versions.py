@@ -1,0 +1,75 @@
+"""The newest version of a key wins, whatever requests its versions go out in."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.batcher import is_older
+from destination_bulk_tables.versions import SentVersions
+from unit_tests.syncs import DEALS, complete, records, state, sync
+from unit_tests.vendors import Row
+
+
+@pytest.mark.parametrize("vendor", ["kore", "qobra"])
+@pytest.mark.parametrize("max_rows", [1, 2, 3, 100])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_the_newest_version_wins_whatever_the_batch_borders(
+    vendor: Any, max_rows: int, slots: int
+) -> None:
+    """Versions arrive in any order; each row read counts as delivered."""
+    for seed in range(5):
+        rows: list[Row] = [{"id": f"k{i % 3}", "version": i} for i in range(12)]
+        Random(seed).shuffle(rows)
+        done = sync(
+            vendor,
+            "append_dedup",
+            [records(rows), state(1), complete()],
+            max_rows=max_rows,
+            slots=slots,
+            seed=seed,
+        ).run()
+        assert done.error is None
+        found = {row["id"]: row["version"] for row in done.vendor.rows()}
+        assert found == {"k0": 9, "k1": 10, "k2": 11}
+        assert done.counts == (12, 12, 0)
+        assert done.states[0]["destinationStats"] == {"recordCount": 12}
+
+
+def test_a_deletion_that_is_older_than_the_row_sent_deletes_nothing() -> None:
+    """A later deletion does."""
+    gone = {"_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}
+    rows = [{"id": "a", "version": 5}, {"id": "a", "version": 3, **gone}]
+    done = sync("kore", "append_dedup", [records(rows), complete()], max_rows=1).run()
+    assert [row["id"] for row in done.vendor.rows()] == ["a"]
+    rows[1]["version"] = 7
+    done = sync("kore", "append_dedup", [records(rows), complete()], max_rows=1).run()
+    assert done.vendor.rows() == []
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """The keys sent last are known, in two generations."""
+    rows: list[Row] = [{"id": f"k{i}", "version": i} for i in range(100)]
+    done = sync("kore", "append_dedup", [records(rows), complete()], max_rows=5)
+    versions = SentVersions(most=20)
+    done.lanes[DEALS].repeats.settled = versions
+    done.run()
+    assert done.error is None
+    assert 0 < len(versions._young) + len(versions._old) <= 20 + 5 + 25
+
+
+@pytest.mark.parametrize(
+    ("cursor", "than"),
+    [
+        (b'"2026-01-01T00:00:00.000000001Z"', b'"2026-01-01T00:00:00.000000002Z"'),
+        (b'"2026-01-01T00:00:00.1234567Z"', b'"2026-01-01T02:00:00.12345671+02:00"'),
+        (b'"2026-01-01T00:00:00Z"', b'"2026-01-01T00:00:00.000000001Z"'),
+    ],
+)
+def test_cursors_are_compared_to_the_last_digit(cursor: bytes, than: bytes) -> None:
+    """Sources send nanoseconds."""
+    assert is_older(cursor, than)
+    assert not is_older(than, cursor)
+    assert not is_older(cursor, cursor)
