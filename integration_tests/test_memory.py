@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integration_tests.emulator import EmulatorProcess
-from integration_tests.scenario import TABLE, Sync, catalog, state, status
+from integration_tests.scenario import TABLE, Sync, catalog, record, state, status
 from integration_tests.vendor_configs import Vendor, config_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -104,6 +104,72 @@ def test_a_stalled_vendor_and_a_fast_source(tmp_path: Path, vendor: Vendor, mode
             feeding.join(10)
     print(f"{vendor} {mode}: peak {peak:.0f} MB, {fed} rows read before it waited")
     assert 0 < peak <= BOUND_MB
+
+
+def _large_states() -> Iterator[bytes]:
+    """200 states of a megabyte, each after a row."""
+    line = state(0)
+    filler = b'"seen": 0, "filler": "%b"' % (b"x" * 1_000_000)
+    for n in range(200):
+        yield record({"id": n, "name": "x", "note": "y"})
+        yield line.replace(b'"seen": 0', filler, 1)
+
+
+def _growing_states() -> Iterator[bytes]:
+    """1,500 states of which each lists all partitions so far, as substreams send them."""
+    line = state(0)
+    partitions = b""
+    for n in range(1500):
+        partitions += b'{"partition": {"id": %d}, "cursor": {"at": "2026-01-01T00:00:00Z"}},' % n
+        yield record({"id": n, "name": "x", "note": "y"})
+        yield line.replace(b'"seen": 0', b'"seen": 0, "states": [%b0]' % partitions, 1)
+
+
+def _large_rows() -> Iterator[bytes]:
+    """200 MB in rows of 200 KB."""
+    for n in range(1000):
+        yield record({"id": n, "name": "x", "note": "y" * 200_000})
+
+
+def _some_rows() -> Iterator[bytes]:
+    """Three rows for each of 60 tables."""
+    for n in range(60):
+        yield from (record({"id": i, "name": "x", "note": "y"}, f"t{n}") for i in range(3))
+        yield status("COMPLETE", f"t{n}")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "mode", "lines"),
+    [
+        ("qobra", "append", _large_states),
+        ("qobra", "overwrite", _large_states),
+        ("qobra", "overwrite", _growing_states),
+        ("kore", "overwrite", _large_rows),
+        ("qobra", "overwrite", _some_rows),
+    ],
+)
+def test_what_waits_is_bounded_in_bytes(
+    tmp_path: Path, vendor: Vendor, mode: str, lines: Callable[[], Iterator[bytes]]
+) -> None:
+    """States, rows of any size and many tables: none of them adds up in memory."""
+    with EmulatorProcess(auto_create_tables=True, time_scale=50.0) as emulator:
+        config = config_for(vendor, emulator.url)
+        configured = catalog(mode, SCHEMA, generations=(2, 2 if mode == "overwrite" else 0, 2))
+        if lines is _some_rows:
+            (one,) = configured["streams"]
+            configured["streams"] = [
+                {**one, "stream": {**one["stream"], "name": f"t{n}"}} for n in range(60)
+            ]
+        with Sync(tmp_path, config, configured) as sync:
+            feeding = threading.Thread(target=lambda: sync.feed([*lines(), status()]))
+            feeding.start()
+            fed = watched(sync, lambda: not feeding.is_alive(), 100)
+            sync.close_input()
+            peak = max(fed, watched(sync, lambda: sync.peak_megabytes == 0, 100))
+            ended = sync.wait()
+        assert ended.code == 0, ended.message
+    print(f"{mode} {lines.__name__}: peak {peak:.0f} MB")
+    assert 0 < peak <= 150
 
 
 def _unchanged(value: Callable[[], int], seconds: float) -> Callable[[], bool]:
