@@ -692,7 +692,7 @@ def test_a_refusal_is_not_decided_where_nothing_is_ever_read_back() -> None:
     assert (result.error, len(result.rejected), result.delivered) == (None, 1, 0)
     error = rig.deliver(deals(2)).error
     assert isinstance(error, ConfigError)
-    assert "refusals_store_nothing" in error.message
+    assert "on_ambiguous_write is 'fail'" in error.message
 
 
 def test_halves_of_a_write_that_was_sent_twice_are_known_to_be() -> None:
