@@ -47,10 +47,14 @@ _ABSENT = frozenset({404, 405, 410})
 
 @dataclass(frozen=True, slots=True)
 class Request(HttpRequest):
-    """A request, and what its answer has to be. `rows`: how many it holds, if it is a write."""
+    """A request, and what its answer has to be.
+
+    `rows`: how many it holds, if it is a write; `plain`: its body before it was compressed.
+    """
 
     setting: str = ""
     table: Table | None = None
+    plain: bytes = b""
     success: frozenset[int] = OK
     rows: int | None = None
 
@@ -189,7 +193,7 @@ def _tells(said: bytes, wanted: Sequence[bytes], request: Request) -> bool:
     found = [text for text in wanted if text in said]
     if not found:
         return False
-    sent = squeeze(request.body or b"")
+    sent = squeeze(request.plain or request.body or b"")
     return any(text not in sent for text in found)
 
 

@@ -158,13 +158,45 @@ _BODY = tiles(
         ),
     ),
     branch("Bare array", "`[{...}, {...}]`", ("body_type", "array"), []),
-    branch("JSON lines", "One row per line, without an array.", ("body_type", "lines"), []),
+    branch(
+        "JSON lines",
+        "One row per line, without an array.",
+        ("body_type", "lines"),
+        [],
+        line_before=long_text(
+            "Line before each row",
+            "JSON, on a line of its own. `{table}` and `{row_number}` may stand in it.",
+            '{"create": {"_index": "{table}"}}',
+        ),
+    ),
+    branch(
+        "Template",
+        "Any JSON with the rows somewhere in it.",
+        ("body_type", "template"),
+        ["body_template"],
+        body_template=long_text(
+            "Body",
+            (
+                'JSON in which `"{rows}"` is replaced by the array of rows. `{table}`, `{columns}` '
+                "and `{parameters}` may stand in texts and in names of members."
+            ),
+            '{"jsonrpc": "2.0", "id": 1, "method": "insert", "params": ["{table}", "{rows}"]}',
+            '{"query": "mutation ($r: [Row!]!) { add(rows: $r) { id } }", "variables": '
+            '{"r": "{rows}", "t": "{table}"}}',
+        ),
+    ),
 )
 
 _UPSERT = tiles(
     "Upsert (append + deduped)",
     "How rows replace the rows of the same key. Without it append + deduped is refused.",
     branch("No upsert", "Append + deduped is refused.", ("upsert_type", "none"), []),
+    branch(
+        "The insert itself",
+        "The API keeps rows by key: an insert replaces the row of the same key.",
+        ("upsert_type", "insert"),
+        [],
+    ),
     branch(
         "A request of its own",
         "Another path, method, header, member or row template makes the API replace rows.",
@@ -198,9 +230,21 @@ _UPSERT = tiles(
             "Row template",
             (
                 'In place of the one for insert. `"{row_key}"` is replaced by an object of the key '
-                "columns."
+                'columns, `"{key}"` by the value of the only one; inside a text it is encoded for '
+                "a path."
             ),
             '{"require": "{row_key}", "fields": "{row}"}',
+            '{"method": "PUT", "path": "/rows/{key}", "body": "{row}"}',
+        ),
+        line_before=long_text(
+            "Line before each row",
+            "In place of the one for insert; `{key}` may stand in it as in a row template.",
+            '{"index": {"_index": "{table}", "_id": "{key}"}}',
+        ),
+        body_template=long_text(
+            "Body",
+            "In place of the template for insert.",
+            '{"upsert": {"{table}": "{rows}"}, "key": "{key_column}"}',
         ),
         success_statuses=text("Success statuses", "Empty: as for insert.", "200,201"),
         count_path=text(
@@ -214,7 +258,9 @@ _UPSERT = tiles(
 
 _REQUEST = members(
     ["method", "path"],
-    method=choice("Method", "HTTP method.", dict.fromkeys(("POST", "PUT", "PATCH", "DELETE"), "")),
+    method=choice(
+        "Method", "HTTP method.", dict.fromkeys(("POST", "PUT", "PATCH", "DELETE", "GET"), "")
+    ),
     path=text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
     body=long_text(
         "Body", "JSON or plain text; `{table}` is the table's name.", '{"deleteAllRows": true}'
@@ -325,10 +371,17 @@ SPEC: JsonObject = branch(
         (
             'JSON for one row, in which `"{row}"` is replaced by the row. Empty: the row '
             "as it is. `{table}`, `{columns}` "
-            "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts."
+            "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts. In place of the row: "
+            '`"{row_values}"`, a list; `"{row_text}"`; `"{row_base64}"`. `{row_number}` counts.'
         ),
         '{"fields": "{row}"}',
         '["insert into {table}({columns}) values({parameters})", "{row}"]',
+    ),
+    request_compression=choice(
+        "Insert: compression",
+        "Of the request's body; only where the API reads it.",
+        {"none": "sent as it is", "gzip": "compressed, with Content-Encoding: gzip"},
+        default="none",
     ),
     extra_headers=long_text(
         "Extra headers",
@@ -494,6 +547,14 @@ SPEC: JsonObject = branch(
         {"seconds": "seconds from now", "unix_time": "seconds since 1970"},
         default="seconds",
     ),
+    idempotency_header=text(
+        "Retry: header for an idempotency key",
+        (
+            "For an API that knows a repeated request by a key: an insert without an answer is "
+            "sent again with the key of its rows, which is the same at a later attempt."
+        ),
+        "Idempotency-Key",
+    ),
     repeat_is_safe=flag(
         "Retry: a repeated insert changes nothing",
         (
@@ -522,10 +583,21 @@ SPEC: JsonObject = branch(
     table_count_path=text(
         "Count: path",
         (
-            "GET request that tells how many rows a table has, with every write that was "
+            "Path of a request that tells how many rows a table has, with every write that was "
             "answered before: not the number of a replica or an index that lags."
         ),
         "/{table}/count",
+    ),
+    table_count_method=choice(
+        "Count: method",
+        "It must not write.",
+        dict.fromkeys(("GET", "HEAD", "POST"), ""),
+        default="GET",
+    ),
+    table_count_body=long_text(
+        "Count: body",
+        "JSON, for POST; `{table}` may stand in it.",
+        '{"query": "select count(*) from {table}"}',
     ),
     table_count_value=text(
         "Count: where the number is",

@@ -9,9 +9,12 @@ values wrapped cell by cell.
 
 from __future__ import annotations
 
+import gzip
 import logging
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from uuid import UUID
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.model import RowBlock
@@ -34,6 +37,7 @@ from destination_bulk_tables.providers.custom_http.credentials import authentica
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     header_lines,
+    header_name,
     is_page,
     says,
     squeeze,
@@ -41,7 +45,7 @@ from destination_bulk_tables.providers.custom_http.fields import (
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.results import Judgement, Results
-from destination_bulk_tables.providers.custom_http.writing import Replace, Write
+from destination_bulk_tables.providers.custom_http.writing import Prepared, Replace, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,16 +85,20 @@ class CustomHttp(Base):
         self._headers = header_lines("extra_headers", form.get("extra_headers"))
         self._insert = Write.insert(form)
         upsert = form.get("upsert", {})
-        self._upsert = (
-            Write.upsert(form, upsert) if upsert.get("upsert_type") == "request" else None
-        )
+        self._upsert = {
+            "request": lambda: Write.upsert(form, upsert),
+            "insert": lambda: self._insert,
+        }.get(upsert.get("upsert_type"), lambda: None)()
+        key_header = form.get("idempotency_header")
+        self._key_header = header_name("idempotency_header", key_header) if key_header else ""
+        self._zips = form.get("request_compression") == "gzip"
         self._replace = Replace.parse(form.get("replace", {}))
         self._check = Check.parse(form)
         self._count = Count.parse(form)
         self._results = Results(form)
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
-        self._repeats = bool(form.get("repeat_is_safe"))
+        self._repeats = bool(form.get("repeat_is_safe")) or self._upsert is self._insert
         self._first_counts: dict[str, int] = {}  # what a table held before this sync wrote to it
         max_rows = int(form.get("max_rows_per_request", 100))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
@@ -189,7 +197,7 @@ class CustomHttp(Base):
             self._write_of(table).prepare(table)
             self._replace.prepare(table)
             if self._count is not None:
-                self._count.path.render(table)
+                self._count.request(table)
         except ConfigError as error:
             error.stream = stream
             raise
@@ -261,8 +269,9 @@ class CustomHttp(Base):
         request = Request(
             prepared.method,
             path,
-            body=body,
-            headers=prepared.headers,
+            body=gzip.compress(body, 6, mtime=0) if self._zips else body,
+            plain=body,
+            headers=self._headers_of(prepared, path, body),
             repeat=self._repeat_of(table, plan),
             content_type=prepared.content_type,
             setting=prepared.setting,
@@ -302,6 +311,14 @@ class CustomHttp(Base):
         bad = tuple(f for f in judged.faults if f not in clashes)
         return replace(judged, faults=bad), clashes
 
+    def _headers_of(self, prepared: Prepared, path: str, body: bytes) -> dict[str, str]:
+        headers = dict(prepared.headers)
+        if self._key_header:
+            headers[self._key_header] = _batch_key(path, body)
+        if self._zips:
+            headers["Content-Encoding"] = "gzip"
+        return headers
+
     def _are_own(self, table: Table, clashes: int, delivered: int, context: Context) -> Flow[bool]:
         """Whether rows "stored before" are those of the attempt without an answer.
 
@@ -323,7 +340,9 @@ class CustomHttp(Base):
     ) -> Literal["safe", "settled", "unsafe"]:
         if plan is not None and self._replace.is_first(plan):
             return "settled"
-        return "safe" if self.repeats_safely(table) else "unsafe"
+        # the same request again is known by its key; other rows in one body are not
+        is_known = bool(self._key_header)
+        return "safe" if is_known or self.repeats_safely(table) else "unsafe"
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
         """By count alone: all or none of the rows, or it cannot be told."""
@@ -348,9 +367,7 @@ class CustomHttp(Base):
     def _total(self, table: Table) -> Flow[int]:
         assert self._count is not None
         try:
-            response = yield Request(
-                "GET", self._count.path.render(table), setting="table_count_path", table=table
-            )
+            response = yield self._count.request(table)
         except (Refused, TooLarge):
             message = (
                 f"The API refuses to count table {table.name}. Check table_count_path and the "
@@ -444,3 +461,9 @@ def _page(setting: str, table: Table) -> str:
         "proxies and maintenances show. Where the API does answer so, name a text of its good "
         "answers (success_text)."
     )
+
+
+def _batch_key(path: str, body: bytes) -> str:
+    """The same for the same rows, also at a later attempt of the sync."""
+    digest = sha256(path.encode() + b"\0" + body).digest()
+    return str(UUID(bytes=digest[:16]))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
     statuses,
     texts,
     wrong,
 )
-from destination_bulk_tables.providers.custom_http.templates import Path
+from destination_bulk_tables.providers.custom_http.templates import Path, Template
 
 if TYPE_CHECKING:
     from destination_bulk_tables.model import Table
@@ -44,6 +47,8 @@ class Count:
 
     path: Path
     value: str
+    method: str = "GET"
+    body: Template | None = None
 
     @classmethod
     def parse(cls, form: dict[str, Any]) -> Count | None:
@@ -55,9 +60,25 @@ class Count:
         if not value:
             raise wrong("table_count_value", "is missing, and table_count_path is given")
         parsed = Path.parse("table_count_path", path, {"table"})
-        if "table" not in parsed.names():
+        method, text = form.get("table_count_method", "GET"), form.get("table_count_body")
+        if text and method != "POST":
+            raise wrong("table_count_body", "needs POST as table_count_method")
+        if method == "HEAD" and not value.startswith("header:"):
+            raise wrong("table_count_value", "must be header:NAME, as HEAD is answered by no body")
+        body = Template.parse("table_count_body", text, {"table"}) if text else None
+        if "table" not in parsed.names() | (body.names() if body else set()):
             raise wrong("table_count_path", "lacks {table}")
-        return cls(parsed, value)
+        return cls(parsed, value, method, body)
+
+    def request(self, table: Table) -> Request:
+        """It only reads, whatever its method."""
+        return Request(
+            self.method,
+            self.path.render(table),
+            body=msgspec.json.encode(self.body.render(table)) if self.body else None,
+            setting="table_count_path",
+            table=table,
+        )
 
     def read(self, response: HttpResponse, table: Table) -> int:
         try:

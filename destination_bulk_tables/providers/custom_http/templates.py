@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import msgspec
-
 from destination_bulk_tables.providers.custom_http.fields import wrong
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.model import JsonValue, Table
 
-_NAME = re.compile(r"\{([A-Za-z_]+)\}")
+_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -82,7 +80,10 @@ class Template:
     value: JsonValue
 
     @classmethod
-    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
+    def parse(
+        cls, field: str, text: str, names: Iterable[str], *, in_members: bool = False
+    ) -> Template:
+        """Raise for what is no JSON, or holds an unknown name; `in_members`: also as a member."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -91,7 +92,10 @@ class Template:
             require_known(field, part, names)
             if "\0" in part:
                 raise wrong(field, "must not hold the character U+0000")
-        for name in names:
+        if in_members:
+            for member in _member_names(value):
+                require_known(field, member, names)
+        for name in () if in_members else names:
             if any(f"{{{name}}}" in member for member in _member_names(value)):
                 raise wrong(field, f"holds {{{name}}} in a member's name, where it is not replaced")
         return cls(field, value)
@@ -104,10 +108,15 @@ class Template:
         return template
 
     def names(self) -> set[str]:
-        return {name for text in _texts(self.value) for name in _NAME.findall(text)}
+        texts = _texts(self.value) + _member_names(self.value)
+        return {name for text in texts for name in _NAME.findall(text)}
+
+    def texts(self) -> list[str]:
+        """Every text that is not a member's name."""
+        return _texts(self.value)
 
     def render(self, table: Table, more: Mapping[str, str] | None = None) -> JsonValue:
-        """The value for one table; a text that is just a name of `more` becomes what that says."""
+        """The value for one table; a name of `more` becomes what that says, as a text or in one."""
         extra = dict(more or {})
         values = _values(self.names() - set(extra), table, self.field)
         return self._fill(self.value, values, extra)
@@ -116,17 +125,23 @@ class Template:
         self, value: JsonValue, values: Mapping[str, str], more: Mapping[str, str]
     ) -> JsonValue:
         if isinstance(value, dict):
-            return {name: self._fill(member, values, more) for name, member in value.items()}
+            return {
+                self._fill_text(name, values, more): self._fill(member, values, more)
+                for name, member in value.items()
+            }
         if isinstance(value, list):
             return [self._fill(member, values, more) for member in value]
-        if not isinstance(value, str):
-            return value
-        whole = _NAME.fullmatch(value)
+        return self._fill_text(value, values, more) if isinstance(value, str) else value
+
+    def _fill_text(self, text: str, values: Mapping[str, str], more: Mapping[str, str]) -> str:
+        whole = _NAME.fullmatch(text)
         if whole:
             return more[whole[1]] if whole[1] in more else values[whole[1]]
-        return _NAME.sub(lambda match: self._inside(match[1], values), value)
+        return _NAME.sub(lambda match: self._inside(match[1], values, more), text)
 
-    def _inside(self, name: str, values: Mapping[str, str]) -> str:
+    def _inside(self, name: str, values: Mapping[str, str], more: Mapping[str, str]) -> str:
+        if name in more:
+            return more[name] + "\0"
         return _require_plain(self.field, name, values[name])
 
 
@@ -204,41 +219,3 @@ def _require_plain(field: str, name: str, value: str) -> str:
             ),
         )
     return value
-
-
-class RowTemplate:
-    """The JSON around each row; `{row}` is the row as encoded, `{row_key}` an object of its key."""
-
-    def __init__(self, template: Template, table: Table) -> None:
-        self._keys = table.key_columns
-        rendered = template.render(table, {"row": "\0r", "row_key": "\0k"})
-        text = msgspec.json.encode(rendered)
-        # no template may hold U+0000, so nothing else looks like these two
-        before, _, rest = text.partition(b'"\\u0000r"')
-        self._before = before.split(b'"\\u0000k"')
-        self._after = rest.split(b'"\\u0000k"')
-        self._needs_key = len(self._before) + len(self._after) > 2
-
-    def wrap(self, rows: Iterable[bytes]) -> list[bytes]:
-        if not self._needs_key:
-            before, after = self._before[0], self._after[0]
-            return [before + row + after for row in rows]
-        wrapped = []
-        for row in rows:
-            key = self._key_of(row)
-            wrapped.append(key.join(self._before) + row + key.join(self._after))
-        return wrapped
-
-    def _key_of(self, row: bytes) -> bytes:
-        members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
-        return msgspec.json.encode({name: members[name] for name in self._keys})
-
-    @classmethod
-    def parse(cls, field: str, text: str, names: Iterable[str]) -> Template:
-        template = Template.parse(field, text, {*names, "row"})
-        count = [part for part in _texts(template.value) if "{row}" in part]
-        if count != ["{row}"]:
-            raise wrong(field, 'needs "{row}" exactly once, as a text of its own')
-        if any("{row_key}" in part and part != "{row_key}" for part in _texts(template.value)):
-            raise wrong(field, 'needs "{row_key}" as a text of its own')
-        return template

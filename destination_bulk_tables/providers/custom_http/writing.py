@@ -14,18 +14,22 @@ from destination_bulk_tables.providers.custom_http.fields import (
     texts,
     wrong,
 )
+from destination_bulk_tables.providers.custom_http.row_templates import (
+    RowTemplate,
+    parse,
+    parse_line,
+)
 from destination_bulk_tables.providers.custom_http.templates import (
     KEY_NAMES,
     TABLE_NAMES,
     Path,
-    RowTemplate,
     Template,
     plain,
     require_known,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from destination_bulk_tables.model import RowBlock, Table
     from destination_bulk_tables.provider import ReplacePlan
@@ -70,6 +74,7 @@ class Write:
     rows_path: str
     extra: Template
     row: Template | None
+    line: Template | None = None
     prepared: dict[Table, Prepared] = field(default_factory=dict)
 
     @classmethod
@@ -79,6 +84,7 @@ class Write:
         rows_path = body.get("rows_path", "rows") if body["body_type"] == "object" else "rows"
         if not all(rows_path.split(".")) or "{" in rows_path:
             raise wrong("body.rows_path", "must be names of members joined by dots")
+        line = body.get("line_before") if body["body_type"] == "lines" else None
         write = cls(
             setting="write_path",
             method=form.get("write_method", "POST"),
@@ -88,8 +94,11 @@ class Write:
             count_path=form.get("count_path", ""),
             kind=body["body_type"],
             rows_path=rows_path,
-            extra=Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
-            row=RowTemplate.parse("row_template", row, TABLE_NAMES) if row else None,
+            extra=_body_template("body.body_template", body["body_template"], TABLE_NAMES)
+            if body["body_type"] == "template"
+            else Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
+            row=parse("row_template", row, TABLE_NAMES) if row else None,
+            line=parse_line("body.line_before", line, TABLE_NAMES) if line else None,
         )
         write.require_table()
         return write
@@ -103,6 +112,12 @@ class Write:
         counted = upsert.get("count_path")
         if extra and insert.kind != "object":
             raise wrong("upsert.extra_body", "needs a body that is an object (body)")
+        whole, line = upsert.get("body_template"), upsert.get("line_before")
+        if whole and insert.kind != "template":
+            raise wrong("upsert.body_template", "needs a body that is a template (body)")
+        if line and insert.kind != "lines":
+            raise wrong("upsert.line_before", "needs a body of JSON lines (body)")
+        body = Template.object("upsert.extra_body", extra, names) if extra else insert.extra
         write = cls(
             setting="upsert.path" if path else "write_path",
             method=upsert.get("method", insert.method),
@@ -112,25 +127,26 @@ class Write:
             count_path="" if counted == "none" else counted or insert.count_path,
             kind=insert.kind,
             rows_path=insert.rows_path,
-            extra=Template.object("upsert.extra_body", extra, names) if extra else insert.extra,
-            row=RowTemplate.parse("upsert.row_template", row, {*names, "row_key"})
-            if row
-            else insert.row,
+            extra=_body_template("upsert.body_template", whole, names) if whole else body,
+            row=parse("upsert.row_template", row, {*names, "row_key"}) if row else insert.row,
+            line=parse_line("upsert.line_before", line, {*names, "row_key"})
+            if line
+            else insert.line,
         )
         write.require_table()
-        same = (write.method, write.path, write.headers, write.extra, write.row)
-        if same == (insert.method, insert.path, {}, insert.extra, insert.row):
+        same = (write.method, write.path, write.headers, write.extra, write.row, write.line)
+        if same == (insert.method, insert.path, {}, insert.extra, insert.row, insert.line):
             raise wrong(
                 "upsert",
                 (
                     "says nothing that differs from the insert: give it a path, method, header, "
-                    "member or row template"
+                    "member or row template, or choose that the insert replaces rows already"
                 ),
             )
         return write
 
     def require_table(self) -> None:
-        row = self.row.names() if self.row else set()
+        row = {name for part in (self.row, self.line) if part for name in part.names()}
         if "table" not in self.path.names() | self.extra.names() | row:
             raise wrong(
                 self.setting,
@@ -150,6 +166,10 @@ class Write:
         before, after, between = b"[", b"]", b","
         if self.kind == "lines":
             before, after, between = b"", b"\n", b"\n"
+        elif self.kind == "template":
+            text = msgspec.json.encode(self.extra.render(table, {"rows": _MARK}))
+            before, _, after = text.partition(b'"\\u0000rows"')
+            before, after = before + b"[", b"]" + after
         elif self.kind == "object":
             body = self.extra.render(table)
             _put(body, self.rows_path.split("."), _MARK)
@@ -165,9 +185,16 @@ class Write:
             before=before,
             after=after,
             between=between,
-            row=RowTemplate(self.row, table) if self.row else None,
+            row=RowTemplate(table, self.row, self.line) if self.row or self.line else None,
             content_type="application/x-ndjson" if self.kind == "lines" else "application/json",
         )
+
+
+def _body_template(field: str, text: str, names: Iterable[str]) -> Template:
+    template = Template.parse(field, text, {*names, "rows"}, in_members=True)
+    if [part for part in template.texts() if "{rows}" in part] != ["{rows}"]:
+        raise wrong(field, 'needs "{rows}" exactly once, as a text of its own')
+    return template
 
 
 def _put(body: Any, steps: Sequence[str], value: str) -> None:

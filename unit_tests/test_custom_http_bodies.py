@@ -1,0 +1,187 @@
+"""custom_http: the bodies that other APIs want, compared with what their documentation shows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.provider import Context, HttpRequest, Load, Stop, Throw
+from unit_tests.custom_forms import COUNT, ROWS, answer, block, dedup, made, run, sent_by, table
+
+
+def lines(**body: Any) -> dict[str, Any]:
+    return {"body": {"body_type": "lines", **body}}
+
+
+def test_a_bulk_body_is_that_of_elasticsearchs_page() -> None:
+    """An action line and a source line per row, the last with a line end.
+
+    Source: https://www.elastic.co/guide/en/elasticsearch/reference/7.8/docs-bulk.html (read
+    2026-11-28): the example's index and create actions, the final line end, the content type
+    """
+    action = '{"index": {"_index": "{table}", "_id": "{key}"}}'
+    provider = made(
+        write_path="/_bulk?t={table}",
+        **lines(line_before='{"create": {"_index": "{table}"}}'),
+        upsert={"upsert_type": "request", "line_before": action},
+        results_path="items",
+        result_status_member="index.status",
+    )
+    row = b'{"field1":"value1","id":"1"}'
+    assert sent_by(provider).content_type == "application/x-ndjson"
+    upsert = next(provider.write(dedup(), block(row), Context()))
+    assert upsert.body == b'{"index":{"_index":"deals","_id":"1"}}\n' + row + b"\n"
+    insert = next(provider.write(table(), block(row, row), Context()))
+    assert insert.body == (b'{"create":{"_index":"deals"}}\n' + row + b"\n") * 2
+    body = {"took": 1, "errors": False, "items": [{"index": {"status": 201}}]}
+    flow = provider.write(dedup(), block(row), Context())
+    assert run(provider, flow, answer(200, body)).delivered == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "body"),
+    [
+        (
+            '{"jsonrpc": "2.0", "id": 1, "method": "add", "params": ["{table}", "{rows}"]}',
+            b'{"jsonrpc":"2.0","id":1,"method":"add","params":["deals",[%b]]}',
+        ),
+        ('{"RequestItems": {"{table}": "{rows}"}}', b'{"RequestItems":{"deals":[%b]}}'),
+        (
+            '{"query": "mutation { add }", "variables": {"r": "{rows}"}, "n": "{table}"}',
+            b'{"query":"mutation { add }","variables":{"r":[%b]},"n":"deals"}',
+        ),
+    ],
+    ids=["JSON-RPC", "a table as a member", "GraphQL"],
+)
+def test_the_rows_stand_anywhere_in_a_body_template(template: str, body: bytes) -> None:
+    """Below lists, under the table's name, among variables."""
+    provider = made(write_path="/rpc", body={"body_type": "template", "body_template": template})
+    request = sent_by(provider)
+    assert request.body == body % b",".join(ROWS)
+    assert provider.body_size(table()) + len(b",".join(ROWS)) == len(request.body)
+
+
+@pytest.mark.parametrize(
+    ("template", "first"),
+    [
+        ('"{row_values}"', b'[1,"a"]'),
+        ('{"Data": "{row_base64}"}', b'{"Data":"eyJpZCI6MSwibiI6ImEifQ=="}'),
+        (
+            '{"Id": "{row_number}", "MessageBody": "{row_text}"}',
+            b'{"Id":"0","MessageBody":"{\\"id\\":1,\\"n\\":\\"a\\"}"}',
+        ),
+        ('{"id": "r{row_number}", "body": "{row}"}', b'{"id":"r0","body":{"id":1,"n":"a"}}'),
+    ],
+)
+def test_a_row_may_be_a_list_or_a_text(template: str, first: bytes) -> None:
+    """As queues and sheets want it; the number is that in the request."""
+    request = sent_by(made(row_template=template))
+    assert (request.body or b"").startswith(b'{"rows":[' + first + b",")
+
+
+def test_a_key_stands_in_the_path_of_each_row() -> None:
+    """Encoded for a path inside a text, as it is where it is one of its own."""
+    upsert = {
+        "upsert_type": "request",
+        "row_template": '{"path": "/b/{table}/{key}", "id": "{key}", "body": "{row}"}',
+    }
+    provider = made(upsert=upsert)
+    row = b'{"id":"a/b \\u00e9","n":1}'
+    body = json.loads(next(provider.write(dedup(), block(row), Context())).body or b"")
+    (one,) = body["rows"]
+    assert (one["path"], one["id"]) == ("/b/deals/a%2Fb%20%C3%A9", "a/b é")
+    with pytest.raises(ConfigError, match="exactly one primary key column"):
+        provider.validate(table(mode="dedup", key_columns=("id", "n")))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"row_template": '{"a": "{key}", "b": "{row}"}'}, "row_template holds {key}"),
+        ({"row_template": '{"a": "{row}", "b": "{row_text}"}'}, "exactly once"),
+        (lines(line_before='{"a": "{row}"}'), "body.line_before holds {row}"),
+        (
+            {"body": {"body_type": "template", "body_template": '{"r": "x {rows}"}'}},
+            'body.body_template needs "{rows}" exactly once',
+        ),
+        (COUNT | {"table_count_body": "{}"}, "table_count_body needs POST"),
+        (COUNT | {"table_count_method": "HEAD"}, "table_count_value must be header:NAME"),
+        ({"idempotency_header": "a b"}, "idempotency_header holds a header name"),
+    ],
+)
+def test_a_template_that_cannot_work_is_an_error(form: dict[str, Any], message: str) -> None:
+    """It names the field, before anything is sent."""
+    with pytest.raises(ConfigError) as caught:
+        made(**form)
+    assert message in caught.value.message
+
+
+def test_an_insert_may_be_an_upsert_already() -> None:
+    """Of an API that keeps rows by key; nothing of the request differs, and it may be repeated."""
+    provider = made(upsert={"upsert_type": "insert"})
+    provider.validate(dedup())
+    upsert, insert = sent_by(provider, dedup()), sent_by(provider)
+    assert (upsert.path, upsert.body, upsert.repeat) == (insert.path, insert.body, "safe")
+    assert insert.repeat == "safe"
+
+
+def test_a_body_may_be_compressed() -> None:
+    """The same rows, and the header that says so; texts of rows are still told from answers."""
+    provider = made(request_compression="gzip", stop_texts=["denied"])
+    request = sent_by(provider)
+    assert gzip.decompress(request.body or b"") == b'{"rows":[%b]}' % b",".join(ROWS)
+    assert request.headers["Content-Encoding"] == "gzip"
+    assert sent_by(provider).body == request.body
+    row = b'{"id":1,"n":"denied"}'
+    quoting = next(provider.write(table(), block(row), Context()))
+    assert isinstance(provider.classify(quoting, answer(400, row)), Throw)
+    assert isinstance(provider.classify(request, answer(400, row)), Stop)
+
+
+def test_an_idempotency_key_is_that_of_the_rows() -> None:
+    """The same for the same rows whenever they are sent; such a request may be repeated."""
+    provider = made(idempotency_header="Idempotency-Key")
+    first, again = sent_by(provider), sent_by(made(idempotency_header="Idempotency-Key"))
+    assert first.headers["Idempotency-Key"] == again.headers["Idempotency-Key"]
+    other = next(provider.write(table(), block(ROWS[0]), Context()))
+    elsewhere = sent_by(provider, table("orders"))
+    keys = {r.headers["Idempotency-Key"] for r in (first, other, elsewhere)}
+    assert len(keys) == 3
+    assert first.repeat == "safe"
+    assert not provider.repeats_safely(table())  # parts of it are other requests
+
+
+def test_a_count_may_be_a_header_or_an_answer_to_a_body() -> None:
+    """HEAD where only a header tells the total, POST where a query has to be sent."""
+    head = made(
+        table_count_path="/t/{table}",
+        table_count_value="header:Total-Objects",
+        table_count_method="HEAD",
+    )
+    sent: list[HttpRequest] = []
+    total = answer(200, b"", **{"total-objects": "7"})
+    assert run(head, head.prepare(table()), total, sent=sent) == 7
+    post = made(
+        table_count_path="/sql",
+        table_count_value="n",
+        table_count_method="POST",
+        table_count_body='{"q": "select count(*) from {table}"}',
+    )
+    assert run(post, post.prepare(table()), answer(200, {"n": 5}), sent=sent) == 5
+    assert [(r.method, r.path, r.body) for r in sent] == [
+        ("HEAD", "/t/deals", None),
+        ("POST", "/sql", b'{"q":"select count(*) from deals"}'),
+    ]
+
+
+def test_a_table_may_be_emptied_by_a_get() -> None:
+    """Some servers read commands from a path."""
+    requests = [{"method": "GET", "path": "/d/truncate?target_name={table}"}]
+    provider = made(replace={"replace_type": "empty_first", "requests": requests})
+    sent: list[HttpRequest] = []
+    run(provider, provider.replace_begin(table(), Load(1, 1, 1)), answer(200), sent=sent)
+    assert [(r.method, r.path) for r in sent] == [("GET", "/d/truncate?target_name=deals")]
