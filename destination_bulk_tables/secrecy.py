@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from destination_bulk_tables.model import JsonObject, JsonValue
 
@@ -72,9 +72,9 @@ class Secrets:
 
     def _compile(self) -> None:
         texts = {text for secret in {*self._secrets, *self._given} for text in _texts_of(secret)}
-        spellings = [_spelling(text) for text in sorted(texts, key=len, reverse=True)]
-        joined = "|".join(map("".join, spellings))
-        self._ends = [_End(spelling) for spelling in spellings]
+        longest_first = sorted(texts, key=len, reverse=True)
+        joined = "|".join("".join(_spelling(text)) for text in longest_first)
+        self._ends = [_End(text) for text in longest_first]
         self._pattern = re.compile(joined) if joined else None
 
     def mask(self, text: str, *, is_cut: bool = False) -> str:
@@ -116,6 +116,10 @@ def _letter(letter: str) -> str:
     """JSON, HTML, URLs, Python: with escapes of escapes, however deep."""
     if letter.isascii() and letter.isalnum():
         return letter
+    return f"(?i:{_ESCAPE}{{0,15}}(?:{'|'.join(_ways(letter))}))"
+
+
+def _ways(letter: str) -> list[str]:
     code = ord(letter)
     units = letter.encode("utf-16-be", "surrogatepass").hex()
     ways = [
@@ -129,35 +133,53 @@ def _letter(letter: str) -> str:
         ways.append(f"{_AMPERSAND}{codepoint2name[code]}{_SEMICOLON}")
     if letter == " ":
         ways += [r"\+", _percent(ord("+"))]
+    if letter == "%":
+        ways += [f"%(?:25){{{times}}}" for times in range(1, 5)]  # digits may follow it
     if letter in _WHITE:
         ways.append(_WHITE[letter])
-    return f"(?i:{_ESCAPE}{{0,15}}(?:{'|'.join(ways)}))"
+    return ways
 
 
 class _End:
     """Finds where the end of a text is the start of a secret that goes on."""
 
-    def __init__(self, spelling: list[str]) -> None:
-        self._longest = len(spelling) * _LONGEST_LETTER
-        self._start = re.compile("".join(spelling[:_SHORTEST_START]))
-        self._rest = [_compiled(letter) for letter in spelling[_SHORTEST_START:]]
+    def __init__(self, text: str) -> None:
+        self._longest = len(text) * _LONGEST_LETTER
+        self._start = re.compile("".join(_spelling(text[:_SHORTEST_START])))
+        self._letters = _RUNS.findall(text)
 
     def find(self, text: str) -> int | None:
         at = max(0, len(text) - self._longest)
         while match := self._start.search(text, at):
-            end = match.end()
-            for letter in self._rest:
-                following = letter.match(text, end)
-                if following is None:
-                    break
-                end = following.end()
-            if _HALF_A_LETTER.fullmatch(text, end):
+            if self._goes_to_the_end(text, match.start()):
                 return match.start()
             at = match.start() + 1
         return None
 
+    def _goes_to_the_end(self, text: str, start: int) -> bool:
+        """Follow every way to read the letters: a % may be one, or the start of another."""
+        ends = {start}
+        for letter in self._letters:
+            following = {
+                match.end()
+                for way in _compiled(letter)
+                for end in ends
+                if (match := way(text, end))
+            }
+            if any(_HALF_A_LETTER.fullmatch(text, end) for end in ends | following):
+                return True
+            if not following:
+                return False
+            ends = following
+        return False
 
-_compiled = functools.cache(re.compile)
+
+@functools.cache
+def _compiled(letter: str) -> list[Callable[[str, int], re.Match[str] | None]]:
+    if letter[0] == "\\":
+        return [re.compile(_spelling(letter)[0]).match]
+    escape = f"{_ESCAPE}{{0,15}}"
+    return [re.compile(f"(?i:{escape}{way})").match for way in _ways(letter)]
 
 
 def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:

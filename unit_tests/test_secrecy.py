@@ -125,6 +125,7 @@ ECHOES: dict[str, Callable[[str], str]] = {
     "base64 of a URL": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
 }
 AWKWARD = [
+    "key%=4-omega-25%25%-and",
     "plain-0123456789",
     "a+b/SECRETPART==",
     'aa"bb\\cc-SECRETPART-dd',
