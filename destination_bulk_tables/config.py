@@ -39,7 +39,7 @@ class Batching:
     max_rows: int | None
     max_bytes: int | None
     max_wait_s: float
-    max_parallel: int
+    max_parallel: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
             max_rows=max_rows,
             max_bytes=max_bytes,
             max_wait_s=float(cast("float", batching.get("max_wait_seconds", 30))),
-            max_parallel=_whole(batching.get("max_parallel_requests")) or 2,
+            max_parallel=_whole(batching.get("max_parallel_requests")),
         ),
         rejected_records=RejectedRecords(
             policy=cast("Literal['fail', 'skip']", rejected.get("policy", "fail")),

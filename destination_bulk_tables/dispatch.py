@@ -17,6 +17,7 @@ from destination_bulk_tables.sender import Delivery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from destination_bulk_tables.exchange import Tally
     from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
     from destination_bulk_tables.provider import Context
     from destination_bulk_tables.tasks import Tasks, Tools
@@ -27,6 +28,7 @@ NO_ROWS = RowBlock((), 0, range(0))
 MAX_UNVERIFIED_ROWS = 500_000
 MAX_UNVERIFIED_JOBS = 60
 MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where an input is fast, this many gather
+MAX_FLYING_BYTES = 32_000_000  # of one table's requests, where their number is found
 LONGEST_HOLD_S = 2.0
 PAUSE_S = 0.25  # an input that is silent for so long brings no newer version soon
 _WINDOW_MARGIN = 0.2
@@ -69,6 +71,8 @@ class Dispatch:
         """Send what may leave while a slot is free."""
         for lane in self._all:
             lane.release_keys(now)
+            for batch_id in lane.in_flight:
+                lane.pace.push_back(lane.tracked[batch_id].tally.pushed_back_at, now)
             while self._is_due(lane, now):
                 lane.enqueue_free("end" if self.is_flushing else "age")
             while self._tasks.running < self._slots and not lane.is_exclusive:
@@ -76,7 +80,7 @@ class Dispatch:
                     self._send_alone(lane)
                 elif lane.needs_count and lane.queue:
                     self._count(lane)
-                elif lane.may_send() and self._held_until(lane) <= now:
+                elif self._may_send(lane) and self._held_until(lane) <= now:
                     self._send(lane, now)
                 else:
                     break
@@ -89,10 +93,19 @@ class Dispatch:
     def has_room(self) -> bool:
         """Whether more rows may be read: few batches wait for a slot, and the vendor keeps up."""
         return (
-            sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
+            not any(lane.has_backlog for lane in self._all)
+            and sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
             and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
             and not self._is_behind()
         )
+
+    def _may_send(self, lane: Lane) -> bool:
+        """Whether the next batch fits beside those under way, by number and by size."""
+        if not lane.may_send() or len(lane.in_flight) >= lane.pace.limit:
+            return False
+        flying = sum(batch.block.n_bytes for batch in lane.in_flight.values())
+        size = lane.queue[0].block.n_bytes
+        return lane.pace.is_fixed or not flying or flying + size <= MAX_FLYING_BYTES
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""
@@ -148,6 +161,7 @@ class Dispatch:
         allowance = self._tools.rejects.allowance
         delivery = Delivery(batch, context, list(doubt), allowance)
         lane.in_flight[batch.id] = batch
+        lane.tracked[batch.id].tally = delivery.tally
         self._tasks.running += 1
         sender = self._tools.sender
         self._tools.workers.submit(
@@ -174,6 +188,7 @@ class Dispatch:
     def _settle(self, lane: Lane, result: BatchResult) -> None:
         batch, now = result.batch, self._tools.clock.monotonic()
         tracked = lane.tracked[batch.id]
+        self._learn(lane, result, tracked.tally, now)
         del lane.in_flight[batch.id]
         lane.is_exclusive = False
         self._tasks.running -= 1
@@ -210,6 +225,15 @@ class Dispatch:
         batch.block = NO_ROWS  # the rows are not needed any more, and imports may take long
         if tracked.is_settled:
             self.finish(lane, tracked)
+
+    def _learn(self, lane: Lane, result: BatchResult, tally: Tally, now: float) -> None:
+        """Have the table's pace judge how quickly a full batch was answered."""
+        lane.pace.push_back(tally.pushed_back_at, now)
+        if result.requests and not result.retries and result.batch.cut in {"rows", "bytes"}:
+            # where the rate limit holds requests back, more at a time bring nothing
+            is_used = len(lane.in_flight) >= lane.pace.limit and not tally.limited_s
+            answer_s = tally.answer_s / result.requests
+            lane.pace.learn(answer_s, result.started_at, now, is_used=is_used)
 
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""

@@ -54,7 +54,7 @@ class Engine:
         self._tasks = Tasks(tools)
         self._dispatch = Dispatch(self._all, tools, self._tasks, slots, max_wait_s)
         self._verification = Verification(self._all, tools, self._tasks, self._dispatch)
-        self._replacing = Replacing(tools, self._tasks, self._dispatch, slots, self._wait)
+        self._replacing = Replacing(tools, self._tasks, self._dispatch, self._wait)
         self._intake = Intake(lanes, tools, self._dispatch)
         for key, lane in lanes.items():
             if lane.load is not None:

@@ -50,14 +50,18 @@ SETTLE_S = 1.0  # an ambiguous request may still be under way when its connectio
 SETTLE_SLOW_S = 10.0
 LONG_WAIT_S = 10.0  # a wait for the rate limit that somebody who watches should understand
 _GATEWAY_TIMEOUT = 504
+_PUSHES_BACK = {429, 503}
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a delivery cost."""
+    """What a delivery cost; the engine may look at it while it grows."""
 
     requests: int = 0
     retries: int = 0
+    answer_s: float = 0.0  # waiting for answers
+    limited_s: float = 0.0  # waiting for the rate limit, or as long as the vendor asked for
+    pushed_back_at: float | None = None  # when an attempt began that met a busy vendor
 
 
 class Exchange:
@@ -96,14 +100,14 @@ class Exchange:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
 
-    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:  # noqa: C901
+    def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:  # noqa: C901, PLR0915
         """One request until it is accepted: the only retry loop of the program."""
         limiter = self._limiter(table)
         attempts = 0
         give_up = float("inf")
         renewed, resent = False, 0
         while True:
-            self._take_slot(limiter, request, table)
+            self._take_slot(limiter, request, table, tally)
             started = self._clock.monotonic()
             timeout = self._provider.limits.read_timeout_s
             attempts += 1
@@ -115,8 +119,10 @@ class Exchange:
                     after_s=error.after_s, applied="maybe" if error.sent == "maybe" else "no"
                 )
                 trouble, slow = error.reason, error.kind == "timeout"
+                is_busy = slow
                 ambiguous = Ambiguous(trouble, is_slow=slow)
             else:
+                tally.answer_s += self._clock.monotonic() - started
                 disposition = self._provider.classify(request, response)
                 if isinstance(disposition, Accept):
                     return replace(response, resent=resent)
@@ -134,12 +140,15 @@ class Exchange:
                 if retry.after_s is None:
                     retry = replace(retry, after_s=self._retry_after(response.headers))
                 trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
+                is_busy = slow or response.status in _PUSHES_BACK
                 ambiguous = Ambiguous(
                     trouble,
                     is_slow=slow,
                     is_busy=response.status in BUSY_STATUSES,
                     after_s=retry.after_s,
                 )
+            if is_busy:
+                tally.pushed_back_at = started
             self._require_repeatable(request, retry, ambiguous)
             resent += retry.applied == "maybe"
             now = self._clock.monotonic()
@@ -192,7 +201,9 @@ class Exchange:
         )
         return TransientError(message, stream=table.stream if table else None)
 
-    def _take_slot(self, limiter: WindowLimiter, request: HttpRequest, table: Table | None) -> None:
+    def _take_slot(
+        self, limiter: WindowLimiter, request: HttpRequest, table: Table | None, tally: Tally
+    ) -> None:
         is_logged = False
         while True:
             now = self._clock.monotonic()
@@ -215,6 +226,7 @@ class Exchange:
                     wait,
                     ",".join([f"{requests}/{seconds:.0f}s" for requests, seconds in windows]),
                 )
+            tally.limited_s += wait
             self.wait(wait)
 
     def wait(self, seconds: float) -> None:

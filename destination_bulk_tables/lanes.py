@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.pace import Pace
 from destination_bulk_tables.provider import Context, Unverified
 from destination_bulk_tables.repeats import KEY_BYTES, Repeats
 
@@ -47,6 +49,7 @@ class Tracked:
     batch: Batch
     queued_at: float = 0.0
     weight: int = 0  # bytes that it holds while it is queued
+    tally: Tally = field(default_factory=Tally)
     open_receipts: int = 0
     is_resent: bool = False  # an answer was lost, so an import may run that nobody follows
     sent_at: float = 0.0
@@ -126,6 +129,7 @@ class Lane:
     gathers: bool = False
     queued_bytes: int = 0
     repeats: Repeats = field(default_factory=Repeats)
+    pace: Pace = field(default_factory=Pace)
     in_flight: dict[int, Batch] = field(default_factory=dict)
     doubtful: deque[tuple[Batch, list[tuple[RowBlock, Exception]]]] = field(default_factory=deque)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -151,6 +155,11 @@ class Lane:
     def is_sending(self) -> bool:
         """Whether anything is queued, under way or in doubt."""
         return bool(self.queue or self.in_flight or self.doubtful or self.is_exclusive)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether enough is queued; a lane that gathers is bounded by bytes alone."""
+        return not self.gathers and len(self.queue) >= self.pace.limit
 
     @property
     def held_bytes(self) -> int:

@@ -29,12 +29,11 @@ class Replacing:
     """Replaces one table at a time; `wait` takes a turn of the engine's loop."""
 
     def __init__(
-        self, tools: Tools, tasks: Tasks, dispatch: Dispatch, slots: int, wait: Callable[[], None]
+        self, tools: Tools, tasks: Tasks, dispatch: Dispatch, wait: Callable[[], None]
     ) -> None:
         self._tools = tools
         self._tasks = tasks
         self._dispatch = dispatch
-        self._slots = slots
         self._wait = wait
 
     def replace(self, lanes: Sequence[Lane]) -> None:
@@ -65,7 +64,7 @@ class Replacing:
         lane.is_pushing = True
         for batch in load.batches(batcher):
             self._dispatch.queue(lane, batch)
-            while len(lane.queue) >= self._slots:
+            while len(lane.queue) >= lane.pace.limit:
                 self._wait()
         counts.delivered += load.superseded
         if not size.rows and lane.replace.single:

@@ -56,6 +56,7 @@ class Delivery:
     context: Context = field(default_factory=Context)
     doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
     allowance: int = sys.maxsize
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class Sender:
     def deliver(self, delivery: Delivery) -> BatchResult:
         """Deliver a batch; never raises: a failure is the result's `error`."""
         result = BatchResult(delivery.batch, started_at=self.clock.monotonic())
-        tally = Tally()
+        tally = delivery.tally
         try:
             _Passage(self, delivery, result, tally).run()
         except Exception as error:  # noqa: BLE001 - the border of the sender thread

@@ -15,6 +15,7 @@ from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
+from destination_bulk_tables.pace import MOST, Pace
 from destination_bulk_tables.progress import Progress
 from destination_bulk_tables.rows import CDC_DELETED_AT, RowCodec
 from destination_bulk_tables.sample import FieldSample
@@ -54,7 +55,7 @@ class Sync:
         stop: threading.Event,
     ) -> None:
         batching, provider = config.batching, config.provider
-        slots = min(batching.max_parallel, provider.limits.max_parallel or batching.max_parallel)
+        slots = most_parallel(config) or MOST
         self.wake, wake_w = os.pipe()
         halt = threading.Event()
         self._clock = clock
@@ -135,6 +136,7 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int 
     )
     load = StagedLoad(budget, key_columns) if table.replace else None
     counts = provider.traits.reads_back and load is None and table.mode == "append"
+    limit = most_parallel(config)
     lane = Lane(
         plan,
         make_codec(plan, config),
@@ -142,10 +144,17 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int 
         load=load,
         needs_count=counts,
         gathers=provider.traits.imports and load is None,
+        pace=Pace(limit or MOST, is_fixed=limit is not None),
     )
     if load is None and plan.cursor_field is not None:
         lane.repeats.settled = SentVersions(max(_LEAST_KEYS, MOST_KEYS // tables))
     return lane
+
+
+def most_parallel(config: Config) -> int | None:
+    """How many requests may be under way, where that is set."""
+    limits = (config.batching.max_parallel, config.provider.limits.max_parallel)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def make_codec(plan: StreamPlan, config: Config) -> RowCodec:

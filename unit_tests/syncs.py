@@ -29,6 +29,7 @@ from destination_bulk_tables.model import (
     StatusMessage,
     StreamKey,
 )
+from destination_bulk_tables.pace import MOST
 from destination_bulk_tables.progress import Progress
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.providers.kore import Kore
@@ -136,7 +137,7 @@ class Sync:
     catalog: JsonObject
     script: Sequence[Message | float]
     faults: Mapping[int, Fault] = field(default_factory=dict)
-    slots: int = 1
+    slots: int = 1  # 0: as many as are found
     seed: int | None = None
     policy: Literal["fail", "skip"] = "skip"
     max_rejected: int = 1000
@@ -183,7 +184,7 @@ class Sync:
             tables=self.tables,
             truncate_mode="sync_mode",
             nested_values="json_string",
-            batching=Batching(self.max_rows, self.max_bytes, self.max_wait_s, self.slots),
+            batching=Batching(self.max_rows, self.max_bytes, self.max_wait_s, self.slots or None),
             rejected_records=RejectedRecords(self.policy, self.max_rejected, None),
             staging=Staging(tempfile.gettempdir(), 10_000_000),
         )
@@ -203,7 +204,7 @@ class Sync:
             halt=self.halt,
             guard=self.guard,
         )
-        return Engine(self.lanes, tools, slots=self.slots, max_wait_s=self.max_wait_s)
+        return Engine(self.lanes, tools, slots=self.slots or MOST, max_wait_s=self.max_wait_s)
 
     def run(self) -> Sync:
         """Run to the end; a failure is kept in `error`."""

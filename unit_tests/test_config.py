@@ -100,7 +100,7 @@ def test_the_required_fields_of_a_provider_are_enough(provider: JsonObject) -> N
     assert config.provider.name == provider["provider_type"]
     assert config.tables == ()
     assert (config.truncate_mode, config.nested_values) == ("sync_mode", "json_string")
-    assert config.batching == Batching(None, None, 30.0, 2)
+    assert config.batching == Batching(None, None, 30.0, None)
     assert config.rejected_records == RejectedRecords("fail", 1000, None)
     assert config.staging.max_bytes == 20 * 10**9
 
@@ -115,7 +115,7 @@ def test_a_null_counts_as_absent() -> None:
         truncate_mode=None,
     )
     assert config.tables == (TableEntry("a", None, None, None),)
-    assert config.batching == Batching(None, None, 30.0, 2)
+    assert config.batching == Batching(None, None, 30.0, None)
 
 
 def test_all_settings_arrive() -> None:

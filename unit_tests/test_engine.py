@@ -101,6 +101,22 @@ def test_requests_under_way_are_bounded(slots: int) -> None:
     assert slots == 1 or max(under_way) > 1
 
 
+def test_the_number_of_requests_is_found_while_they_are_answered() -> None:
+    """Quick answers bring more at a time, never more than eight; a busy vendor gets fewer."""
+    script = [records([row]) for row in ROWS * 20]
+    often = {i: answer_status(429) for i in range(6, 400, 3)}
+    done = sync("kore", "append", [*script, complete()], slots=0, seed=3, max_rows=1)
+    highest: list[int] = []
+    done.on_read = lambda _: highest.append(len(done.lanes[DEALS].in_flight))
+    done.run()
+    assert (done.error, len(done.vendor.rows())) == (None, 240)
+    assert 2 < max(highest) <= 8
+    busy = sync("kore", "append", [*script, complete()], slots=0, seed=3, max_rows=1, faults=often)
+    busy.run()
+    assert (busy.error, len(busy.vendor.rows())) == (None, 240)
+    assert busy.lanes[DEALS].pace.limit == 1
+
+
 def test_a_keyed_row_never_overtakes_its_key() -> None:
     """With many requests under way, versions of a key still arrive in order."""
     rows = [{"id": f"k{i % 3}", "version": i} for i in range(30)]
@@ -116,14 +132,15 @@ def test_a_keyed_row_never_overtakes_its_key() -> None:
         }
 
 
-def test_several_batches_in_doubt_are_looked_at_one_by_one() -> None:
+@pytest.mark.parametrize("slots", [3, 0], ids=["three", "found"])
+def test_several_batches_in_doubt_are_looked_at_one_by_one(slots: int) -> None:
     """All writes under way are cut; each is read back alone, counting the others."""
     for seed in range(8):
         done = sync(
             "kore",
             "append",
             [records(ROWS), state(1), complete()],
-            slots=3,
+            slots=slots,
             seed=seed,
             faults={2: cut_after, 3: cut_before, 4: cut_after},
         ).run()

@@ -384,7 +384,7 @@ class Case:
             clock=clock,
             vendor=vendor,
             faults=faults,
-            slots=random.randint(1, 4),
+            slots=random.randint(0, 4),
             seed=random.choice([None, random.randint(0, 99)]),
             max_rows=random.randint(1, 5),
             on_state=self.check_state,

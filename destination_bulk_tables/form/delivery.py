@@ -39,12 +39,13 @@ _BATCHING = section(
     max_parallel_requests=integer(
         "Parallel requests",
         (
-            "At most this many writes at a time. Asking whether imports are done does not count: "
-            "it must not wait for a slow write."
+            "At most this many writes at a time. Empty: as many per table as the vendor answers "
+            "quickly, found while it runs. Asking whether imports are done does not count: it must "
+            "not wait for a slow write."
         ),
         1,
         8,
-        default=2,
+        2,
     ),
 )
 

@@ -416,7 +416,15 @@ SPEC: JsonObject = branch(
         examples=[[{"requests": 5, "seconds": 1}]],
     ),
     max_parallel_requests=integer(
-        "Limits: parallel requests", "At most this many at a time.", 1, 8, 2, default=1
+        "Limits: parallel requests",
+        (
+            "At most this many at a time. Empty: as many as the API answers quickly, 1 to 8. Rows "
+            "of several requests may arrive in another order; 1 keeps it."
+        ),
+        1,
+        8,
+        1,
+        2,
     ),
     success_statuses=text(
         "Answer: success statuses",

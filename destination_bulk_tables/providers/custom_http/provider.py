@@ -111,7 +111,7 @@ class CustomHttp(Base):
                 (int(w["requests"]), float(w["seconds"])) for w in form.get("rate_limits", ())
             ),
             shared_windows=True,
-            max_parallel=int(form.get("max_parallel_requests", 1)),
+            max_parallel=int(most) if (most := form.get("max_parallel_requests")) else None,
         )
         self.rules = RowRules(
             nested_json=True,

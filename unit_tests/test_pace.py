@@ -1,0 +1,142 @@
+"""How many requests are under way, with a vendor in simulated time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from destination_bulk_tables.pace import MOST, Pace
+
+BACKOFF_S = 0.5
+
+
+class Simulation:
+    """Sends requests as the pace allows; `answer_s`: how long one takes beside so many others."""
+
+    def __init__(self, pace: Pace, answer_s: Callable[[int], float], most: int = 99) -> None:
+        self.pace, self.answer_s, self.most = pace, answer_s, most
+        self.refused = self.sent = 0
+        self.highest = 0
+        self.now = 0.0
+
+    def run(self, requests: int) -> float:
+        """The time that all requests take, and each that was refused once more."""
+        paused_until = 0.0
+        left, flying = requests, 0
+        ends: list[tuple[float, float, bool]] = []
+        while left or ends:
+            while left and flying < self.pace.limit and self.now >= paused_until:
+                flying += 1
+                left -= 1
+                self.sent += 1
+                self.highest = max(self.highest, flying)
+                is_refused = flying > self.most
+                took_s = 0.01 if is_refused else self.answer_s(flying)
+                heapq.heappush(ends, (self.now + took_s, self.now, is_refused))
+            if ends and (self.now >= paused_until or not left or ends[0][0] < paused_until):
+                self.now, started, is_refused = heapq.heappop(ends)
+                if is_refused:
+                    self.refused += 1
+                    left += 1
+                    paused_until = self.now + BACKOFF_S
+                    self.pace.push_back(started, self.now)
+                else:
+                    is_used = flying >= self.pace.limit
+                    self.pace.learn(self.now - started, started, self.now, is_used=is_used)
+                flying -= 1
+            else:
+                self.now = max(self.now, paused_until)
+        return self.now
+
+
+def best_fixed_s(answer_s: Callable[[int], float], most: int, requests: int) -> float:
+    """The time of the best number that could be set."""
+    limits = range(1, min(MOST, most) + 1)
+    return min(Simulation(Pace(n, is_fixed=True), answer_s, most).run(requests) for n in limits)
+
+
+VENDORS = {
+    "takes eight": (lambda _: 0.5, 99),
+    "answers 429 above three": (lambda _: 0.1, 3),
+    "answers 429 above five": (lambda _: 0.1, 5),
+    "answers 429 above one": (lambda _: 0.1, 1),
+    "queues above three": (lambda n: 0.1 * max(1.0, n / 3), 99),
+    "slows down above three": (lambda n: 0.1 * max(1.0, n / 3) ** 2, 99),
+    "slows down above three, far away": (lambda n: 0.5 * max(1.0, n / 3) ** 2, 99),
+}
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_the_pace_comes_near_the_best_number_that_could_be_set(name: str) -> None:
+    """At least nine tenths of its speed over 600 requests, and few refusals on the way."""
+    answer_s, most = VENDORS[name]
+    found = Simulation(Pace(), answer_s, most)
+    assert best_fixed_s(answer_s, most, 600) / found.run(600) >= 0.9
+    assert found.refused <= 0.02 * found.sent
+    assert found.highest <= MOST
+
+
+def test_a_number_that_is_set_is_kept() -> None:
+    """Whatever the vendor answers."""
+    fixed = Simulation(Pace(6, is_fixed=True), lambda n: 0.1 * n, 3)
+    fixed.run(50)
+    assert (fixed.pace.limit, fixed.highest) == (6, 6)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_found_number_stays_below_its_bound(most: int) -> None:
+    """Quick answers raise it no further."""
+    found = Simulation(Pace(most), lambda _: 0.1)
+    found.run(200)
+    assert (found.pace.limit, found.highest) == (most, most)
+
+
+def test_nothing_is_learnt_from_answers_that_did_not_need_the_limit() -> None:
+    """A source that is slower than the vendor leaves the number as it is."""
+    pace = Pace()
+    for i in range(50):
+        pace.learn(0.1, float(i), i + 0.1, is_used=False)
+    assert pace.limit == 2
+
+
+def test_one_burst_of_refusals_counts_once() -> None:
+    """Requests that left before the change tell nothing about the new number."""
+    pace = Pace()
+    for i in range(40):
+        pace.learn(0.1, float(i), i + 0.1, is_used=True)
+    assert pace.limit == MOST
+    for started in (50.0, 50.1, 50.2):
+        pace.push_back(started, 51.0)
+    assert pace.limit == 6
+    pace.push_back(51.5, 52.0)
+    assert pace.limit == 4
+
+
+def test_what_was_too_much_is_tried_again_later() -> None:
+    """Not at once, and after the next refusal twice as late."""
+    pace = Pace()
+    raised: list[float] = []
+    now = 0.0
+    while now < 400:
+        before = pace.limit
+        pace.learn(0.1, now, now + 0.1, is_used=True)
+        now += 0.1
+        if pace.limit > 3 and before <= 3:
+            raised.append(now)
+            pace.push_back(now + 0.1, now + 0.2)
+            assert pace.limit == 3
+            now += 0.2
+    gaps = [late - early for early, late in pairwise(raised)]
+    assert len(gaps) >= 3
+    assert all(late > 1.5 * early for early, late in pairwise(gaps))
+
+
+def test_a_vendor_that_becomes_slow_for_good_is_given_as_many_as_before() -> None:
+    """Fewer are no quicker then, so their number was not the cause."""
+    pace = Pace()
+    for i in range(400):
+        pace.learn(0.1 if i < 40 else 0.5, float(i), i + 0.5, is_used=True)
+    assert pace.limit == MOST
