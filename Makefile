@@ -67,6 +67,7 @@ fix: $(TOOLS) ## Format and repair what can be repaired
 
 bench: $(TOOLS) ## Run the benchmarks
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.waiting
 
 coverage: $(TOOLS) ## Run the unit tests with branch coverage
 	$(BIN)/python -m pytest unit_tests --cov

@@ -51,6 +51,11 @@ def _keyed(i: int) -> str:
     return _mixed(i, earlier - (earlier % 4 == 3) if i % 4 == 3 else i)
 
 
+def _rarely(i: int) -> str:
+    """One row in 2,000 updates some row before it."""
+    return _mixed(i, i * 2654435761 % i if i % 2_000 == 1_999 else i)
+
+
 def _narrow(i: int) -> str:
     return f'{{"id":"{_ID}{i:08d}","amount":{i % 99991 / 100},"stage":"won"}}'
 
@@ -98,6 +103,7 @@ _MIXED_COLUMNS = {
 SHAPES = {
     "mixed": Shape("deals", _MIXED_COLUMNS, _mixed),
     "keyed": Shape("keyed_deals", _MIXED_COLUMNS, _keyed, distinct=0.75),
+    "rarely": Shape("keyed_deals", _MIXED_COLUMNS, _rarely, distinct=1 - 1 / 2_000),
     "narrow": Shape("deals", {"id": _TEXT, "amount": _NUMBER, "stage": _TEXT}, _narrow),
     "wide": Shape(
         "deals",

@@ -24,8 +24,8 @@ from benchmarks import inputs
 class Case:
     """One line of the plan."""
 
-    contender: str  # ours | ordinary | rival | floor
-    provider: str = "qobra"  # qobra | kore
+    contender: str  # ours | base | ordinary | rival | floor
+    provider: str = "qobra"  # qobra | kore | custom_http
     mode: str = "append"
     shape: str = "mixed"
     rows: int = 300_000  # 0 is the empty sync that start-up is measured with
@@ -34,6 +34,9 @@ class Case:
     max_rows: int | None = None  # None is the provider's default
     slots: int | None = None  # None is the connector's default
     is_spec: bool = False
+    import_s: float = 0.0
+    most: int | None = None  # the vendor answers 429 above so many POSTs at a time
+    slow_above: int | None = None  # above so many each takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Sample:
     requests: int
     most_in_flight: int
     sink_cpu_s: float
+    refused: int = 0
 
 
 class Failure(Exception):
@@ -70,13 +74,15 @@ def arguments(case: Case, folder: Path, url: str) -> list[str]:
     if case.contender == "floor":
         return [sys.executable, "-m", "benchmarks.floor"]
     console_script = str(Path(sys.executable).with_name("destination-bulk-tables"))
-    command = {"ours": [console_script]}.get(
-        case.contender, [sys.executable, "-m", f"benchmarks.{case.contender}"]
-    )
+    command = {
+        "ours": [console_script],
+        "base": [sys.executable, str(folder / "base" / "main.py")],
+    }.get(case.contender, [sys.executable, "-m", f"benchmarks.{case.contender}"])
     if case.is_spec:
         return [*command, "spec"]
     config = folder / "config.json"
-    content = _our_config(case, url) if case.contender == "ours" else _their_config(case, url)
+    is_ours = case.contender in {"ours", "base"}
+    content = _our_config(case, url) if is_ours else _their_config(case, url)
     config.write_text(json.dumps(content), encoding="utf-8")
     catalog = inputs.catalog(folder, case.shape, case.mode)
     return [*command, "write", "--config", str(config), "--catalog", str(catalog)]
@@ -88,7 +94,9 @@ def run(case: Case, folder: Path, url: str) -> Sample:
     command = arguments(case, folder, url)
     if not Path(command[0]).exists():
         raise Failure("the console script is not installed beside this interpreter")
-    _ask(f"{url}/-/reset/{case.delay_ms}")
+    options = {"import_s": case.import_s, "most": case.most, "slow_above": case.slow_above}
+    query = "&".join(f"{name}={value}" for name, value in options.items() if value)
+    _ask(f"{url}/-/reset/{case.delay_ms}?{query}")
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     out, err = folder / "stdout", folder / "stderr"
@@ -121,6 +129,7 @@ def run(case: Case, folder: Path, url: str) -> Sample:
         requests=int(stats["requests"]),
         most_in_flight=int(stats["most_in_flight"]),
         sink_cpu_s=float(stats["cpu_s"]),
+        refused=int(stats["refused"]),
     )
 
 
@@ -137,11 +146,21 @@ def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
 
 def _our_config(case: Case, url: str) -> dict[str, object]:
     jwt_app = {"auth_type": "jwt_app", "client_id": "cs-benchmark", "client_secret": "k" * 40}
-    provider = (
-        {"provider_type": "qobra", "api_key": "benchmark", "base_url": url}
-        if case.provider == "qobra"
-        else {"provider_type": "kore", "host": url, "authentication": jwt_app}
-    )
+    custom_http = {
+        "provider_type": "custom_http",
+        "base_url": url,
+        "authentication": {"auth_type": "none"},
+        "write_path": "/custom/{table}",
+        "body": {"body_type": "object"},
+        "check_path": "/v2/data-structures",
+        "max_rows_per_request": case.max_rows or 5_000,
+        "max_megabytes_per_request": 10,
+    }
+    provider = {
+        "qobra": {"provider_type": "qobra", "api_key": "benchmark", "base_url": url},
+        "kore": {"provider_type": "kore", "host": url, "authentication": jwt_app},
+        "custom_http": custom_http,
+    }[case.provider]
     batching = {"max_rows": case.max_rows, "max_parallel_requests": case.slots}
     return {
         "provider": provider,

@@ -1,14 +1,17 @@
 """A server that costs little: HTTP over asyncio protocols, `vendors.py` behind it.
 
 Each POST is answered after a settable delay, requests of several connections side by side. The
-harness steers it through `/-/reset/MILLISECONDS` and `/-/stats`, which are not counted. It prints
-its port on a line of its own, and ends when its parent does.
+harness steers it through `/-/reset/MILLISECONDS?import_s=0&most=8&slow_above=8` and `/-/stats`,
+which are not counted: how long a Qobra import takes, above how many POSTs at a time it answers 429,
+and above how many each takes longer. It prints its port on a line of its own, and ends when its
+parent does.
 """
 
 import asyncio
 import os
 import re
 import sys
+from urllib.parse import parse_qsl, urlsplit
 
 from benchmarks.vendors import Vendor
 
@@ -53,10 +56,16 @@ class Connection(asyncio.Protocol):
         if target == "/-/stats":
             self._write(vendor.stats())
         elif target.startswith("/-/reset/"):
-            vendor.reset(int(target.rpartition("/")[2]) / 1000)
+            url = urlsplit(target)
+            options = {name: float(value) for name, value in parse_qsl(url.query)}
+            vendor.reset(int(url.path.rpartition("/")[2]) / 1000, **options)
             self._write(b"{}")
         else:
             vendor.requests += 1
+            if method == "POST" and vendor.in_flight >= vendor.most:
+                vendor.refused += 1
+                self._write(b"{}", b"429 Too Many Requests")
+                return
             answer = vendor.answer(method, target, body)
             if method != "POST":
                 self._write(answer)
@@ -64,7 +73,9 @@ class Connection(asyncio.Protocol):
             vendor.in_flight += 1
             vendor.most_in_flight = max(vendor.most_in_flight, vendor.in_flight)
             if vendor.delay_s:
-                asyncio.get_running_loop().call_later(vendor.delay_s, self._finish, answer)
+                load = max(1.0, vendor.in_flight / vendor.slow_above)
+                delay_s = vendor.delay_s * load**2
+                asyncio.get_running_loop().call_later(delay_s, self._finish, answer)
             else:
                 self._finish(answer)
 
@@ -72,9 +83,9 @@ class Connection(asyncio.Protocol):
         self._vendor.in_flight -= 1
         self._write(answer)
 
-    def _write(self, answer: bytes | None) -> None:
+    def _write(self, answer: bytes | None, status: bytes = b"200 OK") -> None:
         assert self._transport is not None
-        status = b"200 OK" if answer is not None else b"404 Not Found"
+        status = status if answer is not None else b"404 Not Found"
         body = answer or b"{}"
         self._transport.write(
             b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from math import inf
 from urllib.parse import parse_qs, urlsplit
 
 MARKER = b"Zq7-"
@@ -34,6 +35,7 @@ class Import:
     table: str
     created_at: str
     rows: int = 0
+    ends_at: float = 0.0
 
 
 class Vendor:
@@ -43,9 +45,17 @@ class Vendor:
         """Start with no delay and nothing counted."""
         self.reset(0.0)
 
-    def reset(self, delay_s: float) -> None:
+    def reset(
+        self,
+        delay_s: float,
+        import_s: float = 0.0,
+        most: float = inf,
+        slow_above: float = inf,
+    ) -> None:
         """Forget everything, and delay each later POST by `delay_s`."""
-        self.delay_s = delay_s
+        self.delay_s, self.import_s = delay_s, import_s
+        self.most, self.slow_above = most, slow_above
+        self.refused = 0
         self.tables: dict[str, Table] = {}
         self.imports: dict[str, Import] = {}
         self.pending: dict[str, Import] = {}
@@ -59,6 +69,7 @@ class Vendor:
             requests=self.requests,
             rows=sum(table.rows for table in self.tables.values()),
             most_in_flight=self.most_in_flight,
+            refused=self.refused,
             cpu_s=time.process_time() - self.cpu_start_s,
         )
 
@@ -73,6 +84,8 @@ class Vendor:
                 answer = self._qobra_import(self.imports[import_id])
             case "GET", ["v2", "data-structures"]:
                 answer = _json(data=[])
+            case "POST", ["custom", table]:
+                answer = _json(stored=self._insert(table, body))
             case "POST", ["api", "public", "tables", table, "bulk"]:
                 self._insert(table, body)
                 answer = b'{"records":' + body[body.index(b"[") :]
@@ -97,9 +110,12 @@ class Vendor:
         table = self.tables[name]
         table.rows = len(table.keys) or table.rows  # an upsert: one row per key
         entry.rows += n_rows
+        entry.ends_at = time.monotonic() + self.import_s
         return _json(import_id=entry.id, objects_imported=n_rows)
 
     def _qobra_import(self, entry: Import) -> bytes:
+        if time.monotonic() < entry.ends_at:
+            return _json(data_import={"id": entry.id, "status": "started"})
         self.pending.pop(entry.table, None)
         now = _now()
         detail = {
