@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from destination_bulk_tables.bounds import Bounds
 from destination_bulk_tables.dispatch import PAUSE_S, Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, InternalError, Stopped
 from destination_bulk_tables.intake import Intake, UndeliverableRow
@@ -55,6 +56,7 @@ class Engine:
         self._dispatch = Dispatch(self._all, tools, self._tasks, slots, max_wait_s)
         self._verification = Verification(self._all, tools, self._tasks, self._dispatch)
         self._replacing = Replacing(tools, self._tasks, self._dispatch, self._wait)
+        self.bounds = Bounds(self._all, tools.clock.monotonic())
         self._intake = Intake(lanes, tools, self._dispatch)
         for key, lane in lanes.items():
             if lane.load is not None:
@@ -84,9 +86,12 @@ class Engine:
 
     def _read(self) -> DestinationError | None:
         """Read to the end. An error in the input is returned: what came before it is good."""
+        was_reading = True
         while not self._source.ended:
             try:
                 has_room = self._dispatch.has_room()
+                self.bounds.spend(self._tools.clock.monotonic(), is_reading=was_reading)
+                was_reading = has_room
                 for message in self._source.read(self._patience(), wants_input=has_room):
                     self._dispatch.flowing_until = self._tools.clock.monotonic() + PAUSE_S
                     self._intake.take(message)
@@ -125,6 +130,7 @@ class Engine:
         for _ in self._source.read(self._patience(), wants_input=False):
             pass
         self._turn()
+        self.bounds.spend(self._tools.clock.monotonic(), is_reading=False)
 
     def _patience(self) -> float:
         """Seconds until something is due; a second at most, so that a stop is noticed."""

@@ -143,6 +143,8 @@ class Lane:
     pushed_s: float = 0.0
     accepted: int = 0  # requests of which the vendor took something
     delivered: int = 0
+    answer_s: float = 0.0  # that requests waited for answers
+    limited_s: float = 0.0  # that requests waited for the rate limit
     is_advised: bool = False
     # keys of which a newer version waits, as an import that nobody follows may still bring an older
     lingering: deque[tuple[float, frozenset[Key]]] = field(default_factory=deque)

@@ -96,6 +96,7 @@ class Sync:
 
     def close(self) -> None:
         """Log the summary."""
+        self._engine.bounds.report()
         self._progress.report(self._clock.monotonic(), is_final=True)
 
 

@@ -210,12 +210,14 @@ class Sync:
         """Run to the end; a failure is kept in `error`."""
         source = ScriptedSource.of(self.script, self.clock, self.workers)
         source.on_read = self.on_read
+        engine = self.engine()
         try:
-            self.engine().run(source)
+            engine.run(source)
         except DestinationError as error:
             self.error = error
         finally:
             self.workers.finish()
+            engine.bounds.report()
         return self
 
     def _emit(self, lines: Sequence[bytes]) -> None:

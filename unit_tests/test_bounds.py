@@ -1,0 +1,92 @@
+"""What bounded a sync: where the time went, and the setting that is named."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from destination_bulk_tables.bounds import Bounds
+from destination_bulk_tables.model import Message
+from unit_tests.fakes import FakeClock
+from unit_tests.syncs import DEALS, complete, records, sync
+from unit_tests.vendors import QobraVendor
+
+ROWS = [records([{"id": f"d{i}", "name": "n", "amount": i, "version": 1}]) for i in range(12)]
+
+
+def line_of(caplog: pytest.LogCaptureFixture, table: str = "deals") -> dict[str, str]:
+    """The members of a table's line."""
+    lines = [r.getMessage() for r in caplog.records if "sync_bound table=" in r.getMessage()]
+    (line,) = [line for line in lines if f"table={table} " in line]
+    return dict(re.findall(r"(\w+)=('[^']*'|\S+)", line))
+
+
+def run(name: Any, script: list[Message | float], **more: Any) -> None:
+    sync(name, "append", [*script, complete()], seed=1, **more).run()
+
+
+def test_a_silent_source(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing to set: the rows come slowly."""
+    caplog.set_level("INFO")
+    run("kore", [part for row in ROWS for part in (row, 20.0)])
+    found = line_of(caplog)
+    assert (found["bound_by"], found["setting"]) == ("reading", "'none, the source sets the pace'")
+    assert int(found["reading"].rstrip("%")) > 90
+
+
+@pytest.mark.parametrize(
+    ("answer_s", "limited_s", "slots", "bound_by", "setting"),
+    [
+        (9.0, 1.0, 1, "answers", "'batching.max_parallel_requests'"),
+        (9.0, 1.0, 0, "answers", "'batching.max_rows, for fewer requests'"),
+        (1.0, 9.0, 1, "rate_limit", "'batching.max_rows, for fewer requests'"),
+    ],
+)
+def test_a_vendor_that_holds_the_source_back(
+    caplog: pytest.LogCaptureFixture,
+    answer_s: float,
+    limited_s: float,
+    slots: int,
+    bound_by: str,
+    setting: str,
+) -> None:
+    """More at a time where that is set, else fewer requests."""
+    caplog.set_level("INFO")
+    lane = sync("kore", "append", [], slots=slots).lanes[DEALS]
+    bounds = Bounds([lane], 100.0)
+    bounds.spend(101.0, is_reading=True)
+    lane.is_exclusive = True  # something is under way
+    bounds.spend(111.0, is_reading=False)
+    lane.answer_s, lane.limited_s = answer_s, limited_s
+    bounds.report()
+    found = line_of(caplog)
+    assert (found["bound_by"], found["setting"]) == (bound_by, setting)
+    assert (found["reading"], found[bound_by], found["imports"]) == ("9%", "82%", "0%")
+
+
+def test_a_table_that_waits_for_another(caplog: pytest.LogCaptureFixture) -> None:
+    """Its time is the other's; a table without a request has no line."""
+    caplog.set_level("INFO")
+    lanes = [sync("kore", "append", []).lanes[DEALS] for _ in range(3)]
+    lanes[0].is_exclusive = True
+    lanes[0].answer_s = lanes[1].answer_s = 1.0
+    bounds = Bounds(lanes, 0.0)
+    bounds.spend(8.0, is_reading=False)
+    bounds.report()
+    lines = [r.getMessage() for r in caplog.records]
+    assert ["bound_by=answers" in line for line in lines] == [True, False]
+    assert ["bound_by=other_tables" in line for line in lines] == [False, True]
+
+
+def test_slow_imports(caplog: pytest.LogCaptureFixture) -> None:
+    """Fewer imports."""
+    caplog.set_level("INFO")
+    clock = FakeClock()
+    run("qobra", [*ROWS], clock=clock, vendor=QobraVendor(clock, delay_s=90.0))
+    found = line_of(caplog)
+    assert (found["bound_by"], found["setting"]) == (
+        "imports",
+        "'batching.max_rows, for fewer imports'",
+    )
