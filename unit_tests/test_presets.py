@@ -156,6 +156,13 @@ def test_an_error_names_the_field_of_the_preset() -> None:
     assert "\u20ac" not in caught.value.message
 
 
+def test_a_refused_credential_leads_to_the_secret_one() -> None:
+    """Not to the user name that stands before it; a fault of the user name itself does."""
+    assert NAMED["couchdb"].asked_as("authentication") == "couchdb.password"
+    assert NAMED["couchdb"].asked_as("authentication.username") == "couchdb.username"
+    assert NAMED["couchdb"].asked_as("write_path") is None
+
+
 def test_a_missing_and_a_misspelt_field_are_named() -> None:
     """As for any other provider."""
     for section, words in (

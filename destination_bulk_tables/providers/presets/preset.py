@@ -161,7 +161,11 @@ class Preset:
         for step in _STEP.findall(setting):
             name = _SHOWN.get(step, step)
             value = value.get(name, value) if isinstance(value, dict) else value
-        named = None if value is self.settings else next(_fields_in(value), None)
+        named = None
+        if value is not self.settings:
+            # of a user name and a password the password
+            found = sorted(_fields_in(value), key=lambda name: not self.fields[name].secret)
+            named = next(iter(found), None)
         return f"{self.name}.{named}" if named else self.name
 
 
