@@ -616,6 +616,14 @@ SPEC: JsonObject = branch(
         "totalItems",
         "header:Content-Range",
     ),
+    table_count_is_exact=flag(
+        "Count: it is exact",
+        (
+            "True where the rows are counted when asked, not estimated, cached or counted by a "
+            "replica. Then a count that has not moved proves that nothing was stored, also before "
+            "the first row of a sync is in."
+        ),
+    ),
     nulls=choice(
         "Values: null",
         "What becomes of a column without a value.",

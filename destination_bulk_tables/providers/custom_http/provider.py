@@ -99,6 +99,7 @@ class CustomHttp(Base):
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         self._repeats = bool(form.get("repeat_is_safe")) or self._upsert is self._insert
+        self._counts_exactly = bool(form.get("table_count_is_exact"))
         self._first_counts: dict[str, int] = {}  # what a table held before this sync wrote to it
         max_rows = int(form.get("max_rows_per_request", 100))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
@@ -360,9 +361,10 @@ class CustomHttp(Base):
     def _has_moved(self, table: Table, total: int) -> bool:
         """Whether the count was seen to move with rows of this sync.
 
-        An estimate, a replica or a cache stands still, and then says nothing about a write.
+        An estimate, a replica or a cache stands still, and then says nothing about a write; of an
+        exact count the user has said that it does not.
         """
-        return total > self._first_counts.get(table.name, 0)
+        return self._counts_exactly or total > self._first_counts.get(table.name, 0)
 
     def _total(self, table: Table) -> Flow[int]:
         assert self._count is not None
