@@ -47,7 +47,7 @@ SIGNALS = {
     "killed after": signal.SIGKILL,
     "terminated": signal.SIGTERM,
 }
-IMPATIENT = {**QUICK, "destination_bulk_tables.sender:MAX_ELAPSED_S": 0.5}
+IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 OLD = [{"id": 900 + n, "seq": 900 + n, "name": f"old-{n}"} for n in range(4)]
 
 
