@@ -62,7 +62,10 @@ class Doubt:
     ) -> ReadBack:
         """Which positions of the block the table holds after an ambiguous or refused write."""
         flow = self._provider.stored_rows(table, block, context)
-        found = self._exchange.run(table, flow, tally)
+        try:
+            found = self._exchange.run(table, flow, tally)
+        except (Refused, TooLarge, Ambiguous):
+            return ReadBack(None)  # a table that does not answer tells nothing
         if found.stored is not None:
             log.warning(
                 "rows_read_back table=%s sent=%d stored=%d cause=%s",

@@ -28,6 +28,7 @@ from destination_bulk_tables.exchange import (
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import (
     Accept,
+    Ambiguous,
     Context,
     Disposition,
     Flow,
@@ -40,6 +41,7 @@ from destination_bulk_tables.provider import (
     RowFault,
     Stop,
     Throw,
+    TooLarge,
     WriteReport,
     classify_by_status,
 )
@@ -1097,3 +1099,39 @@ def test_a_keyed_batch_that_is_too_large_to_the_last_row_is_given_up_early() -> 
     result = rig.sender.deliver(Delivery(keyed_batch(200), Context(), allowance=0))
     assert 20 <= len(result.rejected) < 40
     assert len(rig.transport.writes) < 100
+
+
+@pytest.mark.parametrize("error", [Refused("http_400", ""), TooLarge(), Ambiguous("a page")])
+def test_a_table_that_does_not_answer_tells_nothing(error: Exception) -> None:
+    """What is wrong with a question is not what became of a write."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore(on_ambiguous_write="fail"))
+
+    def ask(*_: Any) -> Any:
+        yield from ()
+        raise error
+
+    rig.provider.stored_rows = ask  # type: ignore[method-assign]
+    rig.transport.faults = {1: cut_after}
+    assert isinstance(rig.deliver(deals(3), Context(stored=0)).error, TransientError)
+
+
+def test_rows_are_looked_for_one_by_one_where_a_longer_question_is_too_large() -> None:
+    """A gateway that splits the batches refuses the questions about their rows as well."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    table = Table("deals", DEALS, "append", columns=("id", "amount"), text_columns=("id",))
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_write = request.path.endswith("/bulk")
+        return (
+            status(413)
+            if len(request.body or b"") > 150 and not is_write
+            else vendor.answer(request)
+        )
+
+    rig.transport.answer = answer
+    rig.transport.faults = {1: cut_after}
+    result = rig.sender.deliver(Delivery(batch_of(deals(6), table), Context(stored=0)))
+    assert (result.error, result.delivered, len(vendor.rows())) == (None, 6, 6)
+    assert len(rig.transport.writes) == 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from destination_bulk_tables.provider import Context, Flow, ReadBack, Refused
+from destination_bulk_tables.provider import Context, Flow, ReadBack, Refused, TooLarge
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import all_of, any_of
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart
@@ -101,8 +101,11 @@ def _held(
         if telling is not None:
             column, probes = telling
             query = any_of(column, [probes[i][column] for i in group])
-            answer = yield from calls.query(table.name, query, limit=PAGE)
-            if answer.total == len(answer.queryResult):
+            try:
+                answer = yield from calls.query(table.name, query, limit=PAGE)
+            except TooLarge:  # a gateway's limit on bodies, which split the batch as well
+                answer = None
+            if answer is not None and answer.total == len(answer.queryResult):
                 held = [msgspec.json.decode(row) for row in old.without(answer.queryResult)]
                 # the same key may be there with other values, of an earlier sync
                 found |= {i for i in group if any(_is_like(row, probes[i]) for row in held)}
