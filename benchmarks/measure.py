@@ -37,6 +37,8 @@ class Case:
     import_s: float = 0.0
     most: int | None = None  # the vendor answers 429 above so many POSTs at a time
     slow_above: int | None = None  # above so many each takes longer
+    link_mbit: int | None = None  # all requests go through a link of so many Mbit/s
+    is_zipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,20 @@ class Failure(Exception):
 @contextmanager
 def sink() -> Iterator[str]:
     """Run the sink; its address."""
-    command = [sys.executable, "-m", "benchmarks.sink"]
+    with _server("sink") as url:
+        yield url
+
+
+@contextmanager
+def relay(url: str, mbit: int) -> Iterator[str]:
+    """Run a slow link to the sink; its address."""
+    with _server("relay", url.rpartition(":")[2], str(mbit * 1_000_000)) as slow_url:
+        yield slow_url
+
+
+@contextmanager
+def _server(module: str, *arguments: str) -> Iterator[str]:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -90,8 +105,15 @@ def arguments(case: Case, folder: Path, url: str) -> list[str]:
 
 def run(case: Case, folder: Path, url: str) -> Sample:
     """Run one case once and verify that it delivered."""
+    if case.link_mbit is not None:
+        with relay(url, case.link_mbit) as slow_url:
+            return _run(case, folder, url, slow_url)
+    return _run(case, folder, url, url)
+
+
+def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
     source = inputs.messages(folder, case.shape, case.rows, case.state_every)
-    command = arguments(case, folder, url)
+    command = arguments(case, folder, vendor_url)
     if not Path(command[0]).exists():
         raise Failure("the console script is not installed beside this interpreter")
     options = {"import_s": case.import_s, "most": case.most, "slow_above": case.slow_above}
@@ -156,6 +178,8 @@ def _our_config(case: Case, url: str) -> dict[str, object]:
         "max_rows_per_request": case.max_rows or 5_000,
         "max_megabytes_per_request": 10,
     }
+    if case.is_zipped:
+        custom_http["request_compression"] = "gzip"
     provider = {
         "qobra": {"provider_type": "qobra", "api_key": "benchmark", "base_url": url},
         "kore": {"provider_type": "kore", "host": url, "authentication": jwt_app},

@@ -8,6 +8,7 @@ parent does.
 """
 
 import asyncio
+import gzip
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from benchmarks.vendors import Vendor
 
+_ZIPPED = re.compile(rb"\r\ncontent-encoding: *gzip", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -26,6 +28,7 @@ class Connection(asyncio.Protocol):
         self._vendor = vendor
         self._buffer = bytearray()
         self._body_at = self._end = 0
+        self._is_zipped = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -41,6 +44,7 @@ class Connection(asyncio.Protocol):
             if at < 0:
                 return
             length = _LENGTH.search(self._buffer, 0, at + 2)
+            self._is_zipped = _ZIPPED.search(self._buffer, 0, at + 2) is not None
             self._body_at = at + 4
             self._end = self._body_at + (int(length[1]) if length else 0)
         if len(self._buffer) < self._end:
@@ -49,6 +53,8 @@ class Connection(asyncio.Protocol):
         body = self._buffer[self._body_at : self._end]
         del self._buffer[: self._end]
         self._end = 0
+        if self._is_zipped:
+            body = bytearray(gzip.decompress(body))
         self._serve(method.decode(), target.decode(), body)
 
     def _serve(self, method: str, target: str, body: bytearray) -> None:

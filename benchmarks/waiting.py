@@ -89,6 +89,9 @@ def targets() -> list[Target]:
         cases = [replace(c, contender=name) for c in (case, empty) for name in ("ours", "base")]
         name = f"9 cpu {provider}: per record, 10 columns / {BASE}"
         found.append(Target(name, tuple(cases), _cpu, 1.0))
+    plain = replace(ours, provider="custom_http", link_mbit=20, max_rows=5_000)
+    pair = (replace(plain, is_zipped=True), plain)
+    found.append(Target("10 gzip: 20 Mbit/s, custom_http, wall / uncompressed", pair, _wall, 0.35))
     spec = replace(ours, rows=0, is_spec=True)
     pair = (spec, replace(spec, contender="base"))
     found.append(Target(f"9 cpu spec: start-up / {BASE}", pair, _start_up, 1.0))
