@@ -7,8 +7,10 @@ only `destinationStats` may differ.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -338,3 +340,75 @@ def test_values_are_kept_or_shaped_as_the_vendor_needs(
     else:
         closed = b'"closed_at":"2025-12-31T23:30:00.123Z",'
         assert stored == head + b'"won":"true",' + closed + tail + b"}"
+
+
+def test_an_entry_of_tables_shapes_rows_on_their_way(
+    connector: Connector, emulate: Emulate, vendor: Vendor
+) -> None:
+    """Renamed, left out, masked, and with columns that no field feeds, through many blocks."""
+    emulator = emulate(auto_create_tables=True)
+    columns = {name: {"type": "string"} for name in ("id", "to", "email", "note")}
+    entry = {
+        "stream": "deals",
+        "rename": [
+            {"field": "to", "column": "recipient"},
+            {"field": "email", "column": "email", "mask": "hash"},
+        ],
+        "exclude": "note",
+        "constants": [{"column": "origin", "value": "shop"}],
+        "message_columns": [
+            {"column": "loaded_at", "holds": "emitted_at"},
+            {"column": "source", "holds": "stream"},
+        ],
+    }
+    row = {"to": "x", "email": "a@example.com", "note": "secret"}
+    lines = [
+        json.dumps(
+            {
+                "type": "RECORD",
+                "record": {
+                    "stream": "deals",
+                    "emitted_at": 1_700_000_000_000 + i * 86_400_000,
+                    "data": {"id": str(i), **row},
+                },
+            }
+        ).encode()
+        for i in range(3000)
+    ]
+    config = config_for(vendor, emulator.url, tables=[entry], mask_salt="pepper")
+    stream = configured("deals", columns)
+    connector.write(config, catalog(stream), [*lines, state("deals", 1)]).delivered()
+    rows = {row["id"]: row for row in emulator.rows(vendor, "deals")}
+    assert len(rows) == 3000
+    start = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    for i in range(3000):
+        loaded_at = (start + timedelta(days=i)).isoformat()
+        expected = {
+            "id": str(i),
+            "recipient": "x",
+            "email": hashlib.sha256(b"peppera@example.com").hexdigest(),
+            "origin": "shop",
+            "source": "deals",
+            "loaded_at": loaded_at[:10] if vendor == "qobra" else loaded_at[:19] + ".000Z",
+        }
+        assert {name: rows[str(i)][name] for name in expected} == expected
+        assert "note" not in rows[str(i)]
+
+
+def test_records_of_other_names_reach_no_table(
+    connector: Connector, emulate: Emulate, vendor: Vendor
+) -> None:
+    """PyAirbyte's cache renames fields; the error says so and holds no value."""
+    emulator = emulate(auto_create_tables=True)
+    stream = configured("deals", ["id", "Account ID"])
+    cached = {"id": "s3cret", "account_id": "s3cret", "_airbyte_raw_id": "s3cret"}
+    for data, words in ((cached, "cache=False"), ({"account_id": "s3cret"}, "account_id")):
+        lines = [record("deals", data), state("deals", 1), complete("deals")]
+        ended = connector.write(config_for(vendor, emulator.url), catalog(stream), lines)
+        assert ended.code == 1
+        kind, message = ended.error
+        assert kind == "config_error"
+        assert words in message
+        assert "s3cret" not in ended.text
+        assert ended.states == []
+    assert emulator.count(vendor, "deals") == 0
