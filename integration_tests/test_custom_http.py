@@ -51,6 +51,7 @@ from integration_tests.servers import (
     Column,
     Datasette,
     Eve,
+    Kinto,
     Nginx,
     PocketBase,
     PouchDB,
@@ -145,6 +146,14 @@ TARGETS = (
         20_000,
         "it stores about 600 rows a second",
         modes=("append", "overwrite"),
+    ),
+    Target(
+        Kinto,
+        "kinto",
+        lambda server: {**server.credentials, "bucket": "lab"},
+        2_000,
+        "it stores some hundred rows a second",
+        more={"max_rows_per_request": 100},
     ),
     Target(
         SupabaseLite,
