@@ -30,7 +30,10 @@ OLD = [{"id": 900 + n, "seq": 900 + n, "name": "old"} for n in range(5)]
 
 @dataclass(frozen=True)
 class Case:
-    """One way to write; `ids`: the keys repeat after so many rows, 0: each row has its own."""
+    """One way to write; `ids`: the keys repeat after so many rows, 0: each row has its own.
+
+    `age_s`: how old the rows of a table to replace are.
+    """
 
     vendor: Vendor
     mode: str
@@ -39,6 +42,7 @@ class Case:
     rows: int = 12
     ids: int = 0
     max_rows: int = 4
+    age_s: float = 0.0
 
     @property
     def replaces(self) -> bool:
@@ -86,6 +90,7 @@ class Case:
         emulator.create_table(self.vendor, TABLE, TYPES)
         if self.replaces:
             emulator.fill(self.vendor, OLD)
+            emulator.advance(self.age_s)
 
     def missing(self, rows: Sequence[Row], count: int) -> list[int]:
         """Which of the first rows are not in the table, in this or a later version of their key."""

@@ -46,8 +46,14 @@ REPLACES = [name for name, case in CASES.items() if case.replaces]
 IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 DATES = ["work", "refused", "ignored", "ignored_by_deletes", "as_text", "seconds", "other_zone"]
 BY_DATE = {
-    f"kore overwrite, dates {dates}": Case("kore", "overwrite", switches={"kore_dates": dates})
+    f"kore overwrite, dates {dates}": Case(
+        "kore", "overwrite", switches={"kore_dates": dates}, age_s=5.0
+    )
     for dates in DATES
+} | {
+    "kore overwrite, all dates alike": Case(
+        "kore", "overwrite", switches={"kore_dates": "seconds", "manual_clock": True}
+    )
 }
 EVERY_CASE = CASES | BY_DATE
 # a table of any size is one that is not listed where its dates tell old rows from new
