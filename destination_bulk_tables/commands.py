@@ -21,6 +21,7 @@ from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connectio
 from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
+from destination_bulk_tables.known_columns import ask_columns, lacking_columns
 from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.rejects import Rejects
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.config import Config
+    from destination_bulk_tables.exchange import Exchange
     from destination_bulk_tables.model import JsonObject, JsonValue
     from destination_bulk_tables.provider import HttpRequest, HttpResponse
 
@@ -130,6 +132,7 @@ def check(raw: JsonValue) -> str | None:
             max_elapsed_s=_CHECK_TIMEOUT_S,
         )
         sender.run(None, config.provider.check(tables))
+        return _lacking(config, sender.exchange)
     except DestinationError as error:
         return naming.in_words(error.message)
     except (Refused, TooLarge, Ambiguous) as error:
@@ -144,6 +147,24 @@ def check(raw: JsonValue) -> str | None:
             f"The check failed in an unexpected way ({type(error).__name__}). Please report it "
             "with the log."
         )
+    return None
+
+
+def _lacking(config: Config, exchange: Exchange) -> str | None:
+    """What to tell of columns that `tables` names and a table lacks; only a log where rows may."""
+    for entry in config.tables:
+        table = config.table_of(entry)
+        sent = [mapping.column for mapping in (*(entry.columns or ()), *entry.rename)]
+        sent += [constant.column for constant in entry.constants]
+        sent += [column.column for column in entry.message_columns]
+        if not table or not sent:
+            continue
+        known = ask_columns(table, config.provider, exchange)
+        lacking = None if known is None else lacking_columns(table, sent, known)
+        if lacking and config.rejected_records.policy == "fail":
+            return config.naming.in_words(lacking)
+        if lacking:
+            log.warning("columns_missing %s", lacking)
     return None
 
 

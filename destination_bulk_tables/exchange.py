@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from copy import copy
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -84,6 +85,13 @@ class Exchange:
         self.max_elapsed_s = MAX_ELAPSED_S if max_elapsed_s is None else max_elapsed_s
         self._jitter = jitter
         self._limiters: dict[str, WindowLimiter] = {}
+
+    def in_brief(self, stop: threading.Event, max_elapsed_s: float) -> Exchange:
+        """The same limits for what may be done without: it gives up soon, or when stopped."""
+        brief = copy(self)
+        brief._halt = stop  # noqa: SLF001 - a copy of its own
+        brief.max_elapsed_s = max_elapsed_s
+        return brief
 
     def run(self, table: Table | None, flow: Flow[T], tally: Tally | None = None) -> T:
         """Drive a flow to its end. Raises what the flow lets pass, and `DestinationError`s."""

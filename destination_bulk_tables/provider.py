@@ -26,6 +26,7 @@ BUSY_STATUSES = frozenset({408, 425, 503})
 T = TypeVar("T")
 Flow = Generator["HttpRequest", "HttpResponse", T]
 D = TypeVar("D")
+ColumnKind = Literal["text", "number", "date", "boolean"]
 _BOM = b"\xef\xbb\xbf"  # some servers begin JSON with it
 
 
@@ -394,6 +395,9 @@ class Provider(Protocol):
     def warnings(self, table: Table) -> list[str]:
         """What an operator should know about this table before the first row."""
 
+    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+        """The table's own columns and what they hold; None where the vendor does not say."""
+
     def body_size(self, table: Table) -> int:
         """Bytes of a request body beyond its rows and the commas between them."""
 
@@ -456,6 +460,10 @@ class Base:
 
     @staticmethod
     def asked_as(_: str) -> str | None:
+        return None
+
+    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+        yield from ()
         return None
 
     def warnings(self, table: Table) -> list[str]:

@@ -12,6 +12,7 @@ from destination_bulk_tables.batcher import Batcher
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import ConfigError, InternalError, SettingError
 from destination_bulk_tables.guard import Guard
+from destination_bulk_tables.known_columns import compare_columns
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _LEAST_KEYS = 1000
 
+_ASKING_S = 20.0  # for columns, without which a sync can do
+
 
 class Sync:
     """One sync, ready to run: `wake` tells its reader that a request has ended."""
@@ -58,7 +61,9 @@ class Sync:
         slots = most_parallel(config) or MOST
         self.wake, wake_w = os.pipe()
         halt = threading.Event()
-        self._clock = clock
+        self._clock, self._stop = clock, stop
+        self._plans, self._provider = list(plans.values()), provider
+        self._is_strict = config.rejected_records.policy == "fail"
         self._progress = Progress(list(plans), clock.monotonic())
         budget = DiskBudget(config.staging.directory, config.staging.max_bytes)
         self.sender = Sender(
@@ -88,6 +93,12 @@ class Sync:
 
     def run(self, source: Source) -> None:
         """Run to the end of the input. Raises the `DestinationError` that ended it."""
+        compare_columns(
+            self._plans,
+            self._provider,
+            self.sender.exchange.in_brief(self._stop, _ASKING_S),
+            is_strict=self._is_strict,
+        )
         try:
             self._engine.run(source)
         except OSError as error:

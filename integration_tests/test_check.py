@@ -97,6 +97,20 @@ def test_every_algorithm_signs(connector: Connector, emulate: Emulate, algorithm
     assert connector.check(kore(emulator.url, section)).check == ("SUCCEEDED", "")
 
 
+def test_a_column_that_the_table_lacks_is_told(connector: Connector, emulate: Emulate) -> None:
+    """With the nearest name; it is no error under policy skip, or where the vendor says nothing."""
+    emulator = emulate()
+    emulator.create_table("kore", "deals", {"id": "string", "Amount": "number"})
+    columns = [{"field": "id", "column": "id"}, {"field": "amount", "column": "amount"}]
+    tables: dict[str, Any] = {"tables": [{"stream": "deals", "columns": columns}]}
+    message = failure(connector, kore(emulator.url, **tables))
+    assert "Table deals has no column 'amount' (but 'Amount')" in message
+    skip: dict[str, Any] = {"rejected_records": {"policy": "skip"}}
+    assert connector.check(kore(emulator.url, **tables, **skip)).check == ("SUCCEEDED", "")
+    emulator.create_table("kore", "deals")
+    assert connector.check(kore(emulator.url, **tables)).check == ("SUCCEEDED", "")
+
+
 def test_a_static_token_succeeds(connector: Connector, emulate: Emulate) -> None:
     """A token made elsewhere works until it expires."""
     emulator = emulate()

@@ -71,6 +71,7 @@ OTHER = {
     "auto_create_tables",
     "manual_clock",
     "time_scale",
+    "kore_dates",  # replacing only
     "qobra_api_key",
     "qobra_window",  # replacing only
     "qobra_join",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
@@ -62,7 +62,7 @@ class KoreVendor:
     `longest`: expressions of a filter at most, and what becomes of more: a status, or they are
     ignored, or the whole filter is. `limits_queries`: not only deletes. `null`: what a filter for
     null does. `dates`: how a filter by `Created_On` goes wrong, or the date itself: a tick of
-    `tick_s` passes with each insert.
+    `tick_s` passes with each insert. `columns`: what a query names as the table's.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class KoreVendor:
         null: Literal["found", "unfound", "refused"] = "found",
         dates: Dates = "plain",
         tick_s: float = 1.0,
+        columns: Sequence[Row] = (),
         is_bad: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005
     ) -> None:
-        self.null = null
+        self.null, self.columns = null, columns
         self.dates, self.tick_s, self.elapsed = dates, tick_s, 0.0
         self.tables: dict[str, list[Row]] = {"deals": []}
         self.reads = reads
@@ -203,7 +204,7 @@ class KoreVendor:
         limit = min(100, int(options.get("sys_limit", ["10"])[0]))
         offset = int(options.get("sys_offset", ["0"])[0])
         page = found[offset : offset + limit]
-        answer: Row = {"queryResult": page, "metaInfo": []}
+        answer: Row = {"queryResult": page, "metaInfo": list(self.columns)}
         if self.totals:
             answer |= {"total": len(found), "hasMore": offset + limit < len(found)}
         return answer_of(200, answer)

@@ -46,6 +46,14 @@ class Row(msgspec.Struct):
 class Queried(msgspec.Struct):
     queryResult: list[msgspec.Raw]  # noqa: N815 - the vendor's name
     total: int | None = None
+    metaInfo: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815 - the vendor's name
+
+
+class MetaColumn(msgspec.Struct):
+    """A column of the queried table; older documentation has none of them."""
+
+    name: str
+    type: str = ""
 
 
 def classify(request: HttpRequest, response: HttpResponse) -> Disposition:

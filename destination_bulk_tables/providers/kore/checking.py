@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.provider import Flow, Refused
-from destination_bulk_tables.providers.kore.answers import NO_READ, no_table
+from destination_bulk_tables.providers.kore.answers import NO_READ, MetaColumn, no_table
+from destination_bulk_tables.providers.kore.filters import EVERY_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from destination_bulk_tables.model import Table
+    from destination_bulk_tables.provider import ColumnKind
     from destination_bulk_tables.providers.kore.calls import Calls
 
 _NO_SUCH_TABLE = "airbyte-check-no-such-table"
 _SYSTEM_COLUMNS = {"_id", "sys_Id", "Created_On", "Updated_On", "Created_By", "Updated_By"}
+_ADDED_COLUMNS = {*_SYSTEM_COLUMNS, "Created_On_TimeStamp", "Updated_On_TimeStamp"}
+_KINDS: dict[str, ColumnKind] = {"string": "text", "number": "number", "date": "date"}
 # Source: https://docs.kore.ai/xo/administration/data/data-table/ (reserved words; read 2026-11-22)
 _RESERVED_WORDS = """
 ACCESS ADD ALL ALTER AND ANY AS ASC AUDIT BETWEEN BY CHAR CHECK CLUSTER COLUMN COMMENT
@@ -68,6 +74,22 @@ def _check_token(calls: Calls) -> Flow[None]:
                 "and api_path_prefix."
             )
             raise ConfigError(message) from None
+
+
+def columns(calls: Calls, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+    """The columns that a query's `metaInfo` names beside the vendor's own.
+
+    Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-data
+    (read 2026-11-22)
+    None where it names no other: whether it does for an empty table is not documented.
+    """
+    try:
+        found = yield from calls.query(table, EVERY_ROW, limit=1)
+        named = msgspec.json.decode(found.metaInfo, type=list[MetaColumn])
+    except (Refused, msgspec.DecodeError):
+        return None
+    own = {c.name: _KINDS.get(c.type.casefold()) for c in named if c.name not in _ADDED_COLUMNS}
+    return own or None
 
 
 def validate(table: Table) -> None:

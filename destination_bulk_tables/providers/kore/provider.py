@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.model import JsonObject, RowBlock, Table
     from destination_bulk_tables.provider import (
+        ColumnKind,
         Context,
         Disposition,
         HttpRequest,
@@ -105,6 +106,9 @@ class Kore(Base):
 
     def warnings(self, table: Table) -> list[str]:
         return checking.warnings(table)
+
+    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+        return checking.columns(self._calls, table)
 
     def prepare(self, table: Table) -> Flow[int | None]:
         try:
