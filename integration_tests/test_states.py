@@ -411,4 +411,4 @@ def test_records_of_other_names_reach_no_table(
         assert words in message
         assert "s3cret" not in ended.text
         assert ended.states == []
-    assert emulator.count(vendor, "deals") == 0
+    assert not any(request.rows for request in emulator.requests)
