@@ -13,6 +13,8 @@ from destination_bulk_tables.model import Message, Table
 from destination_bulk_tables.provider import (
     Ambiguous,
     Context,
+    HttpRequest,
+    HttpResponse,
     Refused,
     TooLarge,
 )
@@ -32,6 +34,7 @@ from unit_tests.syncs import Sync, complete, kore, records, state, sync
 from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row, answer_of
 
+UNREAD = status(200, b"<html>")
 ROWS_OF_TABLE = some(3, "s1", "s2")
 PROOF = [ROWS_OF_TABLE, some(2, "s2", "s1")]
 
@@ -350,3 +353,32 @@ def test_old_rows_are_deleted_with_as_long_filters_as_are_proven(
     sizes = delete_sizes(done)
     assert list(dict.fromkeys(sizes)) == list(dict.fromkeys(deletes))
     assert delete_max is not None or sizes == deletes
+
+
+def test_a_delete_whose_answer_cannot_be_read_is_repeated() -> None:
+    """It may have been cut off by a limit of rows, so that older versions would stay."""
+    vendor = KoreVendor(delete_max=1)
+    vendor.put([{"id": key, "name": "old"} for key in ("1", "1", "2")])
+    script: list[Message] = [records([{"id": "1"}, {"id": "2"}]), state(2), complete()]
+    done = sync("kore", "append_dedup", script, vendor=vendor)
+    answer = done.transport.answer
+
+    def unreadable_once(request: HttpRequest) -> HttpResponse:
+        answered = answer(request)
+        is_first = [sent.request.method for sent in done.transport.sent].count("DELETE") == 1
+        return UNREAD if request.method == "DELETE" and is_first else answered
+
+    done.transport.answer = unreadable_once
+    done.run()
+    assert (done.error, done.acknowledged) == (None, [2])
+    assert sorted(row["id"] for row in vendor.rows()) == ["1", "2"]
+    assert "old" not in {row.get("name") for row in vendor.rows()}
+
+
+def test_deletes_that_never_tell_what_they_did_are_in_doubt() -> None:
+    """Nothing is inserted beside rows that may still be there."""
+    provider = kore()
+    keys: list[Any] = ["k0"]
+    block = block_of({}, keys=keys)
+    with pytest.raises(Ambiguous, match="do not tell how many rows"):
+        play(provider.write(DEDUP, block, Context()), UNREAD, UNREAD, UNREAD)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from unit_tests.fakes import answer_status, cut_after, garble
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, total
 from unit_tests.syncs import complete, kore, records, state, sync
@@ -143,6 +144,24 @@ def test_a_copy_of_unknown_fate_ends_the_replace(fault: Any) -> None:
     assert {"id": "old"} in vendor.rows()
     assert sync("kore", "overwrite", REPLACE, vendor=vendor).run().error is None
     assert len(vendor.rows()) == 9
+
+
+def test_without_a_row_to_copy_no_old_row_is_deleted() -> None:
+    """Somebody who deletes moves the rows away from where they are looked for."""
+    vendor = KoreVendor(is_bad=lambda row: row["id"] == "d2")
+    vendor.put(BEFORE)
+    done = sync("kore", "overwrite", REPLACE, vendor=vendor)
+    answer = done.transport.answer
+
+    def without_a_page(request: HttpRequest) -> HttpResponse:
+        is_asked_for = f"sys_offset={len(BEFORE)}" in request.path
+        return total(12) if is_asked_for else answer(request)
+
+    done.transport.answer = without_a_page
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert {} not in vendor.rows()
+    assert all(row in vendor.rows() for row in BEFORE)
 
 
 def test_a_refused_load_names_the_other_strategy_under_policy_fail() -> None:

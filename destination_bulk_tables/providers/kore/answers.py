@@ -98,10 +98,15 @@ def classify(request: HttpRequest, response: HttpResponse) -> Disposition:
 
 def deleted_rows(response: HttpResponse) -> int:
     """Rows a delete counts; 0 where its answer cannot be read: the table's total tells then."""
+    return counted_rows(response) or 0
+
+
+def counted_rows(response: HttpResponse) -> int | None:
+    """Rows a delete counts; None where its answer cannot be read."""
     try:
         return response.decode(Deleted).nDeleted
     except Ambiguous:
-        return 0
+        return None
 
 
 def _tells_rate_limit(text: bytes, request: HttpRequest) -> bool:

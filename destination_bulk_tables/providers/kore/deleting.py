@@ -17,7 +17,13 @@ import msgspec
 from destination_bulk_tables.errors import ConfigError, UnaccountedRows
 from destination_bulk_tables.model import Key, Table, key_of, key_tokens
 from destination_bulk_tables.provider import Ambiguous, Flow, Refused, TooLarge
-from destination_bulk_tables.providers.kore.answers import NO_READ, cause_of, deleted_rows, ids_of
+from destination_bulk_tables.providers.kore.answers import (
+    NO_READ,
+    cause_of,
+    counted_rows,
+    deleted_rows,
+    ids_of,
+)
 from destination_bulk_tables.providers.kore.calls import SHORT_FILTER, Calls
 from destination_bulk_tables.providers.kore.filters import (
     EVERY_ROW,
@@ -36,6 +42,7 @@ _MOST_KEYS = 1000  # per delete, where the table shows that it reads a filter of
 _CUT = "a delete does not read a long filter to its end"
 _NULL = b"null"
 _MOST_DELETES = 100  # by the same filter, before its rows are counted
+_MOST_UNREAD = 3  # answers to deletes by the same filter that do not tell how many rows went
 
 
 class Deletes:
@@ -97,8 +104,9 @@ class Deletes:
         """Delete by one filter; True when a request may have been applied twice.
 
         Not documented: a limit of rows per request. So a delete is repeated until it finds nothing,
-        or fewer rows than some request did: no limit stopped it. Nor whether a delete reads a long
-        filter to its end: until one did, the rows are counted before.
+        or fewer rows than some request did: no limit stopped it; an answer that cannot be read
+        tells neither. Nor whether a delete reads a long filter to its end: until one did, the rows
+        are counted before.
         """
         expected, is_telling = None, False
         if len(keys) > SHORT_FILTER and table.name not in self._read_whole:
@@ -106,12 +114,18 @@ class Deletes:
         filter_ = key_filter(table, keys)
         request = self._calls.delete(table.name, filter_, len(keys))
         is_resent = False
-        gone = 0
+        gone = unread = 0
         left: float = float("inf")
         for n_deletes in count(1):
             response = yield request
             is_resent = is_resent or response.resent > 0
-            deleted, most = deleted_rows(response), self._most_deleted
+            deleted, most = counted_rows(response), self._most_deleted
+            if deleted is None:
+                unread += 1
+                if unread == _MOST_UNREAD:
+                    message = "the answers to deletes do not tell how many rows were deleted"
+                    raise Ambiguous(message)
+                continue
             self._most_deleted = max(deleted, most)
             gone += deleted
             if deleted < most or (expected is not None and gone >= expected):

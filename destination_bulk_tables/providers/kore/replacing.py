@@ -190,8 +190,7 @@ def _insert_copy(calls: Calls, table: Table, plan: KorePlan) -> Flow[str | None]
     old = plan.olds()
     try:
         page = yield from calls.query(table.name, EVERY_ROW, limit=PAGE, offset=plan.stored or 0)
-        rows = [_copy_of(row, table, old) for row in page.queryResult]
-        _, _, copy = max(rows, default=(False, 0, b"{}"))
+        _, _, copy = max(_copies(page.queryResult, table, old))
         try:
             response = yield calls.insert(table.name, RowBlock([copy], 1, range(1)))
         except (Refused, TooLarge):
@@ -204,6 +203,19 @@ def _insert_copy(calls: Calls, table: Table, plan: KorePlan) -> Flow[str | None]
             "told why. No old row was deleted; the next attempt replaces all it finds."
         )
         raise TransientError(message, stream=table.stream) from error
+
+
+def _copies(
+    rows: Sequence[msgspec.Raw], table: Table, old: OldRows
+) -> list[tuple[bool, int, bytes]]:
+    """What may be copied; raises `Ambiguous` where somebody else deletes and no row is found.
+
+    An empty row would go in whatever index there is.
+    """
+    if not rows:
+        message = "no row to copy was found"
+        raise Ambiguous(message)
+    return [_copy_of(row, table, old) for row in rows]
 
 
 def _require_total(calls: Calls, table: Table, expected: int) -> Flow[None]:
