@@ -40,11 +40,11 @@ class Emulator(World):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(60)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -52,7 +52,7 @@ class Emulator(World):
 
     def down(self, seconds: float) -> None:
         """Be unreachable (connection refused) for some seconds."""
-        asyncio.run_coroutine_threadsafe(self._server.down(seconds), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.down(seconds), self._loop).result(60)
 
 
 class EmulatorProcess:
