@@ -43,9 +43,9 @@ class Guard:
             return
         message = (
             f"{counts.read} rows of stream {plan.key} were read and none is left to replace table "
-            f" {plan.table.name} with ({counts.rejected} rejected). The table was not "
-            "touched: only a source without rows empties it. Correct the rows or their mapping in "
-            "tables[].columns."
+            f"{plan.table.name} with ({counts.rejected} rejected, the others deleted by later "
+            "records). The table was not touched: only a source without rows empties it. Correct "
+            "the rows or their mapping in tables[].columns."
         )
         raise ConfigError(message, stream=plan.key)
 

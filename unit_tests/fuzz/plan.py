@@ -277,8 +277,8 @@ def _qobra(rnd: Random) -> tuple[dict[str, Any], dict[str, Any]]:
         "jitter": rnd.random() < 0.5,
         "unknown_for_s": rnd.choice([0.0, 0.0, 5.0]),
     }
-    if switches["stack_s"] and switches["counts"] == "whole":
-        # ids of their own that each count the whole of what joined by chance tell nothing
+    if switches["stack_s"]:
+        # ids of their own that each count or blame the whole of what joined by chance tell nothing
         switches["shares_id"] = True
     settings = {"debounce_seconds": rnd.choice([40, 120])} if rnd.random() < 0.3 else {}
     return switches, settings
