@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.repeats import n_older
 from destination_bulk_tables.sender import Delivery
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ class Dispatch:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
         lane.retire_keys(tracked, self._tools.clock.monotonic())
+        lane.repeats.n_older -= n_older(tracked.batch)
         for epoch, count in tracked.batch.counts().items():
             rejected = tracked.rejected.get(epoch, 0)
             epoch.rejected += rejected

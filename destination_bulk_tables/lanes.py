@@ -166,7 +166,7 @@ class Lane:
     @property
     def held_bytes(self) -> int:
         """What waits to be sent, beside the open batch."""
-        return self.queued_bytes + self.repeats.n_bytes
+        return self.queued_bytes + self.repeats.held_bytes
 
     @property
     def is_busy(self) -> bool:

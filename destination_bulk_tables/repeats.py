@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 200  # what a key costs in the sets that know it, beside its row
 _VERSION_BYTES = 500  # what a waiting row costs beside its text
+# what a replaced row counts for: next to nothing by itself, but where all rows repeat a few keys
+# and the vendor stalls, the source must stop as well
+_OLDER_BYTES = 500
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Repeats:
     """What one lane knows of its keys. Streams without keys cost nothing."""
 
     n_bytes: int = 0
+    n_older: int = 0  # replaced rows that are settled with the one that stays
     settled: SentVersions | None = None  # where rows have a cursor
     _known: set[Key] = field(default_factory=set)  # queued, under way or waiting
     _waiting: dict[Key, Version] = field(default_factory=dict)
@@ -56,6 +60,11 @@ class Repeats:
         return len(self._waiting)
 
     @property
+    def held_bytes(self) -> int:
+        """What waiting rows and replaced ones count for."""
+        return self.n_bytes + _OLDER_BYTES * self.n_older
+
+    @property
     def n_free(self) -> int:
         """Waiting rows that need not wait any more."""
         return len(self._free)
@@ -66,6 +75,8 @@ class Repeats:
             late = self.settled.late(batch) - self._known
             if late:
                 _keep(batch, late)
+                for key in late:
+                    batch.older.pop(key, None)
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float
@@ -74,6 +85,7 @@ class Repeats:
 
         `sent`: the batches under way.
         """
+        self.n_older += n_older(batch)
         if not batch.keys or batch.keys.isdisjoint(self._known):
             self._known |= batch.keys
             return
@@ -178,6 +190,7 @@ class Repeats:
             if is_older(version.cursor, rival.cursor):
                 version, rival = rival, version
             version.older += [rival.epoch, *rival.older]
+            self.n_older += 1
             self.n_bytes -= _size(self._waiting[key])
             if key in self._free:
                 self._free_bytes += _size(version) - _size(self._waiting[key])
@@ -202,6 +215,7 @@ class Repeats:
             newer = {key for key in hits if not is_older(mine.cursor(key), queued.cursor(key))}
             _hand_over(queued, batch, newer)
             _hand_over(mine, other, hits - newer)
+            self.n_older += len(hits)
             found |= hits
         if mine is not None and mine.gone:
             _keep(batch, mine.gone)
@@ -219,7 +233,13 @@ class Repeats:
             for other in sent:
                 _hand_over(mine, other, stale & other.keys)
             _keep(batch, stale)
+            self.n_older += len(stale)
         return stale
+
+
+def n_older(batch: Batch) -> int:
+    """How many replaced rows a batch settles."""
+    return sum(map(len, batch.older.values()))
 
 
 class _Queued:

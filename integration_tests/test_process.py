@@ -239,7 +239,7 @@ def test_stdin_is_the_backpressure(connector: Connector, emulate: Emulate, vendo
     running = connector.writing(config, CATALOG)
     running.send(*rows(100))
     wait_until(lambda: len(bulk(emulator)) >= 1)
-    assert filled(running, b"\n".join(rows(500)) + b"\n") < 10_000_000
+    assert filled(running, b"\n".join(rows(500)) + b"\n") < 20_000_000
     running.signal(signal.SIGTERM)
     assert running.ended(15).code != 0
 

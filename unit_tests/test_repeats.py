@@ -18,7 +18,7 @@ from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.model import Batch, Epoch, Message, RowBlock, Table, Tombstone
 from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from destination_bulk_tables.providers import PROVIDERS
-from destination_bulk_tables.repeats import _size
+from destination_bulk_tables.repeats import _size, n_older
 from unit_tests.fakes import (
     FakeClock,
     Fault,
@@ -136,12 +136,16 @@ class Model:
             self.settled_at[op.key] = self.admitted
         del self.lane.tracked[batch.id]
         self.lane.repeats.settle(batch.keys)
+        self.lane.repeats.n_older -= n_older(batch)
         for epoch, count in batch.counts().items():
             assert count >= 0
             epoch.delivered += count
 
     def check(self) -> None:
         repeats = self.lane.repeats
+        live = [tracked.batch for tracked in self.lane.tracked.values()]
+        waiting = sum(len(version.older) for version in repeats._waiting.values())
+        assert repeats.n_older == sum(map(n_older, live)) + waiting
         sizes = {key: _size(version) for key, version in repeats._waiting.items()}
         assert repeats.n_bytes == sum(sizes.values())
         assert repeats._free_bytes == sum(sizes[key] for key in repeats._free)
@@ -343,6 +347,25 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.error is None
     assert max(held) <= 6_000 + 4 * 600
     assert len(done.vendor.rows()) == 40
+
+
+def test_a_stalled_vendor_stops_a_source_that_repeats_a_few_keys() -> None:
+    """Rows that replace each other need no room, but what they prove waits, so they are bounded."""
+    clock = FakeClock()
+    rows = [records(rows_of(*"abcdefgh") * 500) for _ in range(40)]
+    done = sync(
+        "qobra",
+        "append",
+        [records(rows_of(*"abcdefgh")), 1.0, *rows, complete()],
+        clock=clock,
+        vendor=QobraVendor(clock, delay_s=600.0),
+        max_rows=8,
+    )
+    read: list[int] = []
+    done.on_read = lambda _: read.append(done.counts[0]) if clock.elapsed < 500 else None
+    done.run()
+    assert done.error is None
+    assert max(read) <= 70_000 < done.counts[0] == done.counts[1]
 
 
 class Case:
