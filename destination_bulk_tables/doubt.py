@@ -61,11 +61,13 @@ class Doubt:
         self, table: Table, block: RowBlock, fate: Exception, context: Context, tally: Tally
     ) -> ReadBack:
         """Which positions of the block the table holds after an ambiguous or refused write."""
-        flow = self._provider.stored_rows(table, block, context)
         try:
-            found = self._exchange.run(table, flow, tally)
+            found = self._ask(table, block, context, tally)
         except (Refused, TooLarge, Ambiguous):
-            return ReadBack(None)  # a table that does not answer tells nothing
+            try:  # once more: a passing fault must not decide over rows
+                found = self._ask(table, block, context, tally)
+            except (Refused, TooLarge, Ambiguous):
+                return ReadBack(None)  # a table that does not answer tells nothing
         if found.stored is not None:
             log.warning(
                 "rows_read_back table=%s sent=%d stored=%d cause=%s",
@@ -75,6 +77,10 @@ class Doubt:
                 name_of(fate),
             )
         return found
+
+    def _ask(self, table: Table, block: RowBlock, context: Context, tally: Tally) -> ReadBack:
+        flow = self._provider.stored_rows(table, block, context)
+        return self._exchange.run(table, flow, tally)
 
     def decide(self, table: Table, block: RowBlock, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: go on as configured, or raise."""

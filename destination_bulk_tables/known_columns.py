@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.catalog import StreamPlan
     from destination_bulk_tables.columns import Column
     from destination_bulk_tables.exchange import Exchange
+    from destination_bulk_tables.model import Table
     from destination_bulk_tables.provider import ColumnKind, Provider, RowRules
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def compare_columns(
     for plan in plans:
         name = plan.table.name
         if name not in known:
-            known[name] = ask_columns(name, provider, exchange)
+            known[name] = ask_columns(name, provider, exchange, plan.table)
         found = known[name]
         if found is None:
             continue
@@ -56,11 +57,14 @@ def compare_columns(
 
 
 def ask_columns(
-    table: str, provider: Provider, exchange: Exchange
+    table: str, provider: Provider, exchange: Exchange, paying: Table | None = None
 ) -> Mapping[str, ColumnKind | None] | None:
-    """The columns a table has; None where the vendor does not say, or is not there to ask."""
+    """The columns a table has; None where the vendor does not say, or is not there to ask.
+
+    `paying`: the table whose rate windows the question counts in.
+    """
     try:
-        return exchange.run(None, provider.columns(table))
+        return exchange.run(paying, provider.columns(table))
     except (Refused, TooLarge, Ambiguous, TransientError) as error:
         log.info("columns_unknown table=%s cause=%s", table, type(error).__name__.lower())
         return None
