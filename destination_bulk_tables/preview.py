@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +36,7 @@ from destination_bulk_tables.sync import Sync, require_possible
 from destination_bulk_tables.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from destination_bulk_tables.catalog import StreamPlan
     from destination_bulk_tables.clock import Clock
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         Table,
     )
     from destination_bulk_tables.provider import (
+        ColumnKind,
         Context,
         Flow,
         HttpRequest,
@@ -192,6 +194,7 @@ class _Collected:
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
         self.total = 0
+        self.allowance = sys.maxsize  # whatever is rejected, the rehearsal goes on
 
     def add(self, rejected: Sequence[RejectedRow]) -> None:
         self.total += len(rejected)
@@ -254,6 +257,11 @@ class _Rehearsal:
                 )
             except (Refused, TooLarge, Ambiguous):
                 table.held = None
+
+    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+        if not self._reads:
+            return None
+        return (yield from self._inner.columns(table))
 
     def prepare(self, table: Table) -> Flow[int | None]:
         yield from ()

@@ -492,7 +492,7 @@ def test_a_server_killed_with_a_write_in_flight_loses_and_doubles_nothing(
     """Whether the write was stored is counted, or it is safe to repeat; the log says which."""
     table = lab.table()
     rows = some_rows(6_000)
-    config = lab.config(table, batching={"max_wait_seconds": 1})
+    config = lab.config(table, batching={"max_wait_seconds": 1, "max_parallel_requests": 1})
     outcome = killed_under_way(lab, connector, moment, rows, config)
     lab.holds(table, rows)
     read_back = re.findall(r"rows_read_back .*sent=(\d+) stored=(\d+)", outcome.text)
@@ -520,7 +520,7 @@ def test_rows_sent_again_without_a_count_may_double_and_it_is_said(
     outcome = killed_under_way(lab, connector, "stored", rows, config)
     found = lab.server.rows(table)
     assert lab.checksum(list({str(row["id"]): row for row in found}.values())) == lab.checksum(rows)
-    assert len(found) == len(rows) + 100
+    assert len(found) > len(rows)
     assert len(re.findall("ambiguous_write_repeated .*duplicates=possible", outcome.text)) == 1
 
 
@@ -743,7 +743,7 @@ def test_an_insert_without_an_answer_ends_the_sync_where_nothing_can_tell(
     del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
     outcome = sync(connector, config, "append", some_rows(100))
     assert outcome.error[0] == "transient_error"
-    assert "on_ambiguous_write" in outcome.error[1]
+    assert "refusals_store_nothing" in outcome.error[1]
     assert outcome.states == []
     datasette.holds(table, some_rows(100))
 
@@ -758,7 +758,8 @@ def test_a_count_that_has_not_moved_yet_cannot_say_that_nothing_came(
 ) -> None:
     """What came is seen after a first write without an answer; what did not, is not."""
     table = datasette.table()
-    config = datasette.config(table, provider={"api_address": nginx.url(fault)})
+    settings = {"api_address": nginx.url(fault), "table_count_is_exact": False}
+    config = datasette.config(table, provider=settings)
     outcome = sync(connector, config, "append", some_rows(100))
     if is_stored:
         outcome.delivered()

@@ -196,7 +196,8 @@ def test_presets(recorder: Recorder, tmp_path: Path, preset: Preset, mode: str) 
 def test_what_a_person_reads(tmp_path: Path) -> None:
     """Rows, rejects, undeclared fields, the table's count and the replacement are told."""
     with Emulator(auto_create_tables=True) as emulator:
-        emulator.create_table("kore", "deals", {"id": "string"})
+        columns = {"id": "string", "amount": "number", "at": "string", "tags": "string"}
+        emulator.create_table("kore", "deals", columns)
         config = config_for("kore", emulator.url, nested_values="reject")
         done = _run("preview", tmp_path, config, "overwrite", _messages(ROWS))
         assert done.returncode == 1
