@@ -169,7 +169,7 @@ def test_what_waits_is_bounded_in_bytes(
             ended = sync.wait()
         assert ended.code == 0, ended.message
     print(f"{mode} {lines.__name__}: peak {peak:.0f} MB")
-    assert 0 < peak <= 220  # up to eight requests under way hold their rows
+    assert 0 < peak <= 220  # 187 was seen; the target is 150
 
 
 def _unchanged(value: Callable[[], int], seconds: float) -> Callable[[], bool]:
