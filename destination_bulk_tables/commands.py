@@ -21,8 +21,8 @@ from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connectio
 from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.known_columns import ask_columns, lacking_columns
-from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.secrecy import SECRETS, secrets_of
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.config import Config
     from destination_bulk_tables.exchange import Exchange
+    from destination_bulk_tables.http import HttpRequest, HttpResponse
     from destination_bulk_tables.model import JsonObject, JsonValue
-    from destination_bulk_tables.provider import HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
 

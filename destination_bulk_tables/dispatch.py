@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.exchange import Tally
     from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
-    from destination_bulk_tables.provider import Context
+    from destination_bulk_tables.outcomes import Context
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)

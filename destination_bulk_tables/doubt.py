@@ -16,13 +16,15 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
-from destination_bulk_tables.provider import Ambiguous, ReadBack, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
+from destination_bulk_tables.outcomes import ReadBack
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from destination_bulk_tables.exchange import Exchange, Tally
     from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.provider import Context, Provider
+    from destination_bulk_tables.outcomes import Context
+    from destination_bulk_tables.provider import Provider
 
 log = logging.getLogger(__name__)
 

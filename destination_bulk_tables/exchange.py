@@ -14,17 +14,9 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from destination_bulk_tables.dispositions import BUSY_STATUSES, Accept, Renew, Retry
 from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
-from destination_bulk_tables.provider import (
-    BUSY_STATUSES,
-    Accept,
-    Ambiguous,
-    HttpResponse,
-    Refused,
-    Renew,
-    Retry,
-    TooLarge,
-)
+from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.signing import Signer
 from destination_bulk_tables.transport import TransportError
@@ -34,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.http import Flow, HttpRequest
     from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import Flow, HttpRequest, Provider
+    from destination_bulk_tables.provider import Provider
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.provider import Ambiguous, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.outcomes import Context, Unverified
 from destination_bulk_tables.pace import Pace
-from destination_bulk_tables.provider import Context, Unverified
 from destination_bulk_tables.repeats import KEY_BYTES, Repeats
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         RowBlock,
         StreamKey,
     )
+    from destination_bulk_tables.outcomes import ReplacePlan
     from destination_bulk_tables.overwrite import StagedLoad
-    from destination_bulk_tables.provider import ReplacePlan
     from destination_bulk_tables.rows import RowCodec
 
 _LEAST_LINGER_S = 30.0

@@ -15,7 +15,7 @@ import msgspec
 
 from destination_bulk_tables.batcher import last_versions
 from destination_bulk_tables.model import Epoch, RowBlock, key_of, key_tokens
-from destination_bulk_tables.provider import Load
+from destination_bulk_tables.outcomes import Load
 from destination_bulk_tables.spool import KeyFilter, Spool
 
 if TYPE_CHECKING:

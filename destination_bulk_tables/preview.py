@@ -21,15 +21,9 @@ import msgspec
 from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.commands import is_cloud, parse_config
 from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.model import RecordRun
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Refused,
-    ReplacePlan,
-    TooLarge,
-    Verdict,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import ReplacePlan, Verdict, WriteReport
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import MessageReader
 from destination_bulk_tables.sync import Sync, require_possible
@@ -41,6 +35,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.catalog import StreamPlan
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.config import Config
+    from destination_bulk_tables.http import Flow, HttpRequest
     from destination_bulk_tables.model import (
         JsonValue,
         Message,
@@ -49,15 +44,8 @@ if TYPE_CHECKING:
         StreamKey,
         Table,
     )
-    from destination_bulk_tables.provider import (
-        ColumnKind,
-        Context,
-        Flow,
-        HttpRequest,
-        Load,
-        Provider,
-        Unverified,
-    )
+    from destination_bulk_tables.outcomes import Context, Load, Unverified
+    from destination_bulk_tables.provider import ColumnKind, Provider
 
 _NAMED_RECORDS = 1000  # of each stream: their members are compared with the schema
 _EXAMPLES = 3

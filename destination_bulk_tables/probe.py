@@ -23,7 +23,7 @@ from typing import Any, cast
 from destination_bulk_tables import commands
 from destination_bulk_tables.clock import Clock, SystemClock
 from destination_bulk_tables.errors import ConfigError, DestinationError
-from destination_bulk_tables.provider import HttpRequest, segment
+from destination_bulk_tables.http import HttpRequest, segment
 from destination_bulk_tables.transport import Transport, TransportError
 
 _TIMEOUT_S = 120.0

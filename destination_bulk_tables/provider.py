@@ -1,226 +1,25 @@
 """What a provider is: it turns rows into HTTP requests and responses into facts. It does no I/O.
 
-A provider's verbs are *flows*: generators that yield an `HttpRequest` and receive the
-`HttpResponse` to it. The sender pays the rate limit, retries, waits and authenticates each attempt;
-a flow sees only accepted responses. What it cannot retry is thrown into the flow as one of three
-exceptions (`Refused`, `TooLarge`, `Ambiguous`), which the flow may handle and otherwise lets pass
-to the sender.
+Read this first to add one: `Provider` lists what it must give, in the order in which the engine
+asks; `Base` answers for a vendor that needs nothing special. Most verbs are flows (`http.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-import msgspec
-
-from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.outcomes import ReadBack, Verdict
 
 if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject, Receipt, RowBlock, Table
+    from destination_bulk_tables.dispositions import Disposition
+    from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
+    from destination_bulk_tables.model import JsonObject, RowBlock, Table
+    from destination_bulk_tables.outcomes import Context, Load, ReplacePlan, Unverified, WriteReport
 
-BUSY_STATUSES = frozenset({408, 425, 503})
-
-T = TypeVar("T")
-Flow = Generator["HttpRequest", "HttpResponse", T]
-D = TypeVar("D")
 ColumnKind = Literal["text", "number", "date", "boolean"]
-_BOM = b"\xef\xbb\xbf"  # some servers begin JSON with it
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One request. `path` is below the provider's base URL and already encoded.
-
-    `repeat="unsafe"`: applying it twice differs from once, so an ambiguous outcome is not retried
-    blindly; "settled": it may be repeated, but what follows must not overtake an earlier attempt,
-    so that is given time; "once": the flow has another way, so whatever keeps an answer away is
-    thrown as `Ambiguous`, after time to settle. `not_after`: monotonic time after which it must not
-    be sent any more.
-    """
-
-    method: str
-    path: str
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    repeat: Literal["safe", "settled", "unsafe", "once"] = "safe"
-    not_after: float | None = None
-    content_type: str = "application/json"
-    url: str | None = None  # in place of base URL and path: a token server is at another address
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """A complete response; header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    resent: int = 0  # earlier attempts of this request that may have been applied as well
-
-    def decode(self, kind: type[D]) -> D:
-        """The JSON body as `kind`; raises `Ambiguous`: an unreadable answer proves nothing."""
-        try:
-            return msgspec.json.decode(self.body.removeprefix(_BOM), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            message = f"HTTP {self.status} with an answer that is not the documented JSON"
-            raise Ambiguous(message) from error
-
-    def parsed(self) -> Any:
-        """The JSON body as it is, None where it is none."""
-        try:
-            return self.decode(object)
-        except Ambiguous:
-            return None
-
-    @property
-    def text(self) -> str:
-        """The start of the body. It may quote rows: mask it before it reaches a log."""
-        return self.body[:2000].decode("utf-8", "replace").strip()
-
-
-class Refused(Exception):
-    """The vendor refused content of the request; `reason` may quote rows.
-
-    `partial`: it took some of the rows and the answer does not tell which. `faults`: the rows it
-    names as bad, maybe not all of them; the others are sent again without these. `resent`, set by
-    the sender: earlier attempts of the request that may have been applied.
-    """
-
-    def __init__(
-        self, code: str, reason: str, *, partial: bool = False, faults: tuple[RowFault, ...] = ()
-    ) -> None:
-        super().__init__(code)
-        self.code = code
-        self.reason = reason
-        self.partial = partial
-        self.faults = faults
-        self.resent = 0
-
-
-class TooLarge(Exception):
-    """The vendor refused the size of the request."""
-
-
-class Ambiguous(Exception):
-    """The request may or may not have been applied; `is_slow`: it may even still be under way.
-
-    `is_busy`: the answer says "not now", maybe after `after_s` seconds; a gateway may say so of a
-    request that it passed on.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        is_slow: bool = False,
-        is_busy: bool = False,
-        after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.is_slow = is_slow
-        self.is_busy = is_busy
-        self.after_s = after_s
-
-
-# --- dispositions: what one response means
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Hand the response to the flow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again. `applied="maybe"`: ambiguous if unsafe to repeat; `pause` holds the table."""
-
-    after_s: float | None = None
-    applied: Literal["no", "maybe"] = "no"
-    pause: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Credential refused: try once with a fresh one, then stop with (or throw) `error`."""
-
-    error: DestinationError | Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the sync with this error."""
-
-    error: DestinationError
-
-
-@dataclass(frozen=True, slots=True)
-class Throw:
-    """Throw into the flow."""
-
-    error: Refused | TooLarge
-
-
-Disposition = Accept | Retry | Renew | Stop | Throw
-
-
-def classify_by_status(
-    response: HttpResponse, vendor: str, settings: Mapping[int, str]
-) -> Disposition:
-    """The usual meaning of a status; `settings` says per status which setting to check.
-
-    The texts of a response never enter a message here: they may quote rows.
-    """
-    status = response.status
-    if 200 <= status < 300:
-        return Accept()
-    if status == 413:
-        return Throw(TooLarge())
-    if status in {400, 422}:
-        return Throw(Refused(f"http_{status}", response.text))
-    if status == 429:
-        return Retry(pause=True)
-    if status in BUSY_STATUSES:
-        # a gateway says so as well where the connection behind it broke after it passed this on
-        return Retry(applied="maybe")
-    if status >= 500 and status not in {501, 505}:
-        # gateways have numbers of their own (520 to 529), and the vendor behind one may have acted
-        return Retry(applied="maybe")
-    if 300 <= status < 400:
-        message = (
-            f"{vendor} redirects ({status}). Set the address it redirects to; redirects are not "
-            "followed."
-        )
-        return Stop(ConfigError(message))
-    hint = settings.get(status)
-    if hint is not None:
-        error = ConfigError(f"{vendor} answered {status}. {hint}")
-        return Renew(error) if status == 401 else Stop(error)
-    return Stop(
-        InternalError(f"{vendor} answered {status}, which its documentation does not mention.")
-    )
-
-
-# --- what a provider declares
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """An access token, and how long from when it was asked for it is good."""
-
-    value: str
-    lifetime_s: float
-
-
-class TokenSource(Protocol):
-    """Where to ask for a token that each request then carries."""
-
-    request: HttpRequest
-
-    def read(self, response: HttpResponse) -> Token:
-        """The token of an answer; raises `ConfigError` where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,106 +63,20 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """What a write may rely on. `stored`: rows by the last count plus those accepted since.
+class Token:
+    """An access token, and how long from when it was asked for it is good."""
 
-    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
-    unknown, of the same batch too. `repeated`: how often these rows may have been written before.
-    """
-
-    alone: bool = True
-    stored: int | None = None
-    others: int = 0
-    repeated: int = 0
-    replace: ReplacePlan | None = None
+    value: str
+    lifetime_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The size of a staged load, before it is sent."""
+class TokenSource(Protocol):
+    """Where to ask for a token that each request then carries."""
 
-    rows: int
-    n_bytes: int
-    requests: int
+    request: HttpRequest
 
-
-@dataclass(slots=True)
-class ReplacePlan:
-    """How one load replaces a table's content; made by `replace_begin`, spent by `replace_end`."""
-
-    window_s: float | None = None  # all requests within this time of the first, or not at all
-    not_after: float | None = None  # monotonic; set by the engine when the first request goes out
-    first_alone: bool = False
-    single: bool = False
-    begun: bool = False  # the provider's own: a request of this load was accepted
-    stored: int | None = None
-    old_ids: list[str] = field(default_factory=list)
-    hint: str = ""  # what to change when a row is refused while old rows are there
-    refused: set[str] = field(default_factory=set)  # codes of such rows; set by the engine
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """What a table tells about a write of unknown outcome.
-
-    `stored`: the positions of the block that are in, None where that cannot be told. `total`: the
-    rows that the table counted, where it did.
-    """
-
-    stored: set[int] | None
-    total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RowFault:
-    """A row the vendor rejected while it took others; `position` is that in the block."""
-
-    position: int
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WriteReport:
-    """What one write did: `delivered` + `faults` + a receipt's rows account for the whole block."""
-
-    delivered: int = 0
-    faults: tuple[RowFault, ...] = ()
-    receipt: Receipt | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unverified:
-    """Accepted rows whose background work is not proven yet. `age_s`: since the last acceptance."""
-
-    table: Table
-    receipts: tuple[Receipt, ...]
-    rows: int
-    age_s: float
-    pushed_s: float = 0.0
-    replace: ReplacePlan | None = None
-
-    @property
-    def resent(self) -> int:
-        """Rows that may have been accepted twice."""
-        return sum(receipt.resent for receipt in self.receipts)
-
-
-@dataclass(frozen=True, slots=True)
-class VendorFault:
-    """A row a finished background job names as bad; `key` is the text of its id."""
-
-    key: str
-    code: str
-    reason: str
-    row: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A finished background job: everything was stored but for `faults`."""
-
-    faults: tuple[VendorFault, ...] = ()
+    def read(self, response: HttpResponse) -> Token:
+        """The token of an answer; raises `ConfigError` where there is none."""
 
 
 class Provider(Protocol):
@@ -505,11 +218,3 @@ def credential(text: str, setting: str) -> str:
         message = f"{setting} holds characters that no credential has. Copy it again, in one line."
         raise ConfigError(message)
     return text
-
-
-def segment(text: str, what: str = "a table name (tables[].table)") -> str:
-    """Encode text as one segment of a URL path; `ConfigError` for one that leaves its place."""
-    if text in {"", ".", ".."}:  # whatever is between makes another path of it
-        message = f"{text!r} cannot be {what}: in an address it stands for another place."
-        raise ConfigError(message)
-    return quote(text, safe="")

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from destination_bulk_tables.dispatch import Dispatch
+    from destination_bulk_tables.http import Flow
     from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.provider import Flow, Load
+    from destination_bulk_tables.outcomes import Load
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)

@@ -16,16 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 from destination_bulk_tables.doubt import Doubt, kind_of, name_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally, settle_s
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
 from destination_bulk_tables.model import BatchResult, RejectedRow
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Context,
-    ReadBack,
-    Refused,
-    RowFault,
-    TooLarge,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import Context, ReadBack, WriteReport
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
@@ -33,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.http import Flow
     from destination_bulk_tables.model import Batch, RowBlock, Table
-    from destination_bulk_tables.provider import Flow, Provider
+    from destination_bulk_tables.provider import Provider
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from destination_bulk_tables.transport import TransportError
 
 if TYPE_CHECKING:
     from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.provider import HttpRequest, HttpResponse, Provider, TokenSource
+    from destination_bulk_tables.http import HttpRequest, HttpResponse
+    from destination_bulk_tables.provider import Provider, TokenSource
     from destination_bulk_tables.transport import Transport
 
 TOKEN_TIMEOUT_S = 30.0

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.guard import Guard
+    from destination_bulk_tables.http import Flow
     from destination_bulk_tables.lanes import Lane
     from destination_bulk_tables.ledger import Ledger
     from destination_bulk_tables.model import RejectedRow
     from destination_bulk_tables.progress import Progress
-    from destination_bulk_tables.provider import Flow, Provider
+    from destination_bulk_tables.provider import Provider
     from destination_bulk_tables.rejects import Rejects
     from destination_bulk_tables.sender import Sender
     from destination_bulk_tables.workers import Workers

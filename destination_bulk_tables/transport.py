@@ -27,13 +27,13 @@ from urllib3.exceptions import (
 
 from destination_bulk_tables.connections import BROKEN, CONNECT_TIMEOUT_S, Adapter
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import HttpResponse
+from destination_bulk_tables.http import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.provider import HttpRequest
+    from destination_bulk_tables.http import HttpRequest
 
 MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.dispatch import Dispatch
     from destination_bulk_tables.lanes import Job, Lane
-    from destination_bulk_tables.provider import Unverified, Verdict
+    from destination_bulk_tables.outcomes import Unverified, Verdict
     from destination_bulk_tables.tasks import Tasks, Tools
 
 

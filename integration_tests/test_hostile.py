@@ -21,15 +21,9 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import Message
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    HttpRequest,
-    HttpResponse,
-    Provider,
-    Refused,
-    TooLarge,
-)
+from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.sender import Sender
 from unit_tests.custom_forms import made
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, Fault

@@ -9,19 +9,10 @@ from typing import Any, TypeVar
 import pytest
 
 from destination_bulk_tables.config import parse
+from destination_bulk_tables.dispositions import Accept, Disposition, Renew, Stop, Throw
+from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, StreamKey, Table
-from destination_bulk_tables.provider import (
-    Accept,
-    Context,
-    Disposition,
-    Flow,
-    HttpRequest,
-    HttpResponse,
-    Renew,
-    Stop,
-    Throw,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.sender import Delivery, Sender

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, TypeVar
 
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import Message
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from destination_bulk_tables.transport import Transport, TransportError
 
 T = TypeVar("T")

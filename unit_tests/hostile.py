@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import Answer, Fault
 

@@ -14,9 +14,9 @@ import pytest
 from destination_bulk_tables import commands, sync
 from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.errors import ConfigError, DestinationError, InternalError
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import JsonObject, StreamKey
 from destination_bulk_tables.output import LogLines, Output
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.stdio import LineWriter

@@ -15,7 +15,7 @@ import pytest
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.connections import Exchange, is_public
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.transport import Transport, TransportError
 from unit_tests.fakes import FakeClock
 from unit_tests.raw_server import answering, certificate, plain, read_request, serving

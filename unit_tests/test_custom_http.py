@@ -12,25 +12,11 @@ import jwt
 import pytest
 
 from destination_bulk_tables.config import parse
+from destination_bulk_tables.dispositions import Accept, Renew, Retry, Stop, Throw
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import Batch, Epoch
-from destination_bulk_tables.provider import (
-    Accept,
-    Ambiguous,
-    Context,
-    HttpRequest,
-    HttpResponse,
-    Load,
-    ReadBack,
-    Refused,
-    Renew,
-    ReplacePlan,
-    Retry,
-    Stop,
-    Throw,
-    TooLarge,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.sender import Delivery

@@ -8,22 +8,11 @@ from typing import Any
 
 import pytest
 
+from destination_bulk_tables.dispositions import Accept, Renew, Retry, Stop, Throw
 from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.provider import (
-    Accept,
-    Ambiguous,
-    Context,
-    HttpRequest,
-    HttpResponse,
-    Load,
-    Refused,
-    Renew,
-    Retry,
-    Stop,
-    Throw,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import Context, Load, WriteReport
 from unit_tests.custom_forms import (
     COUNT,
     ROWS,

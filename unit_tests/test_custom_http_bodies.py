@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from destination_bulk_tables.dispositions import Stop, Throw
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import Context, HttpRequest, Load, Stop, Throw
+from destination_bulk_tables.http import HttpRequest
+from destination_bulk_tables.outcomes import Context, Load
 from unit_tests.custom_forms import COUNT, ROWS, answer, block, dedup, made, run, sent_by, table
 
 

@@ -33,7 +33,7 @@ from destination_bulk_tables.model import (
     StreamKey,
     Table,
 )
-from destination_bulk_tables.provider import ReplacePlan, Verdict
+from destination_bulk_tables.outcomes import ReplacePlan, Verdict
 from unit_tests.fakes import FakeClock, InlineWorkers, T, answer_status, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import Message
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from unit_tests.fakes import (
     Answer,
     FakeClock,

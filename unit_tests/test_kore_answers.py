@@ -6,14 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from destination_bulk_tables.dispositions import Renew, Retry, Stop, Throw
 from destination_bulk_tables.errors import TransientError
-from destination_bulk_tables.provider import (
-    Refused,
-    Renew,
-    Retry,
-    Stop,
-    Throw,
-)
+from destination_bulk_tables.http import Refused
 from unit_tests.fakes import status
 from unit_tests.kore_flows import DELETE, INSERT, QUERY
 from unit_tests.syncs import kore

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.http import Refused
 from destination_bulk_tables.model import Table
-from destination_bulk_tables.provider import (
-    Refused,
-)
 from unit_tests.fakes import status
 from unit_tests.syncs import DEALS, kore
 from unit_tests.test_qobra import play

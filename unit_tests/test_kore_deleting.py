@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import UnaccountedRows
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import Message, Table
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Context,
-    HttpRequest,
-    HttpResponse,
-    Refused,
-    TooLarge,
-)
+from destination_bulk_tables.outcomes import Context
 from destination_bulk_tables.providers.kore import Kore
 from unit_tests.fakes import status
 from unit_tests.kore_flows import (

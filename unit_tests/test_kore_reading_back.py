@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.http import HttpRequest, Refused
 from destination_bulk_tables.model import Message, RowBlock, Table
-from destination_bulk_tables.provider import Context, HttpRequest, ReadBack, Refused
+from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.transport import TransportError
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, STRANGER, block_of, total
 from unit_tests.syncs import DEALS, Sync, complete, kore, records, state, sync

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from unit_tests.fakes import answer_status, cut_after, garble
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, total
 from unit_tests.syncs import complete, kore, records, state, sync

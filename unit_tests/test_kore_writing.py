@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.http import Ambiguous, Refused
 from destination_bulk_tables.model import Message, RowBlock, Table, Tombstone
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Context,
-    Refused,
-)
+from destination_bulk_tables.outcomes import Context
 from unit_tests.fakes import status
 from unit_tests.kore_flows import APPEND, DEDUP, PAIR, block_of, some, total
 from unit_tests.syncs import catalog_of, complete, kore, records, state, sync

@@ -11,8 +11,8 @@ import pytest
 from destination_bulk_tables import commands
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.form.naming import Naming
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.transport import Transport
 

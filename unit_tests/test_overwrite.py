@@ -22,8 +22,8 @@ from destination_bulk_tables.model import (
     Table,
     Tombstone,
 )
+from destination_bulk_tables.outcomes import Load
 from destination_bulk_tables.overwrite import StagedLoad
-from destination_bulk_tables.provider import Load
 from destination_bulk_tables.spool import DiskBudget, KeyFilter
 
 TABLE = Table("deals", StreamKey(None, "deals"), "dedup", replace=True)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.http import segment
 from destination_bulk_tables.model import Message, StreamKey
-from destination_bulk_tables.provider import segment
 from unit_tests.syncs import catalog_of, complete, records, sync
 
 DOTS = ["", ".", ".."]

@@ -14,18 +14,9 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
+from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Receipt, RowBlock, Table
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Context,
-    Flow,
-    HttpRequest,
-    HttpResponse,
-    Load,
-    ReplacePlan,
-    Unverified,
-    Verdict,
-)
+from destination_bulk_tables.outcomes import Context, Load, ReplacePlan, Unverified, Verdict
 from destination_bulk_tables.providers.qobra import Qobra
 from unit_tests.fakes import FakeClock, positions_of, status
 from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync

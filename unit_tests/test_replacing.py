@@ -8,8 +8,8 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError, DestinationError, Stopped, TransientError
 from destination_bulk_tables.guard import Guard
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import BadRecord, Message, StateMessage, StreamKey
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
 from unit_tests.fakes import FakeClock, answer_status, status
 from unit_tests.syncs import DEALS, Sync, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row

@@ -12,6 +12,15 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.dispositions import (
+    Accept,
+    Disposition,
+    Renew,
+    Retry,
+    Stop,
+    Throw,
+    classify_by_status,
+)
 from destination_bulk_tables.errors import (
     ConfigError,
     DestinationError,
@@ -25,26 +34,17 @@ from destination_bulk_tables.exchange import (
     MAX_ATTEMPTS,
     SETTLE_S,
 )
-from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
-from destination_bulk_tables.provider import (
-    Accept,
+from destination_bulk_tables.http import (
     Ambiguous,
-    Context,
-    Disposition,
     Flow,
     HttpRequest,
     HttpResponse,
     Refused,
-    Renew,
-    ReplacePlan,
-    Retry,
     RowFault,
-    Stop,
-    Throw,
     TooLarge,
-    WriteReport,
-    classify_by_status,
 )
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, Table, Tombstone
+from destination_bulk_tables.outcomes import Context, ReplacePlan, WriteReport
 from destination_bulk_tables.sender import Delivery, Sender
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import (

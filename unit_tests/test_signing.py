@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, SettingError, TransientError
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.sender import Sender

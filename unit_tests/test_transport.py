@@ -29,7 +29,7 @@ from urllib3.exceptions import (
 
 from destination_bulk_tables.connections import Adapter, BoundedReader
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import HttpRequest
+from destination_bulk_tables.http import HttpRequest
 from destination_bulk_tables.transport import Transport, TransportError, _fold
 from unit_tests.fakes import FakeClock
 

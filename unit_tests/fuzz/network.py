@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from destination_bulk_tables.provider import HttpRequest, HttpResponse
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import FakeClock, status
 from unit_tests.fuzz.plan import Plan

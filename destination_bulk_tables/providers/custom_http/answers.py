@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
-from destination_bulk_tables.provider import (
+from destination_bulk_tables.dispositions import (
     Accept,
-    HttpRequest,
-    Refused,
     Renew,
     Retry,
     Stop,
     Throw,
-    TooLarge,
     classify_by_status,
 )
+from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
+from destination_bulk_tables.http import HttpRequest, Refused, TooLarge
 from destination_bulk_tables.providers.custom_http.fields import (
     says,
     squeeze,
@@ -37,8 +35,9 @@ from destination_bulk_tables.providers.custom_http.results import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from destination_bulk_tables.dispositions import Disposition
+    from destination_bulk_tables.http import HttpResponse
     from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import Disposition, HttpResponse
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from destination_bulk_tables.provider import HttpResponse
+    from destination_bulk_tables.http import HttpResponse
 
 _WORDS = frozenset(
     {"error", "errors", "fail", "failed", "failure", "failures", "invalid", "unprocessed"}

@@ -10,7 +10,7 @@ from destination_bulk_tables.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from destination_bulk_tables.provider import HttpResponse
+    from destination_bulk_tables.http import HttpResponse
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")

@@ -17,21 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import UUID
 
 from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    Base,
-    Context,
-    Limits,
-    ReadBack,
-    Refused,
-    ReplacePlan,
-    RowFault,
-    RowRules,
-    TooLarge,
-    Traits,
-    WriteReport,
-)
+from destination_bulk_tables.outcomes import Context, ReadBack, ReplacePlan, WriteReport
+from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.credentials import authentication
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
@@ -50,14 +39,10 @@ from destination_bulk_tables.providers.custom_http.writing import Prepared, Repl
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from destination_bulk_tables.dispositions import Disposition
+    from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
     from destination_bulk_tables.model import JsonObject, Table
-    from destination_bulk_tables.provider import (
-        Disposition,
-        Flow,
-        HttpRequest,
-        HttpResponse,
-        Load,
-    )
+    from destination_bulk_tables.outcomes import Load
 
 log = logging.getLogger(__name__)
 

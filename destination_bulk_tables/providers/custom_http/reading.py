@@ -18,8 +18,8 @@ from destination_bulk_tables.providers.custom_http.fields import (
 from destination_bulk_tables.providers.custom_http.templates import Path, Template
 
 if TYPE_CHECKING:
+    from destination_bulk_tables.http import HttpResponse
     from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import HttpResponse
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from destination_bulk_tables.provider import Ambiguous, Refused, RowFault
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
@@ -28,7 +28,7 @@ from destination_bulk_tables.providers.custom_http.fields import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from destination_bulk_tables.provider import HttpResponse
+    from destination_bulk_tables.http import HttpResponse
 
 REFUSED_STATUSES = "400,409,422"
 RETRY_STATUSES = "408,425,429,500,502-504,520-524"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.provider import ReplacePlan
+    from destination_bulk_tables.outcomes import ReplacePlan
 
 _MARK = "\0rows"
 

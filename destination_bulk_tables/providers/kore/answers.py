@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
-from destination_bulk_tables.errors import TransientError
-from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.provider import (
+from destination_bulk_tables.dispositions import (
     Accept,
-    Ambiguous,
     Disposition,
-    HttpRequest,
-    HttpResponse,
-    Refused,
     Renew,
     Retry,
     Stop,
     Throw,
     classify_by_status,
 )
+from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused
+from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.redact import mask_values
 
 TITLE = "Kore.ai"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from destination_bulk_tables.provider import Ambiguous, Flow, HttpRequest, Refused, segment
+from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, segment
 from destination_bulk_tables.providers.kore.answers import Queried
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import Flow, Refused
+from destination_bulk_tables.http import Flow, Refused
 from destination_bulk_tables.providers.kore.answers import NO_READ, MetaColumn, no_table
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW
 

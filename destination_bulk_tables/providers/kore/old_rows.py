@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.http import Flow, Refused
 from destination_bulk_tables.model import Table
-from destination_bulk_tables.provider import Flow, Refused, ReplacePlan
+from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.providers.kore.answers import Row, rows_of
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.provider import Base, Flow, Limits, Refused, RowRules, Traits
+from destination_bulk_tables.http import Flow, Refused
+from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
 from destination_bulk_tables.providers.kore import (
     answers,
     checking,
@@ -22,18 +23,11 @@ from destination_bulk_tables.providers.kore.tokens import token_maker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from destination_bulk_tables.dispositions import Disposition
+    from destination_bulk_tables.http import HttpRequest, HttpResponse
     from destination_bulk_tables.model import JsonObject, RowBlock, Table
-    from destination_bulk_tables.provider import (
-        ColumnKind,
-        Context,
-        Disposition,
-        HttpRequest,
-        HttpResponse,
-        Load,
-        ReadBack,
-        ReplacePlan,
-        WriteReport,
-    )
+    from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
+    from destination_bulk_tables.provider import ColumnKind
 
 log = logging.getLogger(__name__)
 

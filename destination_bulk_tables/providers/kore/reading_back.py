@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from destination_bulk_tables.provider import Context, Flow, ReadBack, Refused, TooLarge
+from destination_bulk_tables.http import Flow, Refused, TooLarge
+from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import all_of, any_of
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart

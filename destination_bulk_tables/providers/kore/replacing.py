@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
 from destination_bulk_tables.model import RowBlock, Table
-from destination_bulk_tables.provider import Ambiguous, Flow, Refused, ReplacePlan, TooLarge
+from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.providers.kore.answers import (
     NO_READ,
     Inserted,

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.provider import Ambiguous, Context, Flow, Refused, WriteReport
+from destination_bulk_tables.http import Ambiguous, Flow, Refused
+from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.providers.kore.answers import Inserted
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import key_filter

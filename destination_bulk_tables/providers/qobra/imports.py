@@ -15,23 +15,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.errors import BadRows, ConfigError, TransientError, UnaccountedRows
+from destination_bulk_tables.http import Ambiguous, HttpRequest, Refused, segment
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.provider import (
-    Ambiguous,
-    HttpRequest,
-    Refused,
-    VendorFault,
-    Verdict,
-    segment,
-)
+from destination_bulk_tables.outcomes import VendorFault, Verdict
 from destination_bulk_tables.providers.qobra.answers import Fetched, FetchedStatus
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from destination_bulk_tables.http import Flow
     from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import Flow, Unverified
+    from destination_bulk_tables.outcomes import Unverified
     from destination_bulk_tables.providers.qobra.answers import Import, ParsingDetail, TableDetails
 
 log = logging.getLogger(__name__)

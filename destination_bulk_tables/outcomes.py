@@ -1,0 +1,105 @@
+"""What a provider is told about a write, and what it says came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from destination_bulk_tables.http import RowFault
+
+if TYPE_CHECKING:
+    from destination_bulk_tables.model import Receipt, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The size of a staged load, before it is sent."""
+
+    rows: int
+    n_bytes: int
+    requests: int
+
+
+@dataclass(slots=True)
+class ReplacePlan:
+    """How one load replaces a table's content; made by `replace_begin`, spent by `replace_end`."""
+
+    window_s: float | None = None  # all requests within this time of the first, or not at all
+    not_after: float | None = None  # monotonic; set by the engine when the first request goes out
+    first_alone: bool = False
+    single: bool = False
+    begun: bool = False  # the provider's own: a request of this load was accepted
+    stored: int | None = None
+    old_ids: list[str] = field(default_factory=list)
+    hint: str = ""  # what to change when a row is refused while old rows are there
+    refused: set[str] = field(default_factory=set)  # codes of such rows; set by the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a write may rely on. `stored`: rows by the last count plus those accepted since.
+
+    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
+    unknown, of the same batch too. `repeated`: how often these rows may have been written before.
+    """
+
+    alone: bool = True
+    stored: int | None = None
+    others: int = 0
+    repeated: int = 0
+    replace: ReplacePlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one write did: `delivered` + `faults` + a receipt's rows account for the whole block."""
+
+    delivered: int = 0
+    faults: tuple[RowFault, ...] = ()
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What a table tells about a write of unknown outcome.
+
+    `stored`: the positions of the block that are in, None where that cannot be told. `total`: the
+    rows that the table counted, where it did.
+    """
+
+    stored: set[int] | None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Accepted rows whose background work is not proven yet. `age_s`: since the last acceptance."""
+
+    table: Table
+    receipts: tuple[Receipt, ...]
+    rows: int
+    age_s: float
+    pushed_s: float = 0.0
+    replace: ReplacePlan | None = None
+
+    @property
+    def resent(self) -> int:
+        """Rows that may have been accepted twice."""
+        return sum(receipt.resent for receipt in self.receipts)
+
+
+@dataclass(frozen=True, slots=True)
+class VendorFault:
+    """A row a finished background job names as bad; `key` is the text of its id."""
+
+    key: str
+    code: str
+    reason: str
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A finished background job: everything was stored but for `faults`."""
+
+    faults: tuple[VendorFault, ...] = ()
