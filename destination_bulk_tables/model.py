@@ -278,7 +278,7 @@ class BatchResult:
     error: Exception | None = None
 
 
-# --- messages, as `stdio` reads them
+# --- messages, as `messages` reads them
 
 
 class RecordRun(NamedTuple):
