@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
-from destination_bulk_tables.values import instant
+from destination_bulk_tables.timestamps import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
-from destination_bulk_tables import values
+from destination_bulk_tables import timestamps, values
 
 if TYPE_CHECKING:
     from destination_bulk_tables.columns import Column, Extra
@@ -188,7 +188,7 @@ def _conversions(column: Column, rules: RowRules, *, coerces: bool) -> Iterator[
     if rules.booleans != "json":  # whatever the schema says: a vendor without them takes none
         yield values.BOOLEANS[rules.booleans]
     if column.is_timestamp and rules.timestamps != "as_is":
-        yield values.TIMESTAMPS[rules.timestamps]
+        yield timestamps.TIMESTAMPS[rules.timestamps]
 
 
 def values_in(rows: list[Any], attribute: str) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Raw
 
-from destination_bulk_tables import values
+from destination_bulk_tables import timestamps, values
 from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone, key_of
 from destination_bulk_tables.row_form import (
     ABSENT,
@@ -137,7 +137,9 @@ class RowCodec:
     def _stamp(self, rows: list[Any], times: Sequence[Raw]) -> None:
         """Give each row the time at which its message was emitted."""
         if self._emitted is not None:
-            stamps = values.emitted_at(times, self._rules.timestamps) if times else repeat(ABSENT)
+            stamps = (
+                timestamps.emitted_at(times, self._rules.timestamps) if times else repeat(ABSENT)
+            )
             put(rows, self._emitted, stamps)
 
     def _text(self, row: Any) -> bytes:

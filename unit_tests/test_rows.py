@@ -29,7 +29,7 @@ from destination_bulk_tables.model import (
 )
 from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.rows import RowCodec
-from destination_bulk_tables.values import moment
+from destination_bulk_tables.timestamps import moment
 
 STREAM = StreamKey("crm", "deals")
 DELETED = "_ab_cdc_deleted_at"
@@ -395,7 +395,12 @@ def test_any_run_is_encoded_as_the_reference_says(case: Case) -> None:
 @given(case=cases())
 def test_rows_that_the_reader_decoded_come_out_the_same(case: Case) -> None:
     """Decoding a record together with its line changes nothing about its row."""
-    case.data = [record for record in case.data if isinstance(record, dict)]
+    case.data = [
+        # decoded natively, an integer loses its sign there, which a named example below says
+        {name: Number("0") if value == Number("-0") else value for name, value in record.items()}
+        for record in case.data
+        if isinstance(record, dict)
+    ]
     codec = case.codec()
     for row_type in codec.row_types if case.data else ():
         try:
