@@ -29,6 +29,7 @@ from destination_bulk_tables.secrecy import SECRETS, secrets_of
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.stdio import LineWriter, MessageReader
 from destination_bulk_tables.sync import Sync, require_possible
+from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
 
 if TYPE_CHECKING:
@@ -234,9 +235,12 @@ def _sync(
     transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
     rejected = config.rejected_records
     rejects = Rejects(rejected.policy, rejected.max_rejected, rejected.report_path, clock.now())
-    sync = Sync(config, plans, rejects, transport, clock, emit.write, stop)
+    trace = Trace(config.trace_path, clock.now()) if config.trace_path else None
+    sync = Sync(config, plans, rejects, transport, clock, emit.write, stop, trace)
     try:
         sync.run(MessageReader(stdin, sync.wake, sync.row_types, sync.timed))
     finally:
         rejects.close()
         sync.close()
+        if trace is not None:
+            trace.close()

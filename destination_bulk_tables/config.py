@@ -75,6 +75,7 @@ class Config:
     coerce_scalars: bool = False
     table_name_pattern: str | None = None
     mask_salt: str = ""
+    trace_path: str | None = None
 
     def entry(self, stream: StreamKey) -> TableEntry | None:
         """The `tables` entry of a stream: one that names its namespace wins over a general one."""
@@ -143,6 +144,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
     batching = cast("JsonObject", config.get("batching", {}))
     rejected = cast("JsonObject", config.get("rejected_records", {}))
     staging = cast("JsonObject", config.get("staging", {}))
+    diagnostics = cast("JsonObject", config.get("diagnostics", {}))
     megabytes = cast("float | None", batching.get("max_megabytes"))
     max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
     max_rows = _whole(batching.get("max_rows"))
@@ -190,6 +192,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
             directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
+        trace_path=cast("str", diagnostics.get("trace_path", "")).strip() or None,
         replace_guard=_whole(config.get("replace_guard")) or 0,
         naming=naming,
     )

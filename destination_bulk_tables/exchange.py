@@ -11,14 +11,16 @@ import logging
 import random
 from copy import copy
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from destination_bulk_tables.dispositions import BUSY_STATUSES, Accept, Renew, Retry
 from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
 from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.signing import Signer
+from destination_bulk_tables.trace import Line
 from destination_bulk_tables.transport import TransportError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.http import Flow, HttpRequest
     from destination_bulk_tables.model import Table
     from destination_bulk_tables.provider import Provider
+    from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,16 @@ class Tally:
     answer_s: float = 0.0  # waiting for answers
     limited_s: float = 0.0  # waiting for the rate limit, or as long as the vendor asked for
     pushed_back_at: float | None = None  # when an attempt began that met a busy vendor
+    cause: str | None = None  # what went wrong last, and was waited for since, before what follows
+    waited_s: float = 0.0
+
+
+class _Sent(NamedTuple):
+    """One attempt: when it was sent, its number, what the rate limit made it wait."""
+
+    at: float
+    number: int
+    limited_s: float
 
 
 class Exchange:
@@ -70,9 +83,11 @@ class Exchange:
         *,
         max_elapsed_s: float | None = None,
         jitter: Callable[[], float] = random.random,
+        trace: Trace | None = None,
     ) -> None:
         self._provider = provider
-        self._signer = Signer(provider, transport, clock)
+        self._trace = trace
+        self._signer = Signer(provider, transport, clock, trace)
         self._clock = clock
         self._halt = halt
         self.max_elapsed_s = MAX_ELAPSED_S if max_elapsed_s is None else max_elapsed_s
@@ -108,11 +123,12 @@ class Exchange:
         give_up = float("inf")
         renewed, resent = False, 0
         while True:
-            self._take_slot(limiter, request, table, tally)
+            limited_s = self._take_slot(limiter, request, table, tally)
             started = self._clock.monotonic()
             timeout = self._provider.limits.read_timeout_s
             attempts += 1
             tally.requests += 1
+            sent = _Sent(started, attempts, limited_s)
             try:
                 response = self._signer.send(request, min(timeout, max(1.0, give_up - started)))
             except TransportError as error:
@@ -120,10 +136,12 @@ class Exchange:
                     after_s=error.after_s, applied="maybe" if error.sent == "maybe" else "no"
                 )
                 trouble, slow = error.reason, error.kind == "timeout"
+                self._note(request, table, tally, sent, None, error.reason)
                 is_busy = slow
                 ambiguous = Ambiguous(trouble, is_slow=slow)
             else:
                 tally.answer_s += self._clock.monotonic() - started
+                self._note(request, table, tally, sent, response)
                 disposition = self._provider.classify(request, response)
                 if isinstance(disposition, Accept):
                     return replace(response, resent=resent)
@@ -131,6 +149,7 @@ class Exchange:
                     renewed = True
                     self._signer.renew()
                     tally.retries += 1
+                    tally.cause = f"HTTP {response.status}"
                     log.warning("credential_renewed status=%d", response.status)
                     continue
                 if not isinstance(disposition, Retry):
@@ -150,7 +169,7 @@ class Exchange:
                 )
             if is_busy:
                 tally.pushed_back_at = started
-            self._require_repeatable(request, retry, ambiguous)
+            self._require_repeatable(request, retry, ambiguous, tally)
             resent += retry.applied == "maybe"
             now = self._clock.monotonic()
             give_up = min(give_up, started + self.max_elapsed_s)
@@ -169,14 +188,50 @@ class Exchange:
                 attempts,
                 wait,
             )
-            self.wait(wait)
+            self.hold(wait, trouble, tally)
 
-    def _require_repeatable(self, request: HttpRequest, retry: Retry, ambiguous: Ambiguous) -> None:
+    def _note(
+        self,
+        request: HttpRequest,
+        table: Table | None,
+        tally: Tally,
+        sent: _Sent,
+        response: HttpResponse | None,
+        trouble: str | None = None,
+    ) -> None:
+        """Trace an attempt that has ended, and what was waited for before it."""
+        cause, waited_s = tally.cause, tally.waited_s
+        tally.cause, tally.waited_s = None, 0.0
+        if self._trace is None:
+            return
+        took_s = self._clock.monotonic() - sent.at
+        self._trace.add(
+            Line(
+                time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
+                table=table.name if table else "-",
+                method=request.method,
+                path=request.path,
+                rows=request.rows,
+                bytes=len(request.body or b""),
+                status=response.status if response else 0,
+                ms=took_s * 1000,
+                attempt=sent.number,
+                limited_ms=sent.limited_s * 1000,
+                waited_ms=waited_s * 1000,
+                cause=cause,
+                trouble=trouble,
+                import_id=self._provider.job_of(request, response) if response else None,
+            )
+        )
+
+    def _require_repeatable(
+        self, request: HttpRequest, retry: Retry, ambiguous: Ambiguous, tally: Tally
+    ) -> None:
         """Raise `Ambiguous` where the flow decides what comes after an attempt without answer."""
         is_maybe = retry.applied == "maybe"
         if request.repeat == "once" and not retry.pause:
             if is_maybe:
-                self.wait(settle_s(is_slow=ambiguous.is_slow))
+                self.hold(settle_s(is_slow=ambiguous.is_slow), str(ambiguous), tally)
             raise ambiguous
         if request.repeat == "unsafe" and is_maybe:
             raise ambiguous
@@ -204,8 +259,10 @@ class Exchange:
 
     def _take_slot(
         self, limiter: WindowLimiter, request: HttpRequest, table: Table | None, tally: Tally
-    ) -> None:
+    ) -> float:
+        """Wait until the rate limit lets one more go; how long that took."""
         is_logged = False
+        waited_s = 0.0
         while True:
             now = self._clock.monotonic()
             if request.not_after is not None and now > request.not_after:
@@ -217,7 +274,7 @@ class Exchange:
                 raise TransientError(message)
             wait = limiter.reserve(now)
             if not wait:
-                return
+                return waited_s
             if wait > LONG_WAIT_S and not is_logged:
                 is_logged = True
                 windows = self._provider.limits.windows
@@ -228,7 +285,14 @@ class Exchange:
                     ",".join([f"{requests}/{seconds:.0f}s" for requests, seconds in windows]),
                 )
             tally.limited_s += wait
+            waited_s += wait
             self.wait(wait)
+
+    def hold(self, seconds: float, cause: str, tally: Tally) -> None:
+        """Wait because of what went wrong; the next request of the delivery tells it."""
+        tally.cause = cause
+        tally.waited_s += seconds
+        self.wait(seconds)
 
     def wait(self, seconds: float) -> None:
         """Raises `Stopped` as soon as the sync ends."""

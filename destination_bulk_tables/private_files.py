@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
 
 _FOR_OWNER = 0o600
 _FOLDER_FOR_OWNER = 0o700
 # a pipe that nobody reads would be waited for
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def file_in(path: str, stem: str, now: float) -> Path:
+    """The file that a path names; in a folder one of its own for this Unix time."""
+    if path.endswith("/") or Path(path).is_dir():
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return Path(path) / f"{stem}-{stamp}.jsonl"
+    return Path(path)
 
 
 def make_folder(folder: Path) -> None:

@@ -99,6 +99,9 @@ class Provider(Protocol):
     def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
         """What this response to this request means."""
 
+    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
+        """The vendor's name of the background work that a request began or asked about."""
+
     def check(self, tables: Sequence[str]) -> Flow[None]:
         """Try the credential without writing; raise what is wrong."""
 
@@ -173,6 +176,9 @@ class Base:
 
     @staticmethod
     def asked_as(_: str) -> str | None:
+        return None
+
+    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
         return None
 
     def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:

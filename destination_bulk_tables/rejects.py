@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.private_files import is_at, make_folder, open_private
+from destination_bulk_tables.private_files import file_in, is_at, make_folder, open_private
 from destination_bulk_tables.redact import mask_values
 from destination_bulk_tables.secrecy import SECRETS
 
@@ -40,7 +38,7 @@ class Rejects:
     ) -> None:
         self._policy = policy
         self._max = max_rejected
-        self._path = _report_file(report_path, now) if report_path else None
+        self._path = file_in(report_path, "rejected", now) if report_path else None
         self._file: BinaryIO | None = None
         self._is_ours = False  # made by this run
         self._seen: set[tuple[str, str]] = set()
@@ -134,14 +132,6 @@ class Rejects:
             "room."
         )
         return ConfigError(message)
-
-
-def _report_file(report_path: str, now: float) -> Path:
-    path = Path(report_path)
-    if path.is_dir() or report_path.endswith("/"):
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return path / f"rejected-{stamp}.jsonl"
-    return path
 
 
 def _shown(row: RejectedRow) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.http import Flow
     from destination_bulk_tables.model import Batch, RowBlock, Table
     from destination_bulk_tables.provider import Provider
+    from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -79,12 +80,19 @@ class Sender:
         narrows: bool,
         max_elapsed_s: float | None = None,
         jitter: Callable[[], float] = random.random,
+        trace: Trace | None = None,
     ) -> None:
         self.provider = provider
         self.clock = clock
         self.narrows = narrows
         self.exchange = Exchange(
-            provider, transport, clock, halt, max_elapsed_s=max_elapsed_s, jitter=jitter
+            provider,
+            transport,
+            clock,
+            halt,
+            max_elapsed_s=max_elapsed_s,
+            jitter=jitter,
+            trace=trace,
         )
         self.doubt = Doubt(provider, self.exchange)
 
@@ -146,6 +154,7 @@ class _Passage:
         try:
             report = self._exchange.run(self._table, flow, self._tally)
         except (Refused, TooLarge, Ambiguous) as error:
+            self._tally.cause = self._tally.cause or name_of(error)
             return error
         self._account(part, report)
         if part.proves is not None and report.delivered == len(part.block):
@@ -185,7 +194,7 @@ class _Passage:
     def _settle(self, part: _Part, fate: Exception) -> None:
         """Find out which rows of a part are in, and queue the rest."""
         if isinstance(fate, Ambiguous):
-            self._exchange.wait(self._settling_s(part, fate))
+            self._exchange.hold(self._settling_s(part, fate), str(fate), self._tally)
         found = ReadBack(None)
         if self._doubt.needs_reading(self._table, fate):
             found = self._read_back(part, fate)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.trace import Line
 from destination_bulk_tables.transport import TransportError
 
 if TYPE_CHECKING:
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.http import HttpRequest, HttpResponse
     from destination_bulk_tables.provider import Provider, TokenSource
+    from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
 
 TOKEN_TIMEOUT_S = 30.0
@@ -29,7 +32,10 @@ _PASSING = {408, 425, 429}
 class Signer:
     """Shared by all sender threads."""
 
-    def __init__(self, provider: Provider, transport: Transport, clock: Clock) -> None:
+    def __init__(
+        self, provider: Provider, transport: Transport, clock: Clock, trace: Trace | None = None
+    ) -> None:
+        self._trace = trace
         self._provider = provider
         self._transport = transport
         self._clock = clock
@@ -70,8 +76,10 @@ class Signer:
         try:
             response = self._transport.send(source.request, {}, timeout_s)
         except TransportError as error:
+            self._note(source.request, asked_at, None, error.reason)
             reason = f"no token from token_url: {error.reason}"
             raise TransportError("no", reason, error.kind) from error
+        self._note(source.request, asked_at, response)
         if response.status in _PASSING or response.status >= 500:  # noqa: PLR2004 - best known so
             wait = response.headers.get("retry-after", "")
             raise TransportError(
@@ -84,3 +92,27 @@ class Signer:
         lifetime = token.lifetime_s
         self._renew_at = asked_at + lifetime - min(_MARGIN_S, lifetime * _MARGIN_SHARE)
         return token.value
+
+    def _note(
+        self,
+        request: HttpRequest,
+        asked_at: float,
+        response: HttpResponse | None,
+        trouble: str | None = None,
+    ) -> None:
+        if self._trace is None:
+            return
+        took_s = self._clock.monotonic() - asked_at
+        self._trace.add(
+            Line(
+                time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
+                table="-",
+                method=request.method,
+                path=request.path if request.url is None else request.url,
+                rows=None,
+                bytes=len(request.body or b""),
+                status=response.status if response else 0,
+                ms=took_s * 1000,
+                trouble=trouble,
+            )
+        )

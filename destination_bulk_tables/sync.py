@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.engine import Source
     from destination_bulk_tables.model import StreamKey
     from destination_bulk_tables.rejects import Rejects
+    from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Sync:
         clock: Clock,
         emit: Callable[[Sequence[bytes]], None],
         stop: threading.Event,
+        trace: Trace | None = None,
     ) -> None:
         batching, provider = config.batching, config.provider
         slots = most_parallel(config) or MOST
@@ -72,6 +74,7 @@ class Sync:
             clock,
             halt,
             narrows=config.rejected_records.policy == "skip",
+            trace=trace,
         )
         tools = Tools(
             provider=provider,

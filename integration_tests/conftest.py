@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver import Chrome
 
+from integration_tests.browsing import start_browser
 from integration_tests.connector import Connector, echoed
 from integration_tests.demo_source import Faker
 from integration_tests.emulator import Emulator
@@ -119,3 +121,11 @@ def emulate() -> Iterator[Callable[..., Emulator]]:
     """Give a way to start emulators that end with the test."""
     with ExitStack() as stack:
         yield lambda **switches: stack.enter_context(Emulator(**switches))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Give a browser without a screen."""
+    chrome = start_browser(tmp_path_factory.mktemp("profile"))
+    yield chrome
+    chrome.quit()

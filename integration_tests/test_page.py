@@ -11,36 +11,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from integration_tests.browsing import WIDTHS, clipped, window
 from integration_tests.emulator import Emulator
-from integration_tests.servers.base import apt_install
 
 KEY = {"X-API-Key": "qobra-key-1"}
-WIDTHS = (1280, 820, 390)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Debian's Chromium without a screen; installed where it is missing."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(apt_install("chromium", "chromium"))
-    driver = apt_install("chromedriver", "chromium-driver")
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(executable_path=str(driver))
-    chrome = webdriver.Chrome(options=options, service=service)
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture
@@ -134,28 +108,7 @@ def test_switches_and_faults_are_set(browser: webdriver.Chrome, emulator: Emulat
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_clipped(browser: webdriver.Chrome, emulator: Emulator, width: int) -> None:
     """At each width the page is no wider than the window, and what is wider scrolls by itself."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    browser.get(f"{emulator.url}/?open=qobra:deals")
-    _until_seen(browser, "1 to 25 of 60")
-    clipped = browser.execute_script(_CLIPPED)
-    assert clipped == []
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-# what sticks out of the window and has no ancestor that scrolls or shortens it
-_CLIPPED = """
-const out = [];
-for (const element of document.querySelectorAll("main *")) {
-  if (element.getBoundingClientRect().right <= innerWidth + 1) continue;
-  let held = false;
-  for (let up = element.parentElement; up; up = up.parentElement) {
-    const style = getComputedStyle(up);
-    held ||= style.overflowX === "auto" || style.textOverflow === "ellipsis";
-  }
-  if (!held) out.push(element.tagName + " " + element.innerText.slice(0, 40));
-}
-return out;
-"""
+    with window(browser, width):
+        browser.get(f"{emulator.url}/?open=qobra:deals")
+        _until_seen(browser, "1 to 25 of 60")
+        assert clipped(browser) == []

@@ -35,6 +35,7 @@ def connection_specification(providers: Iterable[JsonObject]) -> JsonObject:
             {"id": "batching", "title": "Batches"},
             {"id": "rejected_records", "title": "Rejected rows"},
             {"id": "staging", "title": "Staging"},
+            {"id": "diagnostics", "title": "Diagnostics"},
         ],
         "properties": {
             "provider": {**provider, "group": "provider", "order": 0},

@@ -98,10 +98,24 @@ _STAGING = section(
     ),
 )
 
+_DIAGNOSTICS = section(
+    "Diagnostics",
+    "For who looks into a slow or failing sync.",
+    trace_path=text(
+        "Trace of requests",
+        (
+            "A file or folder in the connector's container for one JSON line per request: time, "
+            "table, rows, bytes, status and waits; no row values. Leave empty for none."
+        ),
+        "/local/trace",
+    ),
+)
+
 DELIVERY: JsonObject = ordered(
     {
         "batching": {**_BATCHING, "group": "batching"},
         "rejected_records": {**_REJECTED_RECORDS, "group": "rejected_records"},
         "staging": {**_STAGING, "group": "staging"},
+        "diagnostics": {**_DIAGNOSTICS, "group": "diagnostics"},
     }
 )

@@ -48,14 +48,13 @@ _ABSENT = frozenset({404, 405, 410})
 class Request(HttpRequest):
     """A request, and what its answer has to be.
 
-    `rows`: how many it holds, if it is a write; `plain`: its body before it was compressed.
+    `plain`: its body before it was compressed.
     """
 
     setting: str = ""
     table: Table | None = None
     plain: bytes = b""
     success: frozenset[int] = OK
-    rows: int | None = None
 
 
 class Answers:

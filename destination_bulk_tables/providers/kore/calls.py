@@ -27,7 +27,8 @@ class Calls:
 
     def insert(self, table: str, block: RowBlock) -> HttpRequest:
         body = block.enclosed(b'{"data":[', b"]}")
-        return HttpRequest("POST", self._path(table, "/bulk"), body=body, repeat="unsafe")
+        path = self._path(table, "/bulk")
+        return HttpRequest("POST", path, body=body, repeat="unsafe", rows=block.count)
 
     def delete(self, table: str, query: bytes, n_expressions: int) -> HttpRequest:
         return HttpRequest(

@@ -11,6 +11,7 @@ import logging
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import msgspec
 
@@ -24,7 +25,7 @@ from destination_bulk_tables.redact import mask_values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from destination_bulk_tables.http import Flow
+    from destination_bulk_tables.http import Flow, HttpResponse
     from destination_bulk_tables.model import Table
     from destination_bulk_tables.outcomes import Unverified
     from destination_bulk_tables.providers.qobra.answers import Import, ParsingDetail, TableDetails
@@ -35,6 +36,15 @@ PATH = "/v1/imports/"
 _TITLE = re.compile(r"[A-Za-z0-9_ -]{1,60}")  # a name and not a sentence that may quote a row
 _UNKNOWN_IMPORT_GRACE_S = 30.0
 _SPLIT_TOLERANCE_S = 2.0
+
+
+def named_in(request: HttpRequest, response: HttpResponse) -> str | None:
+    """The import that a request asks about, or that its answer announces."""
+    if request.path.startswith(PATH):
+        return unquote(request.path.removeprefix(PATH))
+    answer = response.parsed() if request.rows is not None else None
+    named = answer.get("import_id") if isinstance(answer, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def verify(unverified: Unverified, id_field: str) -> Flow[Verdict | None]:

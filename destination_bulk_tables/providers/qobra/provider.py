@@ -89,6 +89,9 @@ class Qobra(Base):
             return Throw(Refused("http_404", "unknown import"))
         return classify_by_status(response, self.title, _HINTS)
 
+    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
+        return imports.named_in(request, response)
+
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
         """Read the list of data structures: it needs a valid key and changes nothing.
 

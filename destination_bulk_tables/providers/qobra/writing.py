@@ -29,6 +29,7 @@ def write(table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         f"/v1/tables/{segment(table.name)}/records/bulk{query}",
         body=block.enclosed(*ENVELOPE),
         not_after=plan.not_after if plan else None,
+        rows=block.count,
     )
     answer = response.decode(Ingested)
     if answer.objects_imported != block.count:
