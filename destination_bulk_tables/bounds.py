@@ -53,7 +53,7 @@ class Bounds:
             self._reading_s += seconds
             return
         for lane, shares in self._shares:
-            if lane.is_sending:
+            if lane.is_sending and not lane.waits_for_jobs:
                 shares.sending_s += seconds
             elif lane.is_busy:
                 shares.imports_s += seconds

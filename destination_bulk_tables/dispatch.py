@@ -10,7 +10,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.lanes import Job, Lane, Tracked
+from destination_bulk_tables.errors import UnaccountedRows
+from destination_bulk_tables.lanes import LOAD, Job, Lane, Tracked
 from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.repeats import n_older
 from destination_bulk_tables.sender import Delivery
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.exchange import Tally
-    from destination_bulk_tables.model import Batch, BatchResult, RejectedRow
+    from destination_bulk_tables.model import Batch, BatchResult, Doubtful, Receipt, RejectedRow
     from destination_bulk_tables.outcomes import Context
     from destination_bulk_tables.tasks import Tasks, Tools
 
@@ -34,7 +35,6 @@ LONGEST_HOLD_S = 2.0
 PAUSE_S = 0.25  # an input that is silent for so long brings no newer version soon
 _WINDOW_MARGIN = 0.2
 _WINDOW_MARGIN_S = 30.0
-_LOAD = "load"
 
 
 class Dispatch:
@@ -78,6 +78,8 @@ class Dispatch:
                 lane.enqueue_free("end" if self.is_flushing else "age")
             while self._tasks.running < self._slots and not lane.is_exclusive:
                 if lane.doubtful and not lane.in_flight:
+                    if lane.waits_for_jobs:
+                        break  # they change what would be looked at
                     self._send_alone(lane)
                 elif lane.needs_count and lane.queue:
                     self._count(lane)
@@ -97,12 +99,19 @@ class Dispatch:
             not any(lane.has_backlog for lane in self._all)
             and sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
             and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
+            and sum(lane.followed_bytes for lane in self._all) < MAX_HELD_BYTES
             and not self._is_behind()
         )
 
     def _may_send(self, lane: Lane) -> bool:
         """Whether the next batch fits beside those under way, by number and by size."""
-        if not lane.may_send() or len(lane.in_flight) >= lane.pace.limit:
+        under_way = len(lane.in_flight)
+        if lane.follows:
+            if len(lane.jobs) >= MAX_UNVERIFIED_JOBS or lane.followed_bytes >= MAX_HELD_BYTES:
+                return False
+            if lane.pace.is_fixed:
+                under_way += len(lane.jobs)  # a request is over when its job is
+        if not lane.may_send() or under_way >= lane.pace.limit:
             return False
         flying = sum(batch.block.n_bytes for batch in lane.in_flight.values())
         size = lane.queue[0].block.n_bytes
@@ -144,7 +153,8 @@ class Dispatch:
                 lane.replace.not_after = (
                     now + window - min(_WINDOW_MARGIN_S, _WINDOW_MARGIN * window)
                 )
-        self._deliver(lane, batch, lane.context(alone=self._slots == 1))
+        is_alone = self._slots == 1 and not (lane.follows and lane.jobs)
+        self._deliver(lane, batch, lane.context(alone=is_alone))
 
     def _send_alone(self, lane: Lane) -> None:
         batch, parts = lane.doubtful.popleft()
@@ -157,7 +167,7 @@ class Dispatch:
         lane: Lane,
         batch: Batch,
         context: Context,
-        doubt: Sequence[tuple[RowBlock, Exception]] = (),
+        doubt: Sequence[Doubtful] = (),
     ) -> None:
         allowance = self._tools.rejects.allowance
         delivery = Delivery(batch, context, list(doubt), allowance)
@@ -194,17 +204,10 @@ class Dispatch:
         lane.is_exclusive = False
         self._tasks.running -= 1
         self._tasks.count_requests(lane, result.requests, result.retries)
-        for row in result.rejected:
-            tracked.count_rejected(batch.epoch_of(row.index))
-        is_allowed = self._tasks.count_rejected(lane, _by_stream(batch, result.rejected))
-        if lane.replace is not None:
-            lane.replace.refused.update(row.code for row in result.rejected)
+        is_allowed = self.reject(lane, tracked, result.rejected)
         lane.note_sent(result, now)
         for receipt in result.receipts:
-            key = _LOAD if lane.replace is not None else receipt.id
-            lane.jobs.setdefault(key, Job()).add(receipt, tracked, now)
-            tracked.open_receipts += 1
-            tracked.is_resent = tracked.is_resent or receipt.resent > 0
+            self._begin_job(lane, tracked, receipt, now)
         if result.error is not None:
             self._tasks.fail(result.error, lane)
             return
@@ -222,10 +225,39 @@ class Dispatch:
         if result.doubt:
             lane.doubtful.append((batch, result.doubt))
             return
-        tracked.is_answered = True
+        tracked.open_deliveries -= 1
         batch.block = NO_ROWS  # the rows are not needed any more, and imports may take long
         if tracked.is_settled:
             self.finish(lane, tracked)
+
+    def reject(self, lane: Lane, tracked: Tracked, rejected: Sequence[RejectedRow]) -> bool:
+        """Count rows of a batch that the vendor refused; False when the sync may not go on."""
+        batch = tracked.batch
+        for row in rejected:
+            tracked.count_rejected(batch.epoch_of(row.index))
+        if lane.replace is not None:
+            lane.replace.refused.update(row.code for row in rejected)
+        return self._tasks.count_rejected(lane, _by_stream(batch, rejected))
+
+    def _begin_job(self, lane: Lane, tracked: Tracked, receipt: Receipt, now: float) -> None:
+        tracked.open_receipts += 1
+        tracked.is_resent = tracked.is_resent or receipt.resent > 0
+        if lane.follows and receipt.id == lane.last_job:
+            message = (
+                f"{self._tools.provider.title} named the same job for two requests of table "
+                f"{lane.plan.table.name}, so it cannot be told when each is done. "
+                f"{self._tools.provider.traits.slow_hint}"
+            ).rstrip()
+            self._tasks.fail(UnaccountedRows(message, stream=lane.plan.key), lane)
+            return
+        lane.last_job = receipt.id
+        is_whole = lane.replace is not None and not lane.follows
+        lane.jobs.setdefault(LOAD if is_whole else receipt.id, Job()).add(receipt, tracked, now)
+
+    def doubt_again(self, lane: Lane, tracked: Tracked, parts: list[Doubtful]) -> None:
+        """A job is over and rows of it may not be in: look at them, or send them again."""
+        tracked.open_deliveries += 1
+        lane.doubtful.append((tracked.batch, parts))
 
     def _learn(self, lane: Lane, result: BatchResult, tally: Tally, now: float) -> None:
         """Have the table's pace judge how quickly a full batch was answered."""

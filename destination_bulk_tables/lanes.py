@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         Batch,
         BatchResult,
         Cut,
+        Doubtful,
         Epoch,
         Key,
         Receipt,
-        RowBlock,
         StreamKey,
     )
     from destination_bulk_tables.outcomes import ReplacePlan
@@ -40,6 +40,7 @@ _LINGER = 2.0
 _FIRST_POLL_S = 0.2
 _POLL_GROWTH = 1.6
 _LAST_POLL_S = 15.0
+LOAD = "load"  # the one job of a load that is judged as a whole
 
 
 @dataclass(slots=True)
@@ -51,15 +52,16 @@ class Tracked:
     weight: int = 0  # bytes that it holds while it is queued
     tally: Tally = field(default_factory=Tally)
     open_receipts: int = 0
+    lost: int = 0  # jobs that did not tell what became of its rows
     is_resent: bool = False  # an answer was lost, so an import may run that nobody follows
     sent_at: float = 0.0
-    is_answered: bool = False
+    open_deliveries: int = 1  # that are to come or under way: a failed job asks for another
     rejected: dict[Epoch, int] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
         """Whether each of its rows is delivered or rejected."""
-        return self.is_answered and not self.open_receipts
+        return not self.open_deliveries and not self.open_receipts
 
     def count_rejected(self, epoch: Epoch | None) -> None:
         """One row of this epoch will not be delivered."""
@@ -131,7 +133,9 @@ class Lane:
     repeats: Repeats = field(default_factory=Repeats)
     pace: Pace = field(default_factory=Pace)
     in_flight: dict[int, Batch] = field(default_factory=dict)
-    doubtful: deque[tuple[Batch, list[tuple[RowBlock, Exception]]]] = field(default_factory=deque)
+    doubtful: deque[tuple[Batch, list[Doubtful]]] = field(default_factory=deque)
+    follows: bool = False  # each accepted request is a job of its own
+    last_job: str = ""  # its id
     jobs: dict[str, Job] = field(default_factory=dict)
     is_exclusive: bool = False
     # a load is being sent; its background work is judged as a whole afterwards
@@ -172,6 +176,21 @@ class Lane:
     def is_busy(self) -> bool:
         """Whether anything is being sent, waits for its key, or is accepted and not verified."""
         return self.is_sending or bool(self.jobs or self.repeats)
+
+    @property
+    def waits_for_jobs(self) -> bool:
+        """Whether rows wait because the vendor works in the background."""
+        return self.follows and bool(self.jobs) and not self.in_flight
+
+    @property
+    def followed_bytes(self) -> int:
+        """What is kept of rows whose job is not over."""
+        receipts = [receipt for job in self.jobs.values() for receipt in job.receipts.values()]
+        return sum(receipt.block.n_bytes for receipt in receipts if receipt.block is not None)
+
+    def asked_jobs(self) -> list[Job]:
+        """The jobs that may be asked for; a load's, which is one, when all of it was sent."""
+        return [job for key, job in self.jobs.items() if not (self.is_pushing and key == LOAD)]
 
     @property
     def unverified_rows(self) -> int:

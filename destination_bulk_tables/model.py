@@ -253,11 +253,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Accepted, not yet delivered: the id tells when the vendor's background work is done."""
+    """Accepted, not yet delivered: the id tells when the vendor's background work is done.
+
+    `block`: the rows, where each request is a job of its own and they may be needed again.
+    """
 
     id: str
     rows: int
     resent: int = 0
+    block: RowBlock | None = None
+
+
+# rows, and what was thrown in place of an account of them; None: they are to be sent again
+Doubtful = tuple[RowBlock, Exception | None]
 
 
 @dataclass(slots=True)
@@ -268,7 +276,7 @@ class BatchResult:
     delivered: int = 0
     rejected: list[RejectedRow] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
+    doubt: list[Doubtful] = field(default_factory=list)
     is_recounted: bool = False  # `stored` is what the table held at a read-back and took since
     stored: int | None = None
     requests: int = 0

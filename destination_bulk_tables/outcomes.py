@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.http import RowFault
 
 if TYPE_CHECKING:
+    from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
     from destination_bulk_tables.model import Receipt, Table
 
 
@@ -41,12 +42,14 @@ class Context:
 
     `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
     unknown, of the same batch too. `repeated`: how often these rows may have been written before.
+    `is_over`: of a write that is looked at, what is not in by now will not come.
     """
 
     alone: bool = True
     stored: int | None = None
     others: int = 0
     repeated: int = 0
+    is_over: bool = False
     replace: ReplacePlan | None = None
 
 
@@ -103,3 +106,15 @@ class Verdict:
     """A finished background job: everything was stored but for `faults`."""
 
     faults: tuple[VendorFault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the one request of a job that is over, by the positions of its rows.
+
+    `fate`: nothing is known of any row but what this says, as if the write had ended with it.
+    """
+
+    faults: tuple[RowFault, ...] = ()
+    again: tuple[int, ...] = ()
+    fate: Refused | TooLarge | Ambiguous | None = None

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from destination_bulk_tables.dispositions import Disposition
     from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
     from destination_bulk_tables.model import JsonObject, RowBlock, Table
-    from destination_bulk_tables.outcomes import Context, Load, ReplacePlan, Unverified, WriteReport
+    from destination_bulk_tables.outcomes import (
+        Context,
+        Load,
+        Outcome,
+        ReplacePlan,
+        Unverified,
+        WriteReport,
+    )
 
 ColumnKind = Literal["text", "number", "date", "boolean"]
 
@@ -60,6 +67,8 @@ class Traits:
     on_unknown: Literal["retry", "fail"] = "retry"  # when nothing can tell
     unknown_hint: str = ""  # which settings would have told
     imports: bool = False  # what is accepted is stored later, in no promised order
+    follows: bool = False  # each accepted request is a job, of which `verify` tells the `Outcome`
+    slow_hint: str = ""  # what to do where background work does not end in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ class Provider(Protocol):
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
         """Read back which positions of the block are in the table."""
 
-    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+    def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
         """Ask whether background work is done; None: not yet."""
 
     def verify_timeout_s(self, unverified: Unverified) -> float:
@@ -206,7 +215,7 @@ class Base:
         yield from ()
         return ReadBack(None)
 
-    def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
+    def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
         yield from ()
         return Verdict()
 

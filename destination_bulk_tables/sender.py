@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import Batch, RowBlock, Table
+    from destination_bulk_tables.model import Batch, Doubtful, RowBlock, Table
     from destination_bulk_tables.provider import Provider
     from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
@@ -49,7 +49,7 @@ class Delivery:
 
     batch: Batch
     context: Context = field(default_factory=Context)
-    doubt: list[tuple[RowBlock, Exception]] = field(default_factory=list)
+    doubt: Sequence[Doubtful] = ()
     allowance: int = sys.maxsize
     tally: Tally = field(default_factory=Tally)
 
@@ -159,7 +159,7 @@ class _Passage:
         self._account(part, report)
         if part.proves is not None and report.delivered == len(part.block):
             self._doubt.learn(self._table, part.proves)
-        if part.is_named:
+        if part.is_named and report.receipt is None:
             self._doubt.names_rows[self._table.name] = report.delivered == 0
         self._add_stored(report.delivered)
         return None
@@ -221,7 +221,7 @@ class _Passage:
         others = self._context.others + sum(
             len(other.block) for other in self._parts if other.fate is not None
         )
-        context = replace(self._context, others=others)
+        context = replace(self._context, others=others, is_over=isinstance(fate, Refused))
         found = self._doubt.read_back(self._table, part.block, fate, context, self._tally)
         if found.stored is None or not others:
             # what somebody else wrote, or this write unseen, is not to be taken for a later one's
@@ -319,6 +319,8 @@ class _Passage:
         self._result.delivered += report.delivered
         if report.receipt:
             self._result.receipts.append(report.receipt)
+            # its job changes what a look at the table would tell of other rows
+            self._context = replace(self._context, alone=False)
         self._reject_faults(part.block, report.faults)
 
     @property
@@ -341,18 +343,7 @@ class _Passage:
         self._reject_faults(block, [RowFault(0, code, reason)])
 
     def _reject_faults(self, block: RowBlock, faults: Sequence[RowFault]) -> None:
-        rows = block.rows() if faults else []
-        self._result.rejected += [
-            RejectedRow(
-                self._table.stream,
-                "vendor",
-                fault.code,
-                fault.reason,
-                rows[fault.position],
-                block.indexes[fault.position],
-            )
-            for fault in faults
-        ]
+        self._result.rejected += rejected_rows(self._table, block, faults)
 
     def _refusal(self, block: RowBlock, fate: Refused) -> ConfigError:
         plan = self._context.replace
@@ -372,3 +363,19 @@ class _Passage:
             "the rows. The table was not touched."
         )
         return ConfigError(message, stream=self._table.stream)
+
+
+def rejected_rows(table: Table, block: RowBlock, faults: Sequence[RowFault]) -> list[RejectedRow]:
+    """The rows of a block that a vendor names as bad."""
+    rows = block.rows() if faults else []
+    return [
+        RejectedRow(
+            table.stream,
+            "vendor",
+            fault.code,
+            fault.reason,
+            rows[fault.position],
+            block.indexes[fault.position],
+        )
+        for fault in faults
+    ]

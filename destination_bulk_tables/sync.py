@@ -159,6 +159,7 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int 
         load=load,
         needs_count=counts,
         gathers=provider.traits.imports and load is None,
+        follows=provider.traits.follows,
         pace=Pace(limit or MOST, is_fixed=limit is not None),
     )
     if load is None and plan.cursor_field is not None:

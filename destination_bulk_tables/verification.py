@@ -1,6 +1,8 @@
 """Background work at the vendor: accepted rows are delivered when their import is proven over.
 
-One poll is under way at a time; it asks for everything that is due.
+One poll is under way at a time; it asks for everything that is due. Where each request is a job of
+its own, rows of one that failed or got lost go the way of rows whose write was refused or not
+answered (`doubt`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.model import RejectedRow
+from destination_bulk_tables.outcomes import Outcome
+from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.dispatch import Dispatch
-    from destination_bulk_tables.lanes import Job, Lane
+    from destination_bulk_tables.lanes import Job, Lane, Tracked
+    from destination_bulk_tables.model import Doubtful
     from destination_bulk_tables.outcomes import Unverified, Verdict
     from destination_bulk_tables.tasks import Tasks, Tools
 
@@ -34,9 +40,9 @@ class Verification:
 
     def due_at(self, lane: Lane) -> float:
         """When (monotonic) something of this lane is to be asked for; never while a poll runs."""
-        if lane.is_pushing or self._is_polling:
+        if self._is_polling:
             return float("inf")
-        return min((job.next_poll for job in lane.jobs.values()), default=float("inf"))
+        return min((job.next_poll for job in lane.asked_jobs()), default=float("inf"))
 
     def poll(self, now: float) -> None:
         """Ask for what is due, unless a poll is under way."""
@@ -45,8 +51,7 @@ class Verification:
         due = [
             (lane, job, job.revision, lane.unverified(job, now))
             for lane in self._all
-            if not lane.is_pushing
-            for job in lane.jobs.values()
+            for job in lane.asked_jobs()
             if job.next_poll <= now
         ]
         if not due:
@@ -54,14 +59,14 @@ class Verification:
         self._is_polling = True
         provider, sender = self._tools.provider, self._tools.sender
 
-        def ask(lane: Lane, unverified: Unverified) -> Verdict | Exception | None:
+        def ask(lane: Lane, unverified: Unverified) -> Verdict | Outcome | Exception | None:
             tally = Tally()
             try:
                 return sender.run(lane.plan.table, provider.verify(unverified), tally)
             except Exception as error:  # noqa: BLE001 - the border of the sender thread
                 return error
 
-        def polled(answers: list[Verdict | Exception | None]) -> None:
+        def polled(answers: list[Verdict | Outcome | Exception | None]) -> None:
             self._is_polling = False
             for (lane, job, revision, unverified), answer in zip(due, answers, strict=True):
                 self._tasks.count_requests(lane, len(unverified.receipts), 0)
@@ -76,7 +81,7 @@ class Verification:
         lane: Lane,
         job: Job,
         unverified: Unverified,
-        answer: Verdict | Exception | None,
+        answer: Verdict | Outcome | Exception | None,
         *,
         is_current: bool,
     ) -> None:
@@ -87,14 +92,16 @@ class Verification:
         if isinstance(answer, Exception):
             self._tasks.fail(answer, lane)
         elif answer is None or not is_current:
-            if now - job.accepted_at > self._tools.provider.verify_timeout_s(unverified):
+            provider = self._tools.provider
+            if now - job.accepted_at > provider.verify_timeout_s(unverified):
                 message = (
-                    f"{self._tools.provider.title} accepted rows for table {lane.plan.table.name} "
-                    "and has not finished importing them in time. Look at its import page; if "
-                    "imports are slow there, raise import_timeout_minutes."
-                )
+                    f"{provider.title} accepted rows for table {lane.plan.table.name} and has not "
+                    f"finished storing them in time. {provider.traits.slow_hint}"
+                ).rstrip()
                 self._tasks.fail(TransientError(message, stream=lane.plan.key), lane)
             job.postpone(now)
+        elif isinstance(answer, Outcome):
+            self._followed(lane, job, answer)
         else:
             self._verified(lane, job, answer)
 
@@ -114,8 +121,50 @@ class Verification:
         faults = [RejectedRow(stream, "vendor", f.code, f.reason, f.row) for f in verdict.faults]
         if not self._tasks.count_rejected(lane, faults):
             return
+        self._end(lane, job)
+
+    def _end(self, lane: Lane, job: Job) -> None:
+        """Forget a job that is over; what it brought is settled."""
         lane.jobs = {key: other for key, other in lane.jobs.items() if other is not job}
         for tracked in job.batches:
             tracked.open_receipts -= 1
             if tracked.is_settled:
                 self._dispatch.finish(lane, tracked)
+
+    def _followed(self, lane: Lane, job: Job, outcome: Outcome) -> None:
+        """One request's work is over: its bad rows are rejected, what is not in is sent again."""
+        (receipt,), (tracked,) = job.receipts.values(), job.batches
+        block, fate = receipt.block, outcome.fate
+        assert block is not None
+        rejected = rejected_rows(lane.plan.table, block, outcome.faults)
+        if not self._dispatch.reject(lane, tracked, rejected):
+            return
+        parts: list[Doubtful] = []
+        if fate is not None:
+            parts = [(block, fate)]
+        elif outcome.again:
+            parts = [(block.select(outcome.again), None)]
+        if parts:
+            if isinstance(fate, Refused):
+                fate.resent = max(fate.resent, receipt.resent)
+            elif not (isinstance(fate, TooLarge) or self._may_repeat(lane, tracked, fate)):
+                return
+            self._dispatch.doubt_again(lane, tracked, parts)
+        if lane.stored is not None:
+            left = sum(part.count for part, _ in parts)
+            lane.stored += receipt.rows - len(rejected) - left
+        self._end(lane, job)
+
+    def _may_repeat(self, lane: Lane, tracked: Tracked, fate: Exception | None) -> bool:
+        """Count a job that left its rows open; False when it is one too many."""
+        tracked.lost += 1
+        tracked.is_resent = tracked.is_resent or isinstance(fate, Ambiguous)
+        if tracked.lost <= MAX_AMBIGUOUS:
+            return True
+        message = (
+            f"Jobs of {self._tools.provider.title} for table {lane.plan.table.name} keep ending "
+            f"without telling what became of their rows ({fate or 'put off'}). "
+            f"{self._tools.provider.traits.slow_hint}"
+        ).rstrip()
+        self._tasks.fail(TransientError(message, stream=lane.plan.key), lane)
+        return False

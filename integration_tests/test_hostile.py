@@ -10,12 +10,12 @@ vendors, which is why thousands of syncs take less than a minute.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,10 +26,11 @@ from destination_bulk_tables.model import Message
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.sender import Sender
 from unit_tests.custom_forms import made
+from unit_tests.custom_vendor import JOBS, CustomVendor, JobVendor
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, Fault
 from unit_tests.hostile import EMPTY_SUCCESSES, SPOILED, classes
 from unit_tests.syncs import Sync, SyncMode, catalog_of, complete, kore, qobra, records, state
-from unit_tests.vendors import KoreVendor, QobraVendor, Row, answer_of
+from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 ROWS: list[Row] = [{"id": f"r{i}", "name": "n", "amount": i, "version": 1} for i in range(5)]
 SCRIPT: list[Message] = [
@@ -44,35 +45,6 @@ TIMES: dict[str, Callable[[int], bool]] = {
     "the last": lambda number: number == 3,  # which holds one row
     "each": lambda number: number > 0,
 }
-
-
-class CustomVendor:
-    """An API of tables as a form describes it: keyed by `id`, or rows without a key."""
-
-    def __init__(self, *, is_keyed: bool, says: Callable[[list[Row]], Any]) -> None:
-        self.stored: list[Row] = []
-        self.is_keyed = is_keyed
-        self.says = says
-
-    def rows(self) -> list[Row]:
-        """What a reader of the table sees."""
-        return list(self.stored)
-
-    def answer(self, request: HttpRequest) -> HttpResponse:
-        """Serve one request."""
-        if request.path == "/me":
-            return answer_of(200, {"actor": "me"})
-        if request.method == "GET":
-            return answer_of(200, {"n": len(self.stored)})
-        if request.method == "DELETE":
-            self.stored.clear()
-            return answer_of(200, {"emptied": True})
-        rows = json.loads(request.body or b"")["rows"]
-        if self.is_keyed:
-            ids = {row["id"] for row in rows}
-            self.stored = [row for row in self.stored if row["id"] not in ids]
-        self.stored += rows
-        return answer_of(201, self.says(rows))
 
 
 def _wrote(request: HttpRequest) -> bool:
@@ -144,6 +116,28 @@ def _results(rows: list[Row]) -> Any:
     return {"r": [{"status": 201} for _ in rows]}
 
 
+def jobs() -> Iterator[Case]:
+    """An API that works in jobs, with what may tell of a lost one."""
+    told: dict[str, dict[str, Any]] = {
+        "status": {},
+        "count of the table": {"count_path": "n", **COUNT},
+        "safe to repeat": {"count_path": "n", "repeat_is_safe": True},
+    }
+    for name, form in told.items():
+        is_keyed = name == "safe to repeat"
+        yield Case(
+            f"custom_http jobs, {name}",
+            partial(made, job=JOBS, **form),
+            partial(_jobs_of, is_keyed),
+            "append",
+            ("read",) if name == "status" else ("write", "read"),
+        )
+
+
+def _jobs_of(is_keyed: bool, _: FakeClock) -> JobVendor:  # noqa: FBT001 - bound above
+    return JobVendor(is_keyed=is_keyed)
+
+
 RESULTS: dict[str, Any] = {"results_path": "r", "result_status_member": "status"}
 CASES = [
     Case("kore append", kore, lambda _: KoreVendor(), "append", ("write", "read")),
@@ -166,6 +160,7 @@ CASES = [
     custom("safe to repeat", _number, keyed=True, count_path="n", repeat_is_safe=True),
     custom("all or nothing", _results, **RESULTS, refusals_store_nothing=True),
     custom("upsert", _number, "append_dedup", count_path="n", **UPSERT),
+    *jobs(),
     custom(
         "overwrite",
         _number,

@@ -1100,12 +1100,15 @@ def test_each_field_has_an_example() -> None:
     assert fields_without_an_example("provider", CustomHttp.spec) == []
 
 
+def configurations() -> list[dict[str, Any]]:
+    """Those of the docs."""
+    return list(map(json.loads, re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)))
+
+
 def test_every_configuration_of_the_docs_is_valid() -> None:
     """Each one parses, and can render a table it is meant for."""
-    sections = DOCS.read_text().split("\n### ")[1:]
-    assert len(sections) >= 12
-    for section in sections:
-        form = json.loads(section.split("```")[1].removeprefix("json"))
+    assert configurations()
+    for form in configurations():
         provider = parse({"provider": form}, PROVIDERS, is_cloud=False).provider
         has_upsert = "upsert" in form
         where = dedup(replace="replace" in form) if has_upsert else table(replace="replace" in form)
@@ -1123,8 +1126,7 @@ OLD_NAMES = {
 
 def test_every_configuration_of_the_docs_works_under_the_old_names() -> None:
     """As configs saved from an older version of the docs have them."""
-    for section in DOCS.read_text().split("\n### ")[1:]:
-        form = json.loads(section.split("```")[1].removeprefix("json"))
+    for form in configurations():
         old = {OLD_NAMES.get(name, name): value for name, value in form.items()}
         made, same = (
             parse({"provider": given}, PROVIDERS, is_cloud=False).provider for given in (form, old)

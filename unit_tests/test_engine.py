@@ -693,7 +693,7 @@ def test_a_batch_without_an_answer_is_not_settled() -> None:
     """Also when the import of a part of it is verified."""
     tracked = Tracked(Batch(1, Table("t", DEALS, "append"), RowBlock((), 0, []), "end"))
     assert not tracked.is_settled
-    tracked.is_answered = True
+    tracked.open_deliveries = 0
     assert tracked.is_settled
     tracked.open_receipts = 1
     assert not tracked.is_settled

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.dispositions import Disposition
     from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import Table
+    from destination_bulk_tables.model import RowBlock, Table
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))
@@ -48,13 +48,14 @@ _ABSENT = frozenset({404, 405, 410})
 class Request(HttpRequest):
     """A request, and what its answer has to be.
 
-    `plain`: its body before it was compressed.
+    `plain`: its body before it was compressed; `asks_job`: it asks for a job, which may be gone.
     """
 
     setting: str = ""
     table: Table | None = None
     plain: bytes = b""
     success: frozenset[int] = OK
+    asks_job: bool = False
 
 
 class Answers:
@@ -139,10 +140,26 @@ class Answers:
             after_s=self._pause_s(response), applied="no" if is_known else "maybe", pause=True
         )
 
+    def about_failed_job(
+        self, response: HttpResponse, block: RowBlock, refused: Refused
+    ) -> Refused | TooLarge:
+        """What the texts in the last answer of a failed job make of its refusal."""
+        said = squeeze(response.body[:_LOOKED_AT])
+        sent = squeeze(block.enclosed(b"", b""))
+        if _tells(said, self._stop, sent):
+            message = (
+                f"A job ended as {refused.code}, with one of stop_texts. Check authentication and "
+                "its rights, the table's name (tables[].table) and its columns."
+            )
+            raise ConfigError(message)
+        return TooLarge() if _tells(said, self._large, sent) else refused
+
     def _by_status(self, request: Request, response: HttpResponse) -> Disposition:
         """What a status means that the form puts nowhere."""
         status = response.status
         hint = _hint(status, request)
+        if request.asks_job and status in _ABSENT:
+            return Throw(Refused(f"http_{status}", response.text))
         if 300 <= status < 400:
             return classify_by_status(response, "The API", {})
         if not hint:
@@ -186,13 +203,13 @@ class Answers:
         return max(waits)
 
 
-def _tells(said: bytes, wanted: Sequence[bytes], request: Request) -> bool:
+def _tells(said: bytes, wanted: Sequence[bytes], sent: Request | bytes) -> bool:
     """Whether an answer holds one of the texts by itself, not because it repeats a row."""
     found = [text for text in wanted if text in said]
     if not found:
         return False
-    sent = squeeze(request.plain or request.body or b"")
-    return any(text not in sent for text in found)
+    rows = sent if isinstance(sent, bytes) else squeeze(sent.plain or sent.body or b"")
+    return any(text not in rows for text in found)
 
 
 def _hint(status: int, request: Request) -> str:

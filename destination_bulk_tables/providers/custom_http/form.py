@@ -256,6 +256,56 @@ _UPSERT = tiles(
     ),
 )
 
+_JOB = tiles(
+    "Background jobs",
+    "Whether rows are stored when the insert is answered, or later.",
+    branch("Stored when answered", "No job is asked for.", ("job_type", "none"), []),
+    branch(
+        "A job that is asked until it is over",
+        (
+            "The insert is answered by a job, of which an answer tells when it is done. What "
+            "answers hold (count, results, errors of rows) is read in the last one about the job."
+        ),
+        ("job_type", "poll"),
+        ["id", "done"],
+        id=text(
+            "Where the job is named",
+            "Path in the answer to its id or its address, or `header:NAME`.",
+            "job.id",
+            "header:Location",
+        ),
+        path=text(
+            "Path to ask for it",
+            "`{job}` is its id, encoded. Empty: the answer names its address, below the API's.",
+            "/jobs/{job}",
+        ),
+        status=text(
+            "Where its status is",
+            "Path in the answer about the job. Empty: the HTTP status of that answer.",
+            "state",
+        ),
+        done=text(
+            "Statuses that mean done",
+            "Joined by commas. All in neither list mean that it goes on.",
+            "completed,success",
+            "200,303",
+        ),
+        failed=text(
+            "Statuses that mean failed",
+            "Joined by commas. Such a job is like a refused request.",
+            "failed,error,cancelled",
+        ),
+        timeout_minutes=decimal(
+            "Longest time (minutes)",
+            "A job that takes longer ends the sync.",
+            0.01,
+            10_000,
+            60,
+            default=60,
+        ),
+    ),
+)
+
 _REQUEST = members(
     ["method", "path"],
     method=choice(
@@ -339,6 +389,7 @@ SPEC: JsonObject = branch(
     body=_BODY,
     upsert=_UPSERT,
     replace=_REPLACE,
+    job=_JOB,
     check_path=text(
         "Check: path",
         (
@@ -419,7 +470,8 @@ SPEC: JsonObject = branch(
         "Limits: parallel requests",
         (
             "At most this many at a time. Empty: as many as the API answers quickly, 1 to 8. Rows "
-            "of several requests may arrive in another order; 1 keeps it."
+            "of several requests may arrive in another order; 1 keeps it. A background job counts "
+            "until it is over."
         ),
         1,
         8,
@@ -429,8 +481,8 @@ SPEC: JsonObject = branch(
     success_statuses=text(
         "Answer: success statuses",
         (
-            f"{_STATUS_LIST} A 202 counts as stored: leave it out where the API only "
-            "queues rows. A 207 needs a path to results, errors or a count."
+            f"{_STATUS_LIST} A 202 counts as stored: where the API only queues rows, describe "
+            "its background jobs. A 207 needs a path to results, errors or a count."
         ),
         "200,201",
         default="200-299",

@@ -3,8 +3,7 @@
 An answer without what the form promises about it (a count, one result per row) proves nothing and
 is ambiguous, never a success. Where the form promises nothing, the status alone is the proof.
 
-Not covered: rows deleted one by one, background imports, staging and committing,
-values wrapped cell by cell.
+Not covered: rows deleted one by one, staging and committing, values wrapped cell by cell.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from uuid import UUID
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
-from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.outcomes import Context, ReadBack, ReplacePlan, WriteReport
+from destination_bulk_tables.model import Receipt, RowBlock
+from destination_bulk_tables.outcomes import Context, Outcome, ReadBack, ReplacePlan, WriteReport
 from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.credentials import authentication
@@ -32,6 +31,7 @@ from destination_bulk_tables.providers.custom_http.fields import (
     squeeze,
 )
 from destination_bulk_tables.providers.custom_http.form import SPEC
+from destination_bulk_tables.providers.custom_http.jobs import GRACE_S, Jobs
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.results import Judgement, Results
 from destination_bulk_tables.providers.custom_http.writing import Prepared, Replace, Write
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.dispositions import Disposition
     from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
     from destination_bulk_tables.model import JsonObject, Table
-    from destination_bulk_tables.outcomes import Load
+    from destination_bulk_tables.outcomes import Load, Unverified
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ _MEGABYTE = 1_000_000
 _UNKNOWN_HINT = (
     "What would have told: table_count_path, where the API counts exactly; repeat_is_safe, where "
     "it keeps rows by a key; refusals_store_nothing, where a refused request stores none."
+)
+_SLOW_HINT = (
+    "Look at the job there. Each status in which a job ends must be in job.done or job.failed, and "
+    "job.id must name the job of the request; where jobs are slow, raise job.timeout_minutes."
 )
 
 
@@ -78,6 +82,7 @@ class CustomHttp(Base):
         self._key_header = header_name("idempotency_header", key_header) if key_header else ""
         self._zips = form.get("request_compression") == "gzip"
         self._replace = Replace.parse(form.get("replace", {}))
+        self._jobs = Jobs.parse(form, self.base_url)
         self._check = Check.parse(form)
         self._count = Count.parse(form)
         self._results = Results(form)
@@ -110,6 +115,8 @@ class CustomHttp(Base):
             reads_back=self._count is not None,
             on_unknown=form.get("on_ambiguous_write", "fail"),
             unknown_hint=_UNKNOWN_HINT,
+            follows=self._jobs is not None,
+            slow_hint=_SLOW_HINT,
         )
 
     @classmethod
@@ -189,7 +196,12 @@ class CustomHttp(Base):
             raise
 
     def warnings(self, table: Table) -> list[str]:
-        if self._results.reads_nothing and not self._write_of(table).prepare(table).count_path:
+        is_told = self._jobs is not None  # by the status of the job
+        if (
+            self._results.reads_nothing
+            and not is_told
+            and not self._write_of(table).prepare(table).count_path
+        ):
             what = (
                 f"delivery_proven_by_status_only table={table.name} "
                 "settings=count_path,results_path,errors_path,success_text"
@@ -225,6 +237,8 @@ class CustomHttp(Base):
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Write the block; rows that the API puts off one by one are sent again."""
+        if self._jobs is not None:
+            return (yield from self._begin_job(self._jobs, table, block, context))
         delivered, faults, left = 0, [], list(range(block.count))
         rest = block
         while True:
@@ -245,26 +259,8 @@ class CustomHttp(Base):
         self, table: Table, block: RowBlock, context: Context
     ) -> Flow[tuple[Judgement, tuple[RowFault, ...]]]:
         """One request; also the rows that are said to be in already, at a repeated attempt."""
-        prepared = self._write_of(table).prepare(table)
-        body = prepared.body(block)
-        if prepared.row is not None and len(body) > self.limits.max_bytes and block.count > 1:
-            raise TooLarge  # what the row template adds is not in the batcher's sizes
-        plan, path = context.replace, prepared.path
-        if plan is not None and self._replace.is_flagged(plan):
-            path += ("&" if "?" in path else "?") + self._replace.query
-        request = Request(
-            prepared.method,
-            path,
-            body=gzip.compress(body, 6, mtime=0) if self._zips else body,
-            plain=body,
-            headers=self._headers_of(prepared, path, body),
-            repeat=self._repeat_of(table, plan),
-            content_type=prepared.content_type,
-            setting=prepared.setting,
-            table=table,
-            success=prepared.success,
-            rows=block.count,
-        )
+        request = self._request(table, block, context)
+        prepared, plan = self._write_of(table).prepare(table), context.replace
         is_repeated = context.repeated > 0
         try:
             response = yield request
@@ -297,6 +293,28 @@ class CustomHttp(Base):
         bad = tuple(f for f in judged.faults if f not in clashes)
         return replace(judged, faults=bad), clashes
 
+    def _request(self, table: Table, block: RowBlock, context: Context) -> Request:
+        prepared = self._write_of(table).prepare(table)
+        body = prepared.body(block)
+        if prepared.row is not None and len(body) > self.limits.max_bytes and block.count > 1:
+            raise TooLarge  # what the row template adds is not in the batcher's sizes
+        plan, path = context.replace, prepared.path
+        if plan is not None and self._replace.is_flagged(plan):
+            path += ("&" if "?" in path else "?") + self._replace.query
+        return Request(
+            prepared.method,
+            path,
+            body=gzip.compress(body, 6, mtime=0) if self._zips else body,
+            plain=body,
+            headers=self._headers_of(prepared, path, body),
+            repeat=self._repeat_of(table, plan),
+            content_type=prepared.content_type,
+            setting=prepared.setting,
+            table=table,
+            success=prepared.success,
+            rows=block.count,
+        )
+
     def _headers_of(self, prepared: Prepared, path: str, body: bytes) -> dict[str, str]:
         headers = dict(prepared.headers)
         if self._key_header:
@@ -305,17 +323,70 @@ class CustomHttp(Base):
             headers["Content-Encoding"] = "gzip"
         return headers
 
+    # --- jobs
+
+    def _begin_job(
+        self, jobs: Jobs, table: Table, block: RowBlock, context: Context
+    ) -> Flow[WriteReport]:
+        request = self._request(table, block, context)
+        response = yield request
+        self._results.judge_accepted(response, block.count, table.columns)
+        if context.replace is not None:
+            context.replace.begun = True
+        resent = block.count * (response.resent + context.repeated)
+        receipt = Receipt(jobs.name(request, response), block.count, resent, block)
+        return WriteReport(receipt=receipt)
+
+    def verify(self, unverified: Unverified) -> Flow[Outcome | None]:
+        """Ask for the one job of a request."""
+        (receipt,), table, jobs = unverified.receipts, unverified.table, self._jobs
+        block = receipt.block
+        assert jobs is not None
+        assert block is not None
+        try:
+            response = yield jobs.request(table, receipt.id)
+        except Refused as refused:
+            if unverified.age_s < GRACE_S:
+                return None
+            return Outcome(fate=Ambiguous(f"the API does not know the job: {refused.code}"))
+        except (Ambiguous, TooLarge):
+            return None
+        is_done = jobs.is_over(response, table)
+        if is_done is None:
+            return None
+        if not is_done:
+            faults = self._results.faults_in_refusal(response, block.count)
+            failure = jobs.failure(response, response.text, faults)
+            return Outcome(fate=self._answers.about_failed_job(response, block, failure))
+        safe = self.repeats_safely(table)
+        try:
+            judged = self._results.judge_success(
+                response,
+                block.count,
+                columns=table.columns,
+                count_path=self._write_of(table).prepare(table).count_path,
+                is_repeat=receipt.resent > 0 and safe,
+                is_repeatable=safe,
+            )
+        except (Refused, Ambiguous) as fate:
+            return Outcome(fate=fate)
+        if not receipt.resent:
+            return Outcome(judged.faults, judged.again)
+        bad = [f for f in judged.faults if not self._results.is_stored_before(f.reason)]
+        if own := len(judged.faults) - len(bad):
+            _warn_stored_before(table, own)
+        return Outcome(tuple(bad), judged.again)
+
+    def verify_timeout_s(self, unverified: Unverified) -> float:  # noqa: ARG002
+        return self._jobs.timeout_s if self._jobs is not None else 0.0
+
     def _are_own(self, table: Table, clashes: int, delivered: int, context: Context) -> Flow[bool]:
         """Whether rows "stored before" are those of the attempt without an answer.
 
         They may be older and have other values. Only a count can tell; without one they are
         taken for our own, and the log says so. `delivered` includes them.
         """
-        log.warning(
-            "stored_before table=%s rows=%d setting=already_stored_texts old_rows=possible",
-            table.name,
-            clashes,
-        )
+        _warn_stored_before(table, clashes)
         if self._count is None or context.stored is None or not context.alone or context.others:
             return True
         new = (yield from self._total(table)) - context.stored
@@ -340,7 +411,9 @@ class CustomHttp(Base):
         new = total - context.stored
         if new == block.count + context.others:
             return ReadBack(set(range(block.count)), total)
-        is_none = new == 0 and self._has_moved(table, context.stored)
+        # a job that nobody follows may still bring them
+        may_come = self._jobs is not None and not context.is_over
+        is_none = new == 0 and not may_come and self._has_moved(table, context.stored)
         return ReadBack(set() if is_none else None, total)
 
     def _has_moved(self, table: Table, total: int) -> bool:
@@ -440,6 +513,14 @@ class CustomHttp(Base):
                 "all it finds."
             )
             raise TransientError(message, stream=table.stream)
+
+
+def _warn_stored_before(table: Table, rows: int) -> None:
+    log.warning(
+        "stored_before table=%s rows=%d setting=already_stored_texts old_rows=possible",
+        table.name,
+        rows,
+    )
 
 
 def _page(setting: str, table: Table) -> str:

@@ -210,6 +210,12 @@ class Results:
             return results
         raise Ambiguous(f"an answer with {len(results)} results for {count} rows")
 
+    def judge_accepted(self, response: HttpResponse, count: int, columns: Sequence[str]) -> None:
+        """An answer before the rows are stored proves nothing; raise for one that tells trouble."""
+        if is_page(response):
+            raise Ambiguous(f"HTTP {response.status} with a page in place of a job")
+        self._require_no_trouble(response, count, columns)
+
     def is_stored_before(self, reason: str) -> bool:
         return says(squeeze(reason.encode()), self._before)
 

@@ -26,7 +26,7 @@ _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LITERAL = (
+LITERAL = (
     "/:@!$&'()*+,;=?%~[]"  # what a user may have meant as it is; the rest of a path is encoded
 )
 TABLE_NAMES = frozenset({"table", "columns", "parameters"})
@@ -52,16 +52,18 @@ class Path:
     def names(self) -> set[str]:
         return set(_NAME.findall(self.text))
 
-    def render(self, table: Table) -> str:
+    def render(self, table: Table, more: Mapping[str, str] | None = None) -> str:
+        """The path for one table; a name of `more` is what that says."""
         path, mark, query = self.text.partition("?")
-        found = _values(self.names(), table, self.field)
+        extra = dict(more or {})
+        found = _values(self.names() - set(extra), table, self.field) | extra
         return self._encode(path, found) + mark + self._encode(query, found, is_query=True)
 
     def _encode(self, text: str, values: Mapping[str, str], *, is_query: bool = False) -> str:
         parts = _NAME.split(text)
         for i, part in enumerate(parts):
             if i % 2 == 0:
-                parts[i] = quote(part, safe=_LITERAL)
+                parts[i] = quote(part, safe=LITERAL)
                 continue
             value = values[part]
             if is_query:

@@ -47,7 +47,12 @@ class Qobra(Base):
     spec: ClassVar[JsonObject] = FORM
     address_setting: ClassVar[str] = "base_url"
     limits = Limits(max_rows=5000, max_bytes=10_000_000)
-    traits = Traits(imports=True)
+    traits = Traits(
+        imports=True,
+        slow_hint=(
+            "Look at its import page; if imports are slow there, raise import_timeout_minutes."
+        ),
+    )
 
     def __init__(
         self,
