@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, TypeVar
 
-from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Message
 from destination_bulk_tables.transport import Transport, TransportError
 
@@ -127,6 +127,20 @@ def status(code: int, body: bytes = b"", **headers: str) -> HttpResponse:
     return HttpResponse(
         code, {name.replace("_", "-"): text for name, text in headers.items()}, body
     )
+
+
+def play(flow: Flow[Any], *answers: HttpResponse | Exception) -> tuple[Any, list[HttpRequest]]:
+    """Drive a flow with these answers; return its result and its requests."""
+    requests = []
+    left = list(answers)
+    try:
+        request = next(flow)
+        while True:
+            requests.append(request)
+            answer = left.pop(0)
+            request = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+    except StopIteration as end:
+        return end.value, requests
 
 
 def refuse(request: HttpRequest, answer: Answer) -> HttpResponse:  # noqa: ARG001

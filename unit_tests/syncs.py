@@ -49,11 +49,11 @@ from unit_tests.fakes import (
     SteppedWorkers,
     nothing,
 )
-from unit_tests.vendors import API_KEY, SECRET, KoreVendor, QobraVendor, Row
+from unit_tests.vendors import API_KEY, SECRET, KoreVendor, QobraVendor, Row, Vendor
 
 DEALS = StreamKey(None, "deals")
 SyncMode = Literal["append", "append_dedup", "overwrite"]
-Vendor = KoreVendor | QobraVendor
+VendorName = Literal["kore", "qobra"]
 
 
 def kore(**settings: Any) -> Kore:
@@ -248,21 +248,22 @@ class Sync:
         return counts.read, counts.delivered, counts.rejected
 
 
+MADE: dict[VendorName, tuple[Callable[..., Provider], Callable[[FakeClock], Vendor]]] = {
+    "kore": (kore, lambda _: KoreVendor()),
+    "qobra": (qobra, QobraVendor),
+}
+
+
 def sync(
-    vendor_name: Literal["kore", "qobra"],
+    vendor_name: VendorName,
     mode: SyncMode,
     script: Sequence[Message | float],
     **more: Any,
 ) -> Sync:
     """A sync with a vendor of its own, unless `vendor` brings one."""
+    make_provider, make_vendor = MADE[vendor_name]
     clock = more.pop("clock", None) or FakeClock()
-    settings = more.pop("settings", {})
-    vendor = more.pop("vendor", None)
-    if vendor_name == "kore":
-        provider: Provider = kore(**settings)
-        vendor = vendor or KoreVendor()
-    else:
-        provider = qobra(**settings)
-        vendor = vendor or QobraVendor(clock)
+    provider = make_provider(**more.pop("settings", {}))
+    vendor = more.pop("vendor", None) or make_vendor(clock)
     catalog = more.pop("catalog", None) or catalog_of(mode)
     return Sync(provider, vendor, clock, catalog, script, **more)

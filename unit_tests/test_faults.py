@@ -35,8 +35,8 @@ from unit_tests.fakes import (
     refuse,
     time_out_after,
 )
-from unit_tests.syncs import Sync, SyncMode, complete, records, state, sync
-from unit_tests.vendors import KoreVendor, QobraVendor, Row
+from unit_tests.syncs import Sync, SyncMode, VendorName, complete, records, state, sync
+from unit_tests.vendors import KoreVendor, QobraVendor, Row, Vendor
 
 ROWS: list[Row] = [
     {"id": f"d{i}", "name": f"deal {i}", "amount": i + 0.5, "version": 1} for i in range(11)
@@ -130,8 +130,8 @@ class Scenario:
 
     name: str
     mode: SyncMode
-    vendor: Literal["kore", "qobra"]
-    make: Callable[[FakeClock], KoreVendor | QobraVendor]
+    vendor: VendorName
+    make: Callable[[FakeClock], Vendor]
     settings: dict[str, Any] = field(default_factory=dict)
     max_rows: int = 4
     bad: frozenset[str] = frozenset()

@@ -9,9 +9,8 @@ import pytest
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Refused
 from destination_bulk_tables.model import Table
-from unit_tests.fakes import status
+from unit_tests.fakes import play, status
 from unit_tests.syncs import DEALS, kore
-from unit_tests.test_qobra import play
 from unit_tests.vendors import answer_of
 
 

@@ -13,7 +13,7 @@ from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, R
 from destination_bulk_tables.model import Message, Table
 from destination_bulk_tables.outcomes import Context
 from destination_bulk_tables.providers.kore import Kore
-from unit_tests.fakes import status
+from unit_tests.fakes import play, status
 from unit_tests.kore_flows import (
     DEDUP,
     PAIR,
@@ -25,7 +25,6 @@ from unit_tests.kore_flows import (
     total,
 )
 from unit_tests.syncs import Sync, complete, kore, records, state, sync
-from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row, answer_of
 
 UNREAD = status(200, b"<html>")

@@ -15,9 +15,9 @@ from destination_bulk_tables.http import HttpRequest, Refused
 from destination_bulk_tables.model import Message, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.transport import TransportError
+from unit_tests.fakes import play
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, STRANGER, block_of, total
 from unit_tests.syncs import DEALS, Sync, complete, kore, records, state, sync
-from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row
 
 

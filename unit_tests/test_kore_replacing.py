@@ -9,10 +9,9 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from unit_tests.fakes import answer_status, cut_after, garble
+from unit_tests.fakes import answer_status, cut_after, garble, play
 from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, total
 from unit_tests.syncs import complete, kore, records, state, sync
-from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row, answer_of
 
 

@@ -11,10 +11,9 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Ambiguous, Refused
 from destination_bulk_tables.model import Message, RowBlock, Table, Tombstone
 from destination_bulk_tables.outcomes import Context
-from unit_tests.fakes import status
+from unit_tests.fakes import play, status
 from unit_tests.kore_flows import APPEND, DEDUP, PAIR, block_of, some, total
 from unit_tests.syncs import catalog_of, complete, kore, records, state, sync
-from unit_tests.test_qobra import play
 from unit_tests.vendors import KoreVendor, Row, answer_of
 
 

@@ -14,11 +14,11 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
-from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, HttpResponse
+from destination_bulk_tables.http import Ambiguous, HttpResponse
 from destination_bulk_tables.model import Receipt, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, Load, ReplacePlan, Unverified, Verdict
 from destination_bulk_tables.providers.qobra import Qobra
-from unit_tests.fakes import FakeClock, positions_of, status
+from unit_tests.fakes import FakeClock, play, positions_of, status
 from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync
 from unit_tests.vendors import QobraVendor, Row, answer_of
 
@@ -26,20 +26,6 @@ TABLE = Table("sales deals", DEALS, "append")
 ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(10)]
 BLOCK = RowBlock([b'{"id":"a"},{"id":"b"}'], 2, range(2))
 BAD_ROW = {"line_number": 1, "row": {"id": "a", "amount": "AAA"}, "details": "could not convert"}
-
-
-def play(flow: Flow[Any], *answers: HttpResponse | Exception) -> tuple[Any, list[HttpRequest]]:
-    """Drive a flow with these answers; return its result and its requests."""
-    requests = []
-    left = list(answers)
-    try:
-        request = next(flow)
-        while True:
-            requests.append(request)
-            answer = left.pop(0)
-            request = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
-    except StopIteration as end:
-        return end.value, requests
 
 
 def shown(**more: Any) -> HttpResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -11,12 +11,11 @@ from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import BadRecord, Message, StateMessage, StreamKey
 from unit_tests.fakes import FakeClock, answer_status, status
-from unit_tests.syncs import DEALS, Sync, catalog_of, complete, records, state, sync
+from unit_tests.syncs import DEALS, Sync, VendorName, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 CALLS = StreamKey(None, "calls")
 BOTH = (DEALS, CALLS)
-VendorName = Literal["kore", "qobra"]
 VENDORS: list[VendorName] = ["kore", "qobra"]
 OLD: list[Row] = [{"id": f"o{i}", "name": "old", "amount": i, "version": 1} for i in range(3)]
 NEW: list[Row] = [{"id": f"n{i}", "name": "new", "amount": i, "version": 1} for i in range(5)]

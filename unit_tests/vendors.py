@@ -1,4 +1,4 @@
-"""Both vendors in memory, as far as their pages go; what the pages leave open is a switch.
+"""The vendors in memory, as far as their pages go; what the pages leave open is a switch.
 
 Written from the vendors' documentation and not from the connector's code, so that a misreading
 does not hide itself.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import jwt
@@ -29,6 +29,18 @@ _OPERANDS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+
+
+class Vendor(Protocol):
+    """What a sync in memory needs of a fake. `is_bad`: which rows it refuses."""
+
+    is_bad: Callable[[Row], bool]
+
+    def answer(self, request: HttpRequest) -> HttpResponse: ...
+
+    def rows(self, table: str = "deals") -> list[Row]: ...
+
+    def put(self, rows: list[Row], table: str = "deals") -> None: ...
 
 
 def answer_of(code: int, value: Any) -> HttpResponse:
