@@ -1,13 +1,20 @@
-"""The documents name what exists."""
+"""The documents name what exists, and what exists is named."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+
+from destination_bulk_tables.commands import specification
+from destination_bulk_tables.providers import PROVIDERS
+from destination_bulk_tables.providers.custom_http import CustomHttp
+from destination_bulk_tables.providers.presets import PRESETS
+from unit_tests.airbyte_form import members_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -32,6 +39,20 @@ def test_links_lead_somewhere(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
             assert anchor in slugs, target
+
+
+def test_each_setting_stands_in_the_docs() -> None:
+    """The form explains those of custom_http and of presets; the page lists all others."""
+    pages = ["README.md", "docs/configuration.md"]
+    text = "".join((ROOT / page).read_text("utf-8") for page in pages)
+    form: Any = specification()["connectionSpecification"]
+    paths = [path for path, _ in members_of(form) if not path.startswith("provider.")]
+    own = [provider for provider in PROVIDERS if provider not in (*PRESETS, CustomHttp)]
+    paths += [path for provider in own for path, _ in members_of(dict(provider.spec))]
+    names = {path.rpartition(".")[2].removesuffix("[]"): path for path in paths}
+    lacking = [path for name, path in names.items() if not re.search(rf"\b{name}\b", text)]
+    assert not lacking, f"docs/configuration.md says nothing of {lacking}"
+    assert len(names) > 40
 
 
 def test_drawings_name_modules() -> None:

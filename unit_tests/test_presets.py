@@ -69,11 +69,11 @@ def test_a_preset_can_send_a_table_in_each_of_its_modes(preset: Preset) -> None:
 def test_a_preset_asks_for_two_to_four_fields_and_uses_each(preset: Preset) -> None:
     """One of them is the credential, and none is asked for in vain."""
     used = set(re.findall(r"<(\w+)>", repr(preset.settings)))
-    assert used == set(preset.fields)
+    assert used == set(preset.fields), "fields are asked for that no setting uses, or the reverse"
     assert 2 <= len(preset.fields) <= 4
-    assert [field for field in preset.fields.values() if field.secret]
-    for field in preset.fields.values():
-        assert field.example or field.default is not None
+    assert any(field.secret for field in preset.fields.values()), 'no field has "secret": true'
+    for name, field in preset.fields.items():
+        assert field.example or field.default is not None, f"{name} needs an example or a default"
 
 
 @each
@@ -86,11 +86,11 @@ def test_what_no_server_has_shown_says_so_in_the_form(preset: Preset) -> None:
 def test_the_docs_list_each_preset(preset: Preset) -> None:
     """With its name in JSON, its title, and what it was run against."""
     rows = [line for line in DOCS.read_text("utf-8").splitlines() if f"`{preset.name}`" in line]
-    assert len(rows) == 1
-    assert preset.title in rows[0]
-    assert (preset.proven or "from documentation") in rows[0]
-    for name in preset.fields:
-        assert f"`{name}`" in rows[0]
+    assert len(rows) == 1, f"docs/presets.md needs one row with `{preset.name}`"
+    parts = [preset.title, preset.proven or "from documentation"]
+    parts += [f"`{name}`" for name in preset.fields]
+    lacking = [part for part in parts if part not in rows[0]]
+    assert not lacking, f"the row of `{preset.name}` in docs/presets.md lacks {lacking}"
 
 
 def test_the_credential_of_a_preset_is_a_secret() -> None:

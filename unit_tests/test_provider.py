@@ -1,7 +1,9 @@
-"""What all providers share: dispositions aside, the encoding of names into addresses."""
+"""What all providers share: where they are named, and the encoding of names into addresses."""
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,28 @@ import pytest
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import segment
 from destination_bulk_tables.model import Message, StreamKey
+from destination_bulk_tables.providers import PROVIDERS
 from unit_tests.syncs import catalog_of, complete, records, sync
 
 DOTS = ["", ".", ".."]
+ROOT = Path(__file__).parents[1]
+HOME = ROOT / "destination_bulk_tables/providers"
+PACKAGES = [path.parent.name for path in HOME.glob("*/provider.py")]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_of_providers_is_offered_and_layered(package: str) -> None:
+    """Its name in a config is that of its folder, and its modules point downwards."""
+    offered = [provider.name for provider in PROVIDERS]
+    assert package in offered, f"add {package} to PROVIDERS in providers/__init__.py"
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    layered = [
+        container
+        for contract in contracts["tool"]["importlinter"]["contracts"]
+        for container in contract.get("containers", ())
+    ]
+    name = f"destination_bulk_tables.providers.{package}"
+    assert name in layered, f"pyproject.toml has no contract with the layers of {package}"
 
 
 @pytest.mark.parametrize("name", DOTS)
