@@ -100,9 +100,82 @@ def test_a_key_stands_in_the_path_of_each_row() -> None:
         provider.validate(table(mode="dedup", key_columns=("id", "n")))
 
 
+def test_any_column_stands_in_a_template() -> None:
+    """As the value it is, or encoded for a path inside a text; whatever the column is called."""
+    template = '{"url": "/u/{column:account id}?n={column:n}", "n": "{column:n}", "b": "{row}"}'
+    provider = made(row_template=template)
+    where = table(columns=("account id", "n"))
+    row = b'{"account id":"a/b","n":12.50}'
+    request = next(provider.write(where, block(row), Context()))
+    wrapped = b'{"url":"/u/a%2Fb?n=12.50","n":12.50,"b":' + row + b"}"
+    assert request.body == b'{"rows":[' + wrapped + b"]}"
+    with pytest.raises(ConfigError, match="table deals gets no such column"):
+        provider.validate(table(columns=("id", "account id")))
+
+
+def test_a_row_without_a_value_that_a_path_needs_is_not_sent() -> None:
+    """Nothing, or dots, would be another address; the others go without it."""
+    rows = [b'{"id":%b,"n":1}' % id_ for id_ in (b'"a"', b"null", b'""', b'".."', b'"b"')]
+    provider = made(row_template='{"path": "/b/{column:id}", "body": "{row}"}')
+    sent: list[HttpRequest] = []
+    flow = provider.write(table(), block(*rows), Context())
+    report = run(provider, flow, answer(201), sent=sent)
+    assert [fault.position for fault in report.faults] == [1, 2, 3]
+    assert {fault.code for fault in report.faults} == {"no_value"}
+    assert report.delivered == 2
+    paths = [row["path"] for row in json.loads(sent[0].body or b"")["rows"]]
+    assert paths == ["/b/a", "/b/b"]
+    unsent = provider.write(table(), block(rows[1]), Context())
+    assert len(run(provider, unsent).faults) == 1
+
+
+def test_a_request_of_one_row_has_its_key_in_the_path() -> None:
+    """`PUT /things/{key}`, as most APIs of single objects want an upsert."""
+    form = {
+        "body": {"body_type": "lines"},
+        "write_path": "/{table}?owner={column:n}",
+        "upsert": {"upsert_type": "request", "method": "PUT", "path": "/{table}/{key}"},
+    }
+    provider = made(max_rows_per_request=1, **form)
+    row = b'{"id":"a/b c","n":"x&y"}'
+    assert next(provider.write(dedup(), block(row), Context())).path == "/deals/a%2Fb%20c"
+    assert next(provider.write(table(), block(row), Context())).path == "/deals?owner=x%26y"
+    report = run(provider, provider.write(dedup(), block(b'{"id":"..","n":1}'), Context()))
+    assert report.faults[0].code == "no_value"
+    with pytest.raises(ConfigError, match=r"max_rows_per_request must be 1: upsert\.path holds"):
+        made(**{**form, "write_path": "/{table}"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"body_type": "object", "extra_body": '{"batch": {"id": "{idempotency_key}"}, "n": 1}'},
+        {"body_type": "template", "body_template": '{"id": "{idempotency_key}", "r": "{rows}"}'},
+        {"body_type": "template", "body_template": '{"r": "{rows}", "id": "b-{idempotency_key}"}'},
+    ],
+)
+def test_an_idempotency_key_may_be_a_member_of_the_body(body: dict[str, Any]) -> None:
+    """It is that of the rows, the same at each attempt, and the request may be repeated."""
+    made_so = [made(body=body) for _ in range(2)]
+    first, again = (sent_by(provider) for provider in made_so)
+    assert first.body == again.body
+    found = json.loads(first.body or b"")
+    key = found["batch"]["id"] if "batch" in found else found["id"].removeprefix("b-")
+    assert len(key) == 36
+    assert first.repeat == "safe"
+    rows = b",".join(ROWS)
+    assert rows in (first.body or b"")
+    assert made_so[0].body_size(table()) + len(rows) == len(first.body or b"")
+    other = json.loads(next(made_so[0].write(table(), block(ROWS[0]), Context())).body or b"")
+    assert other != found
+    assert key not in json.dumps(other)
+
+
 @pytest.mark.parametrize(
     ("form", "message"),
     [
+        ({"row_template": '{"a": "{column:}", "b": "{row}"}'}, "holds {column:}, which is unknown"),
+        ({"check_path": "/{column:id}"}, "check_path holds {column:id}, which is unknown"),
         ({"row_template": '{"a": "{key}", "b": "{row}"}'}, "row_template holds {key}"),
         ({"row_template": '{"a": "{row}", "b": "{row_text}"}'}, "exactly once"),
         (lines(line_before='{"a": "{row}"}'), "body.line_before holds {row}"),

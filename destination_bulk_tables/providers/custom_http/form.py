@@ -152,7 +152,10 @@ _BODY = tiles(
         ),
         extra_body=long_text(
             "Other members",
-            "JSON object of constant members beside the rows. `{table}` may stand in its texts.",
+            (
+                "JSON object of constant members beside the rows. `{table}` and "
+                "`{idempotency_key}` may stand in its texts."
+            ),
             '{"typecast": true}',
             '{"table_name": "{table}"}',
         ),
@@ -177,8 +180,9 @@ _BODY = tiles(
         body_template=long_text(
             "Body",
             (
-                'JSON in which `"{rows}"` is replaced by the array of rows. `{table}`, `{columns}` '
-                "and `{parameters}` may stand in texts and in names of members."
+                'JSON in which `"{rows}"` is replaced by the array of rows. `{table}`, '
+                "`{columns}`, `{parameters}` and `{idempotency_key}` may stand in texts and in "
+                "names of members."
             ),
             '{"jsonrpc": "2.0", "id": 1, "method": "insert", "params": ["{table}", "{rows}"]}',
             '{"query": "mutation ($r: [Row!]!) { add(rows: $r) { id } }", "variables": '
@@ -204,9 +208,13 @@ _UPSERT = tiles(
         [],
         path=text(
             "Path",
-            "Empty: as for insert. `{key_column}` and `{key_columns}` are the primary key.",
+            (
+                "Empty: as for insert. `{key_column}` and `{key_columns}` are the primary key; "
+                "`{key}` is its value, for one row per request."
+            ),
             "/lab/{table}/-/upsert",
             "/{table}?on_conflict={key_columns}",
+            "/{table}/{key}",
         ),
         method=choice(
             "Method",
@@ -423,7 +431,8 @@ SPEC: JsonObject = branch(
             'JSON for one row, in which `"{row}"` is replaced by the row. Empty: the row '
             "as it is. `{table}`, `{columns}` "
             "(`a,b`) and `{parameters}` (`:a,:b`) may stand in its texts. In place of the row: "
-            '`"{row_values}"`, a list; `"{row_text}"`; `"{row_base64}"`. `{row_number}` counts.'
+            '`"{row_values}"`, a list; `"{row_text}"`; `"{row_base64}"`. `{row_number}` counts, '
+            "`{column:NAME}` is a value of the row; inside a text it is encoded for a path."
         ),
         '{"fields": "{row}"}',
         '["insert into {table}({columns}) values({parameters})", "{row}"]',
@@ -611,7 +620,8 @@ SPEC: JsonObject = branch(
         "Retry: header for an idempotency key",
         (
             "For an API that knows a repeated request by a key: an insert without an answer is "
-            "sent again with the key of its rows, which is the same at a later attempt."
+            "sent again with the key of its rows, which is the same at a later attempt. For one in "
+            "the body, put `{idempotency_key}` there."
         ),
         "Idempotency-Key",
     ),

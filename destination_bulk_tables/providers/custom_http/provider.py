@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MEGABYTE = 1_000_000
+_NO_VALUE = "a column that stands in a path has no value, or one that would make another path"
 _UNKNOWN_HINT = (
     "What would have told: table_count_path, where the API counts exactly; repeat_is_safe, where "
     "it keeps rows by a key; refusals_store_nothing, where a refused request stores none."
@@ -224,7 +225,7 @@ class CustomHttp(Base):
 
     def body_size(self, table: Table) -> int:
         prepared = self._write_of(table).prepare(table)
-        return len(prepared.before) + len(prepared.after)
+        return len(prepared.filled(prepared.before + prepared.after, _batch_key("", b"")))
 
     def _write_of(self, table: Table) -> Write:
         return self._upsert if table.mode == "dedup" and self._upsert is not None else self._insert
@@ -237,10 +238,16 @@ class CustomHttp(Base):
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Write the block; rows that the API puts off one by one are sent again."""
+        unfit = self._write_of(table).prepare(table).unfit(block)
+        faults = [RowFault(i, "no_value", _NO_VALUE) for i in sorted(unfit)]
+        left = [i for i in range(block.count) if i not in unfit]
+        rest = block.select(left) if unfit else block
+        if unfit and not left:
+            return WriteReport(faults=tuple(faults))
         if self._jobs is not None:
-            return (yield from self._begin_job(self._jobs, table, block, context))
-        delivered, faults, left = 0, [], list(range(block.count))
-        rest = block
+            receipt = yield from self._begin_job(self._jobs, table, rest, context)
+            return WriteReport(faults=tuple(faults), receipt=receipt)
+        delivered = 0
         while True:
             judged, clashes = yield from self._write_once(table, rest, context)
             bad = judged.faults
@@ -298,15 +305,20 @@ class CustomHttp(Base):
         body = prepared.body(block)
         if prepared.row is not None and len(body) > self.limits.max_bytes and block.count > 1:
             raise TooLarge  # what the row template adds is not in the batcher's sizes
-        plan, path = context.replace, prepared.path
+        if prepared.row_path is not None and not block.count:
+            raise Refused("no_row", "the path of a request needs a row")
+        plan, path = context.replace, prepared.path_of(block)
         if plan is not None and self._replace.is_flagged(plan):
             path += ("&" if "?" in path else "?") + self._replace.query
+        key = _batch_key(path, body) if self._key_header or prepared.holds_key else ""
+        if prepared.holds_key:
+            body = prepared.filled(body, key)
         return Request(
             prepared.method,
             path,
             body=gzip.compress(body, 6, mtime=0) if self._zips else body,
             plain=body,
-            headers=self._headers_of(prepared, path, body),
+            headers=self._headers_of(prepared, key),
             repeat=self._repeat_of(table, plan),
             content_type=prepared.content_type,
             setting=prepared.setting,
@@ -315,10 +327,10 @@ class CustomHttp(Base):
             rows=block.count,
         )
 
-    def _headers_of(self, prepared: Prepared, path: str, body: bytes) -> dict[str, str]:
+    def _headers_of(self, prepared: Prepared, key: str) -> dict[str, str]:
         headers = dict(prepared.headers)
         if self._key_header:
-            headers[self._key_header] = _batch_key(path, body)
+            headers[self._key_header] = key
         if self._zips:
             headers["Content-Encoding"] = "gzip"
         return headers
@@ -327,15 +339,14 @@ class CustomHttp(Base):
 
     def _begin_job(
         self, jobs: Jobs, table: Table, block: RowBlock, context: Context
-    ) -> Flow[WriteReport]:
+    ) -> Flow[Receipt]:
         request = self._request(table, block, context)
         response = yield request
         self._results.judge_accepted(response, block.count, table.columns)
         if context.replace is not None:
             context.replace.begun = True
         resent = block.count * (response.resent + context.repeated)
-        receipt = Receipt(jobs.name(request, response), block.count, resent, block)
-        return WriteReport(receipt=receipt)
+        return Receipt(jobs.name(request, response), block.count, resent, block)
 
     def verify(self, unverified: Unverified) -> Flow[Outcome | None]:
         """Ask for the one job of a request."""
@@ -398,7 +409,7 @@ class CustomHttp(Base):
         if plan is not None and self._replace.is_first(plan):
             return "settled"
         # the same request again is known by its key; other rows in one body are not
-        is_known = bool(self._key_header)
+        is_known = bool(self._key_header) or self._write_of(table).prepare(table).holds_key
         return "safe" if is_known or self.repeats_safely(table) else "unsafe"
 
     def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:

@@ -18,12 +18,12 @@ from urllib.parse import quote
 from destination_bulk_tables.providers.custom_http.fields import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from destination_bulk_tables.model import JsonValue, Table
 
-_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*)\}")
+_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*|column:[^{}\0]+)\}")
+_LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*|column:[^{}\0]*)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LITERAL = (
@@ -31,6 +31,8 @@ LITERAL = (
 )
 TABLE_NAMES = frozenset({"table", "columns", "parameters"})
 KEY_NAMES = frozenset({"key_column", "key_columns"})
+COLUMN = "column:NAME"  # stands for the name of any column: that value of the row
+IDEMPOTENCY = "idempotency_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +55,24 @@ class Path:
         return set(_NAME.findall(self.text))
 
     def render(self, table: Table, more: Mapping[str, str] | None = None) -> str:
-        """The path for one table; a name of `more` is what that says."""
+        """The path for one table; a name of `more` is what that says, in a query too."""
         path, mark, query = self.text.partition("?")
         extra = dict(more or {})
         found = _values(self.names() - set(extra), table, self.field) | extra
-        return self._encode(path, found) + mark + self._encode(query, found, is_query=True)
+        plain = frozenset(found) - set(extra)
+        return self._encode(path, found) + mark + self._encode(query, found, plain)
 
-    def _encode(self, text: str, values: Mapping[str, str], *, is_query: bool = False) -> str:
+    def _encode(
+        self, text: str, values: Mapping[str, str], plain: Collection[str] = frozenset()
+    ) -> str:
+        """Each value as a segment; a name of `plain` needs one that nothing has to encode."""
         parts = _NAME.split(text)
         for i, part in enumerate(parts):
             if i % 2 == 0:
                 parts[i] = quote(part, safe=LITERAL)
                 continue
             value = values[part]
-            if is_query:
+            if part in plain:
                 _require_plain(self.field, part, value)
             elif value in {"", ".", ".."}:
                 raise wrong(self.field, f"cannot hold {value!r} as {{{part}}}")
@@ -171,7 +177,8 @@ def require_known(field: str, text: str, names: Iterable[str]) -> None:
     """Raise when a text holds a `{name}` that means nothing there, or one that is not closed."""
     known = sorted(names)
     for name in _LIKE_A_NAME.findall(text):
-        if name not in known:
+        is_column = COLUMN in known and name.removeprefix("column:") not in {"", name}
+        if name not in known and not is_column:
             listed = ", ".join(f"{{{name}}}" for name in known)
             hint = f"Known: {listed}" if known else "No name is known there"
             raise wrong(field, f"holds {{{name}}}, which is unknown there. {hint}")

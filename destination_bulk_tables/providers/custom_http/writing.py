@@ -15,11 +15,15 @@ from destination_bulk_tables.providers.custom_http.fields import (
     wrong,
 )
 from destination_bulk_tables.providers.custom_http.row_templates import (
+    RowPath,
     RowTemplate,
+    needs_row,
     parse,
     parse_line,
 )
 from destination_bulk_tables.providers.custom_http.templates import (
+    COLUMN,
+    IDEMPOTENCY,
     KEY_NAMES,
     TABLE_NAMES,
     Path,
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
     from destination_bulk_tables.outcomes import ReplacePlan
 
 _MARK = "\0rows"
+_KEY = b'"\\u0000idempotency_key"'
+_KEY_INSIDE = b"\\u0000idempotency_key\\u0000"
+_KEY_MARK = {IDEMPOTENCY: f"\0{IDEMPOTENCY}"}
+_BODY_NAMES = TABLE_NAMES | {IDEMPOTENCY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,31 @@ class Prepared:
     between: bytes
     row: RowTemplate | None
     content_type: str
+    row_path: RowPath | None = None
+    holds_key: bool = False  # an idempotency key is to be filled in
+
+    def path_of(self, block: RowBlock) -> str:
+        """The path for these rows; of one, where it holds a value of the row."""
+        return self.path if self.row_path is None else self.row_path.of(block)
+
+    def unfit(self, block: RowBlock) -> set[int]:
+        """The positions of rows that lack a value which a path needs."""
+        unfit: set[int] = set()
+        for part in (self.row, self.row_path):
+            unfit.update(part.unfit(block) if part is not None else ())
+        return unfit
+
+    def filled(self, body: bytes, key: str) -> bytes:
+        """A body with its idempotency key."""
+        start, end = len(self.before), len(body) - len(self.after)
+        before, after = (
+            part.replace(_KEY_INSIDE, key.encode()).replace(_KEY, b'"%b"' % key.encode())
+            for part in (self.before, self.after)
+        )
+        return b"".join((before, memoryview(body)[start:end], after))
 
     def body(self, block: RowBlock) -> bytes:
+        """The body; its idempotency key, if it holds one, is not filled in."""
         if self.row is None and self.between == b",":
             return block.enclosed(self.before, self.after)
         rows = block.rows() if self.row is None else self.row.wrap(block.rows())
@@ -88,25 +119,27 @@ class Write:
         write = cls(
             setting="write_path",
             method=form.get("write_method", "POST"),
-            path=Path.parse("write_path", form["write_path"], TABLE_NAMES),
+            path=Path.parse("write_path", form["write_path"], {*TABLE_NAMES, COLUMN}),
             headers={},
             success=statuses("success_statuses", form.get("success_statuses", "200-299")),
             count_path=form.get("count_path", ""),
             kind=body["body_type"],
             rows_path=rows_path,
-            extra=_body_template("body.body_template", body["body_template"], TABLE_NAMES)
+            extra=_body_template("body.body_template", body["body_template"], _BODY_NAMES)
             if body["body_type"] == "template"
-            else Template.object("body.extra_body", body.get("extra_body"), TABLE_NAMES),
+            else Template.object("body.extra_body", body.get("extra_body"), _BODY_NAMES),
             row=parse("row_template", row, TABLE_NAMES) if row else None,
             line=parse_line("body.line_before", line, TABLE_NAMES) if line else None,
         )
         write.require_table()
+        write.require_one_row(form)
         return write
 
     @classmethod
     def upsert(cls, form: dict[str, Any], upsert: dict[str, Any]) -> Write:
         insert = cls.insert(form)
         names = TABLE_NAMES | KEY_NAMES
+        in_path, in_body = {*names, "key", COLUMN}, names | {IDEMPOTENCY}
         path, extra, row = (upsert.get(name) for name in ("path", "extra_body", "row_template"))
         own = upsert.get("success_statuses")
         counted = upsert.get("count_path")
@@ -117,23 +150,24 @@ class Write:
             raise wrong("upsert.body_template", "needs a body that is a template (body)")
         if line and insert.kind != "lines":
             raise wrong("upsert.line_before", "needs a body of JSON lines (body)")
-        body = Template.object("upsert.extra_body", extra, names) if extra else insert.extra
+        body = Template.object("upsert.extra_body", extra, in_body) if extra else insert.extra
         write = cls(
             setting="upsert.path" if path else "write_path",
             method=upsert.get("method", insert.method),
-            path=Path.parse("upsert.path", path, names) if path else insert.path,
+            path=Path.parse("upsert.path", path, in_path) if path else insert.path,
             headers=header_lines("upsert.headers", upsert.get("headers")),
             success=statuses("upsert.success_statuses", own) if own else insert.success,
             count_path="" if counted == "none" else counted or insert.count_path,
             kind=insert.kind,
             rows_path=insert.rows_path,
-            extra=_body_template("upsert.body_template", whole, names) if whole else body,
+            extra=_body_template("upsert.body_template", whole, in_body) if whole else body,
             row=parse("upsert.row_template", row, {*names, "row_key"}) if row else insert.row,
             line=parse_line("upsert.line_before", line, {*names, "row_key"})
             if line
             else insert.line,
         )
         write.require_table()
+        write.require_one_row(form)
         same = (write.method, write.path, write.headers, write.extra, write.row, write.line)
         if same == (insert.method, insert.path, {}, insert.extra, insert.row, insert.line):
             raise wrong(
@@ -156,6 +190,11 @@ class Write:
                 ),
             )
 
+    def require_one_row(self, form: dict[str, Any]) -> None:
+        """Raise where a path is one row's and a request may hold several."""
+        if needs_row(self.path) and form.get("max_rows_per_request") != 1:
+            raise wrong("max_rows_per_request", f"must be 1: {self.path.field} holds a row's value")
+
     def prepare(self, table: Table) -> Prepared:
         found = self.prepared.get(table)
         if found is None:
@@ -167,17 +206,18 @@ class Write:
         if self.kind == "lines":
             before, after, between = b"", b"\n", b"\n"
         elif self.kind == "template":
-            text = msgspec.json.encode(self.extra.render(table, {"rows": _MARK}))
+            text = msgspec.json.encode(self.extra.render(table, {"rows": _MARK, **_KEY_MARK}))
             before, _, after = text.partition(b'"\\u0000rows"')
             before, after = before + b"[", b"]" + after
         elif self.kind == "object":
-            body = self.extra.render(table)
+            body = self.extra.render(table, _KEY_MARK)
             _put(body, self.rows_path.split("."), _MARK)
             before, _, after = msgspec.json.encode(body).partition(b'"\\u0000rows"')
             before, after = before + b"[", b"]" + after
+        row_path = RowPath(table, self.path) if needs_row(self.path) else None
         return Prepared(
             method=self.method,
-            path=self.path.render(table),
+            path="" if row_path else self.path.render(table),
             headers=self.headers,
             success=self.success,
             count_path=self.count_path,
@@ -187,6 +227,8 @@ class Write:
             between=between,
             row=RowTemplate(table, self.row, self.line) if self.row or self.line else None,
             content_type="application/x-ndjson" if self.kind == "lines" else "application/json",
+            row_path=row_path,
+            holds_key=IDEMPOTENCY in self.extra.names(),
         )
 
 
