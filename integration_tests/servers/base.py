@@ -250,17 +250,17 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the process group (nginx has workers) and wait until the process is gone."""
-        if self.process is None:
+        process, self.process = self.process, None
+        if process is None:
             return
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+            os.killpg(process.pid, number)
         try:
-            self.process.wait(20)
+            process.wait(20)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
         atexit.unregister(self.signal)
-        self.process = None
 
 
 class LocalServer:

@@ -23,6 +23,8 @@ class Relay:
     def __init__(self, server: BulkServer) -> None:
         self.server = server
         self._moment: Moment | None = None
+        # other connections break before the server is quite gone, and then it is to be restarted
+        self._killing = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port: int = self._listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self._port}"
@@ -40,13 +42,15 @@ class Relay:
 
     def restart(self) -> None:
         """Start the server again, on the same port and data."""
-        self.server.restart()
+        with self._killing:
+            self.server.restart()
         self._listener = socket.create_server(("127.0.0.1", self._port))
         self._open()
 
     def _kill(self) -> None:
-        self._close()
-        self.server.kill()
+        with self._killing:
+            self._close()
+            self.server.kill()
 
     def _open(self) -> None:
         threading.Thread(target=self._listen, args=(self._listener,), daemon=True).start()
