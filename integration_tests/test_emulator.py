@@ -6,13 +6,17 @@ waited for.
 
 from __future__ import annotations
 
+import gc
+import socket
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -932,6 +936,27 @@ def test_down_for_a_while(emulator: Emulator) -> None:
         except requests.ConnectionError:
             continue
     assert emulator.count("kore", "deals") == 1
+
+
+def _listens(port: int | None) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_down_while_connections_arrive_leaves_none_open(emulator: Emulator) -> None:
+    """A connection that is being accepted as the port closes is closed as well."""
+    port = urlsplit(emulator.url).port
+    for _ in range(10):
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket()) for _ in range(20)]
+            for client in clients:
+                client.settimeout(0)
+                client.connect_ex(("127.0.0.1", port))
+            emulator.down(0.0)
+        deadline = time.monotonic() + 5
+        while not _listens(port):
+            assert time.monotonic() < deadline
+    gc.collect()  # what is open and nobody's is an error of this test
 
 
 def test_log_has_no_secrets(emulator: Emulator) -> None:

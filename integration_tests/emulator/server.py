@@ -16,6 +16,7 @@ from aiohttp import web
 from .admin import admin_answer
 from .broken import Refusal, half, miscounted, reset, scripted, silence, trickle
 from .faults import Fault
+from .listening import Port
 from .page import page_html
 from .reply import Reply, as_json
 from .routes import Route, answer, route_of
@@ -31,7 +32,7 @@ class Server:
         self._world = world
         self._wanted_port = port
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: asyncio.Server | None = None
+        self._listening: Port | None = None
         self.port = 0
         self.admin_port = 0
 
@@ -41,10 +42,9 @@ class Server:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0)
         await self._runner.setup()
-        await self._listen(self._wanted_port)
-        loop = asyncio.get_running_loop()
-        self._always = await loop.create_server(self._serving, "127.0.0.1", 0)
-        self.admin_port = self._always.sockets[0].getsockname()[1]
+        self._listen(self._wanted_port)
+        self._always = Port(self._serving)
+        self.admin_port = self._always.number
         self._spawn(self._tick())
 
     async def stop(self) -> None:
@@ -69,14 +69,12 @@ class Server:
 
     async def _up_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._listen(self.port)
+        if self._listening is None:
+            self._listen(self.port)
 
-    async def _listen(self, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(
-            self._protocol, "127.0.0.1", port, reuse_address=True, backlog=256
-        )
-        self.port = self._listening.sockets[0].getsockname()[1]
+    def _listen(self, port: int) -> None:
+        self._listening = Port(self._protocol, port)
+        self.port = self._listening.number
 
     def _protocol(self) -> asyncio.BaseProtocol:
         """Decide the fate of an accepted connection."""
