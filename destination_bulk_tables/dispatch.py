@@ -31,6 +31,8 @@ MAX_UNVERIFIED_ROWS = 500_000
 MAX_UNVERIFIED_JOBS = 60
 MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where an input is fast, this many gather
 MAX_FLYING_BYTES = 32_000_000  # of one table's requests, where their number is found
+MAX_KEPT_BYTES = 8_000_000  # of accepted rows that are not verified
+MAX_MINGLED = 2
 LONGEST_HOLD_S = 2.0
 PAUSE_S = 0.25  # an input that is silent for so long brings no newer version soon
 _WINDOW_MARGIN = 0.2
@@ -55,6 +57,7 @@ class Dispatch:
         self._max_wait_s = max_wait_s
         self.flowing_until = float("-inf")
         self.is_flushing = False
+        self._kept_bytes = 0
 
     def queue(self, lane: Lane, batch: Batch) -> None:
         """Have a batch sent when its lane lets it go."""
@@ -226,7 +229,7 @@ class Dispatch:
             lane.doubtful.append((batch, result.doubt))
             return
         tracked.open_deliveries -= 1
-        batch.block = NO_ROWS  # the rows are not needed any more, and imports may take long
+        self._keep(lane, tracked)
         if tracked.is_settled:
             self.finish(lane, tracked)
 
@@ -254,6 +257,31 @@ class Dispatch:
         is_whole = lane.replace is not None and not lane.follows
         lane.jobs.setdefault(LOAD if is_whole else receipt.id, Job()).add(receipt, tracked, now)
 
+    def _keep(self, lane: Lane, tracked: Tracked) -> None:
+        """Have few accepted rows at hand, as they may have to be sent again; free all others.
+
+        Imports may take long. The rows of a load are on disk.
+        """
+        n_bytes = tracked.batch.block.n_bytes
+        is_plain = not lane.follows and lane.replace is None
+        is_whole = tracked.open_receipts and not tracked.rejected
+        if is_plain and is_whole and self._kept_bytes + n_bytes <= MAX_KEPT_BYTES:
+            self._kept_bytes += n_bytes
+        else:
+            tracked.batch.block = NO_ROWS
+
+    def send_again(self, lane: Lane, tracked: Tracked) -> bool:
+        """Send accepted rows once more, alone; False where they are not at hand or it was tried."""
+        if tracked.open_deliveries:
+            return True  # that is to come
+        block = tracked.batch.block
+        if not block.count or tracked.rejected or tracked.mingled >= MAX_MINGLED:
+            return False
+        self._kept_bytes -= block.n_bytes
+        tracked.mingled += 1
+        self.doubt_again(lane, tracked, [(block, None)])
+        return True
+
     def doubt_again(self, lane: Lane, tracked: Tracked, parts: list[Doubtful]) -> None:
         """A job is over and rows of it may not be in: look at them, or send them again."""
         tracked.open_deliveries += 1
@@ -273,6 +301,7 @@ class Dispatch:
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
+        self._kept_bytes -= tracked.batch.block.n_bytes
         lane.retire_keys(tracked, self._tools.clock.monotonic())
         lane.repeats.n_older -= n_older(tracked.batch)
         for epoch, count in tracked.batch.counts().items():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.catalog import StreamPlan
+    from destination_bulk_tables.errors import DestinationError
     from destination_bulk_tables.model import (
         Batch,
         BatchResult,
@@ -53,6 +54,7 @@ class Tracked:
     tally: Tally = field(default_factory=Tally)
     open_receipts: int = 0
     lost: int = 0  # jobs that did not tell what became of its rows
+    mingled: int = 0  # how often its rows were in work that held more, and were sent again
     is_resent: bool = False  # an answer was lost, so an import may run that nobody follows
     sent_at: float = 0.0
     open_deliveries: int = 1  # that are to come or under way: a failed job asks for another
@@ -143,6 +145,7 @@ class Lane:
     needs_count: bool = False
     stored: int | None = None
     replace: ReplacePlan | None = None
+    mingled: DestinationError | None = None  # why the load has to be sent again
     started_at: float | None = None
     pushed_s: float = 0.0
     accepted: int = 0  # requests of which the vendor took something
@@ -257,6 +260,15 @@ class Lane:
         """Let newer versions go of keys that have lingered long enough."""
         while self.lingering and self.lingering[0][0] <= now:
             self.repeats.settle(self.lingering.popleft()[1])
+
+    def begin_load(self, plan: ReplacePlan) -> None:
+        """Nothing of the load was sent, or it is sent again from its first row."""
+        self.replace = plan
+        self.stored = plan.stored
+        self.mingled = None
+        self.started_at, self.pushed_s = None, 0.0
+        self.accepted = self.delivered = 0
+        self.is_pushing = True
 
     def note_sent(self, result: BatchResult, now: float) -> None:
         """Keep what a delivery tells of the table and of the time that sending takes."""

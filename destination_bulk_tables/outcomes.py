@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.http import RowFault
 
 if TYPE_CHECKING:
+    from destination_bulk_tables.errors import DestinationError
     from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
     from destination_bulk_tables.model import Receipt, Table
 
@@ -106,6 +107,17 @@ class Verdict:
     """A finished background job: everything was stored but for `faults`."""
 
     faults: tuple[VendorFault, ...] = ()
+
+
+class Mingled(Exception):
+    """Background work holds more than these rows, so it proves nothing of them: send them again.
+
+    Only for writes that may be repeated. `error`: what to say where that is over.
+    """
+
+    def __init__(self, error: DestinationError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class StagedLoad:
         self._filter = KeyFilter() if key_columns else None
         self._epochs: list[tuple[Epoch, int]] = []
         self._dropped: set[int] = set()
+        self._is_read = False
 
     def stage(self, block: RowBlock, epoch: Epoch) -> None:
         """Append a block. Raises `TransientError` when the disk or its budget is used up."""
@@ -111,10 +112,11 @@ class StagedLoad:
         return key_of([bytes(members.get(column, b"null")) for column in self._key_columns])
 
     def batches(self, batcher: Batcher) -> Iterator[Batch]:
-        """Read the load back as batches; the epochs of superseded rows are settled on the way."""
+        """Read the load back as batches; the first time the superseded rows are settled as well."""
         epochs = iter(self._epochs)
         epoch, left = Epoch(), 0
         number = 0
+        is_first, self._is_read = not self._is_read, True
         for lines in self._rows.read():
             start = 0
             while start < len(lines):
@@ -127,7 +129,8 @@ class StagedLoad:
                 if self._dropped:
                     kept = [line for i, line in enumerate(part, number) if i not in self._dropped]
                 number += len(part)
-                epoch.delivered += len(part) - len(kept)
+                if is_first:
+                    epoch.delivered += len(part) - len(kept)
                 if kept:
                     block = RowBlock([b",".join(kept)], len(kept), range(len(kept)))
                     yield from batcher.extend(block, epoch, 0.0, [])

@@ -145,7 +145,7 @@ class Provider(Protocol):
         """Read back which positions of the block are in the table."""
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
-        """Ask whether background work is done; None: not yet."""
+        """Ask whether background work is done; None: not yet. May raise `Mingled`."""
 
     def verify_timeout_s(self, unverified: Unverified) -> float:
         """How long after the last acceptance the background work may take."""

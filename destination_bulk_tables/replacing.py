@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from destination_bulk_tables.dispatch import NO_ROWS
+from destination_bulk_tables.dispatch import MAX_MINGLED, NO_ROWS
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import Batch
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.dispatch import Dispatch
     from destination_bulk_tables.http import Flow
     from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.outcomes import Load
+    from destination_bulk_tables.outcomes import Load, ReplacePlan
     from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
@@ -56,26 +56,17 @@ class Replacing:
 
     def _replace(self, lane: Lane, size: Load) -> None:
         assert lane.load is not None
-        provider, table, batcher = self._tools.provider, lane.plan.table, lane.batcher
-        load = lane.load
-        counts = self._tools.progress.counts[lane.plan.key]
+        provider, table, load = self._tools.provider, lane.plan.table, lane.load
         log.info("replace_started table=%s rows=%d", table.name, size.rows)
-        lane.replace = self._call(lane, lambda: provider.replace_begin(table, size))
-        lane.stored = lane.replace.stored
-        lane.is_pushing = True
-        for batch in load.batches(batcher):
-            self._dispatch.queue(lane, batch)
-            while len(lane.queue) >= lane.pace.limit:
-                self._wait()
-        counts.delivered += load.superseded
-        if not size.rows and lane.replace.single:
-            self._dispatch.queue(lane, Batch(0, table, NO_ROWS, "end"))
-        while lane.is_sending:
-            self._wait()
-        lane.is_pushing = False
-        while lane.is_busy:
-            self._wait()
-        plan, delivered = lane.replace, lane.delivered
+        plan = self._send(lane, size)
+        for _ in range(MAX_MINGLED):
+            if lane.mingled is None or plan.refused:  # what was refused is reported once
+                break
+            plan = self._send(lane, size)
+        if lane.mingled is not None:
+            raise lane.mingled
+        self._tools.progress.counts[lane.plan.key].delivered += load.superseded
+        delivered = lane.delivered
         if size.rows and not delivered:
             message = (
                 f"{provider.title} rejected each row that was to replace table {table.name} "
@@ -86,6 +77,25 @@ class Replacing:
             raise ConfigError(message, stream=lane.plan.key)
         self._call(lane, lambda: provider.replace_end(table, plan, delivered))
         log.info("replace_done table=%s rows=%d", table.name, delivered)
+
+    def _send(self, lane: Lane, size: Load) -> ReplacePlan:
+        """Send the whole load and wait until its background work, if any, is judged."""
+        assert lane.load is not None
+        provider, table = self._tools.provider, lane.plan.table
+        plan = self._call(lane, lambda: provider.replace_begin(table, size))
+        lane.begin_load(plan)
+        for batch in lane.load.batches(lane.batcher):
+            self._dispatch.queue(lane, batch)
+            while len(lane.queue) >= lane.pace.limit:
+                self._wait()
+        if not size.rows and plan.single:
+            self._dispatch.queue(lane, Batch(0, table, NO_ROWS, "end"))
+        while lane.is_sending:
+            self._wait()
+        lane.is_pushing = False
+        while lane.is_busy:
+            self._wait()
+        return plan
 
     def _call(self, lane: Lane, flow: Callable[[], Flow[T]]) -> T:
         """Run a flow on a sender thread and wait for it."""

@@ -1,4 +1,4 @@
-"""Encoded rows on local disk until the source has completed: append, then read back once in order.
+"""Encoded rows on local disk until the source has completed: append, then read back in order.
 
 The file has no name (it is unlinked at birth), so the disk is free again whatever ends the process,
 SIGKILL included. It is never read by a later process: a new attempt brings the rows again, so

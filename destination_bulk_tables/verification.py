@@ -7,23 +7,27 @@ answered (`doubt`).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.model import RejectedRow
-from destination_bulk_tables.outcomes import Outcome
+from destination_bulk_tables.outcomes import Mingled, Outcome
 from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.dispatch import Dispatch
+    from destination_bulk_tables.errors import DestinationError
     from destination_bulk_tables.lanes import Job, Lane, Tracked
     from destination_bulk_tables.model import Doubtful
     from destination_bulk_tables.outcomes import Unverified, Verdict
     from destination_bulk_tables.tasks import Tasks, Tools
+
+log = logging.getLogger(__name__)
 
 
 class Verification:
@@ -87,9 +91,11 @@ class Verification:
     ) -> None:
         now = self._tools.clock.monotonic()
         may_change = lane.in_flight or not is_current
-        if may_change and isinstance(answer, UnaccountedRows | BadRows):
+        if may_change and isinstance(answer, UnaccountedRows | BadRows | Mingled):
             answer = None  # a request that is under way may have joined the same import
-        if isinstance(answer, Exception):
+        if isinstance(answer, Mingled):
+            self._send_again(lane, job, answer.error)
+        elif isinstance(answer, Exception):
             self._tasks.fail(answer, lane)
         elif answer is None or not is_current:
             provider = self._tools.provider
@@ -104,6 +110,20 @@ class Verification:
             self._followed(lane, job, answer)
         else:
             self._verified(lane, job, answer)
+
+    def _send_again(self, lane: Lane, job: Job, error: DestinationError) -> None:
+        """The work is over and proves nothing: its rows go out once more, then maybe alone."""
+        table = lane.plan.table.name
+        log.warning("import_mingled table=%s rows=%d effect=sent_again", table, job.rows)
+        lane.jobs = {key: other for key, other in lane.jobs.items() if other is not job}
+        for tracked in job.batches:
+            tracked.open_receipts -= 1
+        if lane.replace is not None:
+            for tracked in job.batches:
+                lane.tracked.pop(tracked.batch.id, None)
+            lane.mingled = error
+        elif not all(self._dispatch.send_again(lane, tracked) for tracked in job.batches):
+            self._tasks.fail(error, lane)
 
     def _verified(self, lane: Lane, job: Job, verdict: Verdict) -> None:
         """The work is done: all is in but the rows it names; their epoch is not known."""

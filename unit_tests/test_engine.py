@@ -33,7 +33,7 @@ from destination_bulk_tables.model import (
     StreamKey,
     Table,
 )
-from destination_bulk_tables.outcomes import ReplacePlan, Verdict
+from destination_bulk_tables.outcomes import Mingled, ReplacePlan, Verdict
 from unit_tests.fakes import FakeClock, InlineWorkers, T, answer_status, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
@@ -626,6 +626,11 @@ def test_a_count_is_judged_when_nothing_can_have_joined(
     engine._verification._judge(lane, job, lane.unverified(job, 0.0), found, is_current=is_current)
     assert (engine._tasks.failure is found) is fails
     assert job.next_poll > 0.2 or fails
+    mingled = Mingled(found)
+    engine._verification._judge(
+        lane, job, lane.unverified(job, 0.0), mingled, is_current=is_current
+    )
+    assert (not lane.jobs) is fails
 
 
 def test_what_no_request_can_mend_is_told_at_once() -> None:
@@ -711,7 +716,7 @@ def test_an_import_that_names_more_rows_than_it_got_is_not_believed() -> None:
         vendor=vendor,
         on_request=lambda _: _lie(vendor),
     ).run()
-    assert isinstance(done.error, UnaccountedRows)
+    assert isinstance(done.error, TransientError)
     assert done.acknowledged == []
 
 

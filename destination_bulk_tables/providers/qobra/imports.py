@@ -18,13 +18,14 @@ import msgspec
 from destination_bulk_tables.errors import BadRows, ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.http import Ambiguous, HttpRequest, Refused, segment
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.outcomes import VendorFault, Verdict
+from destination_bulk_tables.outcomes import Mingled, VendorFault, Verdict
 from destination_bulk_tables.providers.qobra.answers import Fetched, FetchedStatus
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from destination_bulk_tables.errors import DestinationError
     from destination_bulk_tables.http import Flow, HttpResponse
     from destination_bulk_tables.model import Table
     from destination_bulk_tables.outcomes import Unverified
@@ -133,20 +134,38 @@ def _require_count(
     views = {sum(counts)}
     if len(counts) > 1 and len(set(counts)) == 1:
         views.add(counts[0])  # each id may show the one import that all requests of the load joined
-    if not any(expected <= view <= expected + unverified.resent for view in views):
-        message = (
-            f"Qobra imported {sum(counts)} records into table {unverified.table.name} where "
-            f"{expected} were expected, so it cannot be told which rows are in. "
+    most = expected + unverified.resent
+    if any(expected <= view <= most for view in views):
+        return
+    error = _cannot_tell(unverified, max(views), expected, faults)
+    # an attempt that was cut off, or another client, has rows in it: they may hide a lost one
+    raise Mingled(error) if max(views) > most else error
+
+
+def _cannot_tell(
+    unverified: Unverified, found: int, expected: int, faults: Sequence[VendorFault]
+) -> DestinationError:
+    table = unverified.table
+    message = (
+        f"Qobra imported {found} records into table {table.name} where {expected} were expected, "
+        "so it cannot be told which rows are in. "
+    )
+    if faults and expected >= 0:
+        codes = ", ".join(sorted({fault.code for fault in faults}))
+        message += (
+            f"It names {len(faults)} bad row(s) ({codes}), maybe not all. Correct them at "
+            "the source or map the column in tables[].columns; its import page shows why."
         )
-        if faults and expected >= 0:
-            codes = ", ".join(sorted({fault.code for fault in faults}))
-            message += (
-                f"It names {len(faults)} bad row(s) ({codes}), maybe not all. Correct them at "
-                "the source or map the column in tables[].columns; its import page shows why."
-            )
-            raise BadRows(message, stream=unverified.table.stream)
-        message += "Look at its import page."
-        raise UnaccountedRows(message, stream=unverified.table.stream)
+        return BadRows(message, stream=table.stream)
+    if found <= expected:
+        return UnaccountedRows(message + "Look at its import page.", stream=table.stream)
+    message = (
+        f"Qobra imported {found} records into table {table.name}, more than were sent: what an "
+        "earlier attempt or another client sent is in the same import, so it cannot be told which "
+        "rows are in. The next attempt sends them again. If this repeats, let nothing else write "
+        "to the table meanwhile."
+    )
+    return TransientError(message, stream=table.stream)
 
 
 def _id_text(row: bytes, id_field: str) -> str:
@@ -186,7 +205,7 @@ def _require_one_run(unverified: Unverified, imports: Sequence[Import]) -> None:
             "the table may hold a part of it. The next attempt replaces it again; if this repeats, "
             "raise debounce_seconds, or batching.max_rows so that one request holds the load."
         )
-        raise TransientError(message, stream=unverified.table.stream)
+        raise Mingled(TransientError(message, stream=unverified.table.stream))
 
 
 def _time(text: str | None) -> datetime | None:
