@@ -1,6 +1,6 @@
 """Takes messages: records to their batch or staged load, states and statuses to their place.
 
-Invariant: a row is counted as accepted before anything can become of it.
+Invariant: a row is counted as read before anything can become of it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Intake:
                 self._take_status(message)
             case BadRecord(stream=stream, code=code, reason=reason, row=row):
                 stream = self._known(stream)
-                epoch = self._tools.ledger.accept(stream, 1)
+                epoch = self._tools.ledger.count_read(stream, 1)
                 self._tools.progress.counts[stream].read += 1
                 self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
@@ -76,7 +76,7 @@ class Intake:
         lane = self._lanes[stream]
         codec = lane.codec_of(stream)
         encode = codec.encode_rows if run.is_decoded else codec.encode
-        epoch = self._tools.ledger.accept(stream, len(data))
+        epoch = self._tools.ledger.count_read(stream, len(data))
         counts = self._tools.progress.counts[stream]
         counts.read += len(data)
         while data:

@@ -48,7 +48,7 @@ def compare_columns(
             held, sent = found.get(column.name), _kinds(column, provider.rules)
             if held is not None and sent and held not in sent:
                 log.warning(
-                    "column_type table=%s column=%s sent=%s held=%s effect=rows_may_be_refused",
+                    "column_type table=%s column=%s sent=%s held=%s effect=rows_may_be_rejected",
                     name,
                     column.name,
                     "/".join(sorted(sent)),

@@ -3,7 +3,7 @@
 Invariants: a checkpoint leaves only when each row of its scope that came before it is delivered or
 rejected; the checkpoints of a scope leave in the order they came. Streams and global checkpoints do
 not mix in one sync. The ledger does no I/O and knows no batch: the engine tells it what was
-accepted and what became of it.
+read and what became of it.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class Ledger:
         """The rows of a held stream are in their table."""
         self._held.discard(stream)
 
-    def accept(self, stream: StreamKey, count: int) -> Epoch:
+    def count_read(self, stream: StreamKey, count: int) -> Epoch:
         """Count rows read; they belong to the epoch that their scope's next checkpoint closes."""
         epoch = self._open.get(stream)
         if epoch is None:
             epoch = self._open[stream] = Epoch(stream=stream)
-        epoch.accepted += count
+        epoch.read += count
         return epoch
 
     def checkpoint(self, state: bytes, scope: StreamKey | None, *, is_known: bool = True) -> None:

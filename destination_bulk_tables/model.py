@@ -193,7 +193,7 @@ class RowBlock:
 class Epoch:
     """The rows of one stream between two of its checkpoints."""
 
-    accepted: int = 0
+    read: int = 0
     delivered: int = 0
     rejected: int = 0
     stream: StreamKey | None = None
@@ -201,7 +201,7 @@ class Epoch:
     @property
     def is_settled(self) -> bool:
         """Whether each row is delivered or rejected."""
-        return self.accepted == self.delivered + self.rejected
+        return self.read == self.delivered + self.rejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Jobs on sender threads: how many run, what they cost, and the first failure, which ends the sync.
+"""Tasks on sender threads: how many run, their cost, and the first failure, which ends the sync.
 
-Used by the engine thread only; what runs on the others is a job's own function, which never raises.
+Used by the engine thread only; what runs on the others is a task's function, which never raises.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Tasks:
         """Run a flow on a sender thread; its error fails the sync."""
         tally = Tally()
 
-        def job() -> tuple[T | None, Exception | None]:
+        def task() -> tuple[T | None, Exception | None]:
             try:
                 return self._tools.sender.run(lane.plan.table, flow(), tally), None
             except Exception as error:  # noqa: BLE001 - the border of the sender thread
@@ -77,7 +77,7 @@ class Tasks:
                 then(value)  # type: ignore[arg-type]  # T may itself be None
 
         self.running += 1
-        self._tools.workers.submit(job, finished)
+        self._tools.workers.submit(task, finished)
 
     def count_requests(self, lane: Lane, requests: int, retries: int) -> None:
         counts = self._tools.progress.counts[lane.plan.key]

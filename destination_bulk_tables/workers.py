@@ -1,4 +1,4 @@
-"""Runs jobs on sender threads and hands results back to the engine thread, which it wakes."""
+"""Runs tasks on sender threads and hands results back to the engine thread, which it wakes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ T = TypeVar("T")
 
 
 class Workers(Protocol):
-    """A pool of sender threads, or a stand-in that runs each job at once."""
+    """A pool of sender threads, or a stand-in that runs each task at once."""
 
-    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run `job`, which must not raise; `deliver_results` calls `then` with its result."""
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Run `task`, which must not raise; `deliver_results` calls `then` with its result."""
 
     def deliver_results(self) -> None:
-        """Call `then` for each finished job, on the calling thread."""
+        """Call `then` for each finished task, on the calling thread."""
 
 
 class ThreadWorkers:
-    """Sender threads; a byte goes to `wake` for each finished job."""
+    """Sender threads; a byte goes to `wake` for each finished task."""
 
     def __init__(self, size: int, wake: int) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="sender")
         self._wake = wake
         self._done: SimpleQueue[tuple[Callable[[Any], None], Future[Any]]] = SimpleQueue()
 
-    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
         def finished(future: Future[T]) -> None:
             self._done.put((then, future))
             os.write(self._wake, b".")
 
-        self._pool.submit(job).add_done_callback(finished)
+        self._pool.submit(task).add_done_callback(finished)
 
     def deliver_results(self) -> None:
         while True:

@@ -195,13 +195,13 @@ def http_date(seconds_from_start: float) -> str:
 
 
 class InlineWorkers:
-    """Runs each job at once on the calling thread; results wait for `deliver_results`."""
+    """Runs each task at once on the calling thread; results wait for `deliver_results`."""
 
     def __init__(self) -> None:
         self._done: deque[Callable[[], None]] = deque()
 
-    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        result = job()
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        result = task()
         self._done.append(lambda: then(result))
 
     def deliver_results(self) -> None:
@@ -214,20 +214,20 @@ class InlineWorkers:
         return not self._done
 
     def pause(self) -> None:
-        """Where another job could go on; there is none."""
+        """Where another task could go on; there is none."""
 
     def finish(self) -> None:
         """Run what is left."""
 
 
 class _Task:
-    """A job on its own thread that runs only between `step` and its next pause."""
+    """A task on its own thread that runs only between `step` and its next pause."""
 
-    def __init__(self, job: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         self.then = then
         self.result: Any = None
         self.is_done = False
-        self._job = job
+        self._work = work
         self._go, self._paused = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._paused.acquire()
@@ -237,7 +237,7 @@ class _Task:
     def _run(self) -> None:
         self._go.acquire()
         try:
-            self.result = self._job()
+            self.result = self._work()
         finally:
             self.is_done = True
             self._paused.release()
@@ -252,15 +252,15 @@ class _Task:
 
 
 class SteppedWorkers:
-    """Interleaves jobs request by request and completes them in any order, as a seed says."""
+    """Interleaves tasks request by request and completes them in any order, as a seed says."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._running: list[_Task] = []
         self._done: list[_Task] = []
 
-    def submit(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        self._running.append(_Task(job, then))
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        self._running.append(_Task(task, then))
 
     def deliver_results(self) -> None:
         for _ in range(self._random.randint(1, 4)):
@@ -283,7 +283,7 @@ class SteppedWorkers:
         return not self._running and not self._done
 
     def pause(self) -> None:
-        """Called on a job's thread: let another one go on first."""
+        """Called on a task's thread: let another one go on first."""
         for task in self._running:
             if task.thread is threading.current_thread():
                 task.pause()

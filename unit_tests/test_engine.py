@@ -310,7 +310,7 @@ def test_an_unknown_stream_ends_the_input() -> None:
 def test_a_state_that_cannot_leave_is_an_error() -> None:
     """A clean end with a pending state is never silence."""
     done = sync("kore", "append", [records(ROWS), state(1), complete()])
-    done.ledger.accept(DEALS, 1)
+    done.ledger.count_read(DEALS, 1)
     done.run()
     assert isinstance(done.error, InternalError)
     assert done.acknowledged == []

@@ -78,7 +78,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(stream=streams, count=st.integers(0, 4))
     def accept(self, stream: StreamKey, count: int) -> None:
-        epoch = self.ledger.accept(stream, count)
+        epoch = self.ledger.count_read(stream, count)
         self.model.rows += [ModelRow(stream, epoch) for _ in range(count)]
 
     @rule(stream=streams)
@@ -152,7 +152,7 @@ TestLedgerMachine = LedgerMachine.TestCase
 def test_a_checkpoint_waits_for_each_row_before_it() -> None:
     """One unsettled row keeps its checkpoint back."""
     ledger = Ledger()
-    epoch = ledger.accept(STREAMS[0], 2)
+    epoch = ledger.count_read(STREAMS[0], 2)
     ledger.checkpoint(b"{}", STREAMS[0])
     epoch.delivered = 1
     assert list(ledger.ready()) == []
@@ -163,7 +163,7 @@ def test_a_checkpoint_waits_for_each_row_before_it() -> None:
 def test_a_later_checkpoint_does_not_overtake() -> None:
     """A settled checkpoint stays behind an unsettled one of its scope."""
     ledger = Ledger()
-    first = ledger.accept(STREAMS[0], 1)
+    first = ledger.count_read(STREAMS[0], 1)
     ledger.checkpoint(b'{"id":1}', STREAMS[0])
     ledger.checkpoint(b'{"id":2}', STREAMS[0])
     assert list(ledger.ready()) == []
@@ -174,7 +174,7 @@ def test_a_later_checkpoint_does_not_overtake() -> None:
 def test_streams_do_not_wait_for_each_other() -> None:
     """An unsettled row of one stream holds back no checkpoint of another."""
     ledger = Ledger()
-    ledger.accept(STREAMS[0], 1)
+    ledger.count_read(STREAMS[0], 1)
     ledger.checkpoint(b'{"id":1}', STREAMS[0])
     ledger.checkpoint(b'{"id":2}', STREAMS[2])
     assert [c.state for c in ledger.ready()] == [b'{"id":2}']
@@ -183,7 +183,7 @@ def test_streams_do_not_wait_for_each_other() -> None:
 def test_a_global_checkpoint_waits_for_the_rows_of_every_stream() -> None:
     """Rows of any stream hold it back, and each row is counted by one checkpoint only."""
     ledger = Ledger()
-    epochs = [ledger.accept(stream, 1) for stream in STREAMS]
+    epochs = [ledger.count_read(stream, 1) for stream in STREAMS]
     ledger.checkpoint(b'{"id":1}', None)
     ledger.checkpoint(b'{"id":2}', None)
     for epoch in epochs:

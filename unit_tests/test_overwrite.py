@@ -146,7 +146,7 @@ def test_a_keyed_load_sends_the_last_version_of_each_key(
             epochs.append(Epoch())
         block = block_of(run, arrived, with_cursor=with_cursor)
         block = batcher_of(max_rows, max_bytes).fitting(block, too_large)
-        epochs[-1].accepted += len(block)
+        epochs[-1].read += len(block)
         load.stage(block, epochs[-1])
         everything += enumerate(run, arrived)
         arrived += len(run)
@@ -197,7 +197,7 @@ def test_a_deletion_has_its_place_among_the_versions(
         Version((1, "a"), deleted_at, is_tombstone=True, padding=0, skip=0),
         Version((1, "a"), row_at, is_tombstone=False, padding=0, skip=0),
     ]
-    load.stage(block_of(run, 0, with_cursor=True), Epoch(accepted=2))
+    load.stage(block_of(run, 0, with_cursor=True), Epoch(read=2))
     batches, _ = replay(load, 10, 1000)
     assert [batch.block.count for batch in batches] == ([1] if is_sent else [])
 
@@ -216,7 +216,7 @@ def test_a_load_without_keys_comes_back_as_it_was_staged(
     rows: list[bytes] = []
     for count in sizes:
         new = [b'{"n":%d}' % (len(rows) + i) for i in range(count)]
-        epochs.append(Epoch(accepted=count))
+        epochs.append(Epoch(read=count))
         load.stage(RowBlock(new, count, range(count)), epochs[-1])
         rows += new
     batches, size = replay(load, max_rows, max_bytes)
@@ -298,7 +298,7 @@ def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     count = 50_000
     keys = [b"%d" % i for i in range(count - 1)] + [b"5"]
     rows = [b'{"n":%d,"id":%b}' % (i, key) for i, key in enumerate(keys)]
-    epoch = Epoch(accepted=count)
+    epoch = Epoch(read=count)
     load.stage(RowBlock(rows, count, range(count), keys), epoch)
     assert sum(map(len, rows)) > spool._READ_BYTES
     batches, _ = replay(load, 1000, 10**6)

@@ -88,7 +88,7 @@ class Model:
         number = len(self.ops)
         op = Op(key, number, cursor if self.with_cursor else None, self.epochs[-1])
         self.ops[number] = op
-        op.epoch.accepted += 1
+        op.epoch.read += 1
         row = json.dumps({"id": key, "n": number}).encode()
         cursors = [op.cursor] if op.cursor is not None else None
         if is_deletion:

@@ -420,7 +420,7 @@ def test_too_large_is_halved() -> None:
 
 def test_rejected_rows_belong_to_their_epoch() -> None:
     """A row's index leads to the epoch it was counted in."""
-    first, second = Epoch(accepted=4), Epoch(accepted=4)
+    first, second = Epoch(read=4), Epoch(read=4)
     rig = Rig(KoreVendor(is_bad=_bad("d1", "d6")).answer, kore())
     batch = batch_of(deals(8), epochs=((first, 4), (second, 4)))
     result = rig.sender.deliver(Delivery(batch, Context(stored=0)))

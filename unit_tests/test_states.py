@@ -48,9 +48,9 @@ def test_states_count_in_the_staging_budget(
 def test_a_state_of_no_stream_of_the_catalog_waits_for_every_row_before_it() -> None:
     """Not for rows that come after it, and held tables hold it as well."""
     ledger = Ledger()
-    first, second = ledger.accept(A, 2), ledger.accept(B, 1)
+    first, second = ledger.count_read(A, 2), ledger.count_read(B, 1)
     ledger.checkpoint(b'{"id":1}', UNKNOWN, is_known=False)
-    later = ledger.accept(A, 1)
+    later = ledger.count_read(A, 1)
     ledger.checkpoint(b'{"id":2}', A)
     assert list(ledger.ready()) == []
     first.delivered = 2
