@@ -40,12 +40,18 @@ class Batcher:
     _epochs: list[tuple[Epoch, int]] = field(default_factory=list)
     _rows: int = 0
     _bytes: int = 0
+    _original_bytes: int = 0
     _length: int = 0
 
     @property
     def n_bytes(self) -> int:
         """Size of the body that the open batch would make now."""
         return self._bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What the open batch takes of memory, with the lines that brought its rows."""
+        return self._bytes + self._original_bytes
 
     @property
     def room(self) -> int:
@@ -65,6 +71,8 @@ class Batcher:
             self._bytes = self._grown(part)
             self._rows += part.count
             self._length += len(part)
+            if part.originals:
+                self._original_bytes += sum(map(len, part.originals))
             self._blocks.append(part)
             if epoch is not None:
                 self._count(epoch, len(part))
@@ -132,7 +140,7 @@ class Batcher:
         for key, indexes in losers.items():
             batch.older[key] = [epoch for i in indexes if (epoch := batch.epoch_of(i)) is not None]
         self._blocks, self._epochs = [], []
-        self._rows = self._bytes = self._length = 0
+        self._rows = self._bytes = self._original_bytes = self._length = 0
         self.opened_at = None
         return batch
 
@@ -164,6 +172,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
     keyed, cursored = blocks[0].keys is not None, blocks[0].cursors is not None
     indexes: list[int] | range = []
     tombstones: list[Tombstone] = []
+    originals: list[bytes] | None = None
     offset = 0
     if any(block.tombstones for block in blocks):
         positions: list[int] = []
@@ -176,6 +185,8 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
         indexes = positions
     else:
         indexes = range(sum(block.count for block in blocks))
+    if any(block.originals for block in blocks):
+        originals = list(chain.from_iterable(b.originals or [b""] * b.count for b in blocks))
     return RowBlock(
         pieces=[piece for block in blocks for piece in block.pieces],
         count=sum(block.count for block in blocks),
@@ -185,6 +196,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
         if cursored
         else None,
         tombstones=tuple(tombstones),
+        originals=originals,
     )
 
 

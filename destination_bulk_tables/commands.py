@@ -25,10 +25,11 @@ from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.known_columns import ask_columns, lacking_columns
 from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.rejects import Rejects
+from destination_bulk_tables.reports import open_report
 from destination_bulk_tables.secrecy import SECRETS, secrets_of
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.stdio import LineWriter, MessageReader
-from destination_bulk_tables.sync import Sync, require_possible
+from destination_bulk_tables.sync import Sync, circumstances, require_possible
 from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
 
@@ -234,11 +235,20 @@ def _sync(
     # before the report is made, because it may end the sync: the environment's proxy, certificates
     transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
     rejected = config.rejected_records
-    rejects = Rejects(rejected.policy, rejected.max_rejected, rejected.report_path, clock.now())
+    report = (
+        open_report(rejected.report_path, config.object_store, clock, stop)
+        if rejected.report_path is not None
+        else None
+    )
+    rejects = Rejects(rejected, report, clock, circumstances(plans.values()))
     trace = Trace(config.trace_path, clock.now()) if config.trace_path else None
     sync = Sync(config, plans, rejects, transport, clock, emit.write, stop, trace)
     try:
-        sync.run(MessageReader(stdin, sync.wake, sync.row_types, sync.timed))
+        sync.run(
+            MessageReader(
+                stdin, sync.wake, sync.row_types, sync.timed, keeps_lines=sync.keeps_lines
+            )
+        )
     finally:
         rejects.close()
         sync.close()

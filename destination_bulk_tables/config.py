@@ -18,6 +18,7 @@ from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.reading import Reading, inside, narrowed
 from destination_bulk_tables.mapping import TableEntry, entries_of, require_pattern, table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.stores import StoreSettings, is_store, require_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,8 @@ class RejectedRecords:
 
     policy: Literal["fail", "skip"]
     max_rejected: int
-    report_path: str | None
+    report_path: str | None = None
+    max_rejected_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Config:
     batching: Batching
     rejected_records: RejectedRecords
     staging: Staging
+    object_store: StoreSettings = field(default_factory=StoreSettings)
     replace_guard: int = 0
     naming: Naming = field(default_factory=Naming)
     coerce_scalars: bool = False
@@ -127,7 +130,7 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     except SettingError as error:
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
     try:
-        return _build(config, provider, naming)
+        return _build(config, provider, naming, is_cloud=is_cloud)
     except SettingError as error:
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
 
@@ -140,7 +143,7 @@ def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
     return [_explain(error) for error in sorted(found, key=lambda e: list(map(str, e.path)))]
 
 
-def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
+def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: bool) -> Config:
     batching = cast("JsonObject", config.get("batching", {}))
     rejected = cast("JsonObject", config.get("rejected_records", {}))
     staging = cast("JsonObject", config.get("staging", {}))
@@ -167,6 +170,12 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
     if pattern is not None:
         require_pattern(pattern)
     salt = cast("str", config.get("mask_salt", ""))
+    store = StoreSettings(**cast("dict[str, str]", config.get("object_store", {})))
+    if store.endpoint is not None:
+        check_address(store.endpoint, "object_store.endpoint", is_cloud=is_cloud)
+    report_path = cast("str | None", rejected.get("report_path"))
+    if report_path is not None and is_store(report_path):
+        require_address(report_path, "rejected_records.report_path")
     return Config(
         provider=provider,
         tables=entries_of(cast("list[Any]", config.get("tables", [])), has_salt=bool(salt)),
@@ -186,13 +195,15 @@ def _build(config: JsonObject, provider: Provider, naming: Naming) -> Config:
         rejected_records=RejectedRecords(
             policy=cast("Literal['fail', 'skip']", rejected.get("policy", "fail")),
             max_rejected=cast("int", rejected.get("max_rejected", 1000)),
-            report_path=cast("str | None", rejected.get("report_path")),
+            report_path=report_path,
+            max_rejected_percent=cast("float | None", rejected.get("max_rejected_percent")),
         ),
         staging=Staging(
             directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
         trace_path=cast("str", diagnostics.get("trace_path", "")).strip() or None,
+        object_store=store,
         replace_guard=_whole(config.get("replace_guard")) or 0,
         naming=naming,
     )

@@ -72,6 +72,7 @@ class Engine:
             if bad_input is not None:
                 raise bad_input
             self._intake.require_completion()
+            self._tools.rejects.judge_share(self._tools.progress.rows_read)
             self._replacing.replace([lane for lane in self._all if lane.load is not None])
             self._turn()
             self._finish()
@@ -144,9 +145,12 @@ class Engine:
 
     def _acknowledge(self) -> None:
         """Print what may leave, a megabyte at a time: states may be large and many."""
+        if self._tools.rejects.gathers():
+            return
         lines: list[bytes] = []
         n_bytes = 0
         for checkpoint in self._tools.ledger.ready():
+            self._tools.rejects.keep()
             line = checkpoint.acknowledge()
             lines.append(line)
             n_bytes += len(line)

@@ -71,7 +71,7 @@ class Intake:
                 self._shape_rejects(epoch, [RejectedRow(stream, "shape", code, reason, row)])
 
     def _take_records(self, run: RecordRun) -> None:
-        data, times = run.data, run.times
+        data, times, lines = run.data, run.times, run.lines
         stream = self._known(run.stream)
         lane = self._lanes[stream]
         codec = lane.codec_of(stream)
@@ -84,10 +84,13 @@ class Intake:
             room = len(data) if lane.load is not None else lane.batcher.room
             block, rejected = encode(data[:room], times[:room])
             data, times = data[room:], times[room:]
+            if lines:
+                block.originals = list(map(lines.__getitem__, block.indexes))
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)
-            self._shape_rejects(epoch, [_of(stream, row) for row in rejected])
+            self._shape_rejects(epoch, [_of(stream, row, lines) for row in rejected])
+            lines = lines[room:]
 
     def _place(
         self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
@@ -99,10 +102,10 @@ class Intake:
         for batch in lane.batcher.extend(block, epoch, self._tools.clock.monotonic(), rejected):
             self._dispatch.queue(lane, batch)
         if (
-            lane.batcher.n_bytes > MAX_OPEN_BYTES / len(self._all)
-            and sum(other.batcher.n_bytes for other in self._all) > MAX_OPEN_BYTES
+            lane.batcher.held_bytes > MAX_OPEN_BYTES / len(self._all)
+            and sum(other.batcher.held_bytes for other in self._all) > MAX_OPEN_BYTES
         ):
-            largest = max(self._all, key=lambda other: other.batcher.n_bytes)
+            largest = max(self._all, key=lambda other: other.batcher.held_bytes)
             self._dispatch.queue(largest, largest.batcher.cut("memory"))
 
     def _shape_rejects(self, epoch: Epoch, rejected: Sequence[RejectedRow]) -> None:
@@ -110,7 +113,7 @@ class Intake:
             return
         self._tools.progress.counts[rejected[0].stream].rejected += len(rejected)
         try:
-            self._tools.rejects.add(rejected)
+            self._tools.rejects.add(rejected, self._tools.progress.rows_read)
         except DestinationError as error:
             raise UndeliverableRow(error) from error
         epoch.rejected += len(rejected)  # only now: a row that ends the sync settles no epoch
@@ -188,6 +191,6 @@ class Intake:
             raise TransientError(message)
 
 
-def _of(stream: StreamKey, row: RejectedRow) -> RejectedRow:
-    """A batch that several streams share knows the table's stream only."""
-    return row if row.stream == stream else replace(row, stream=stream)
+def _of(stream: StreamKey, row: RejectedRow, lines: Sequence[bytes]) -> RejectedRow:
+    """The row with what the codec and the batch of several streams do not know of it."""
+    return replace(row, stream=stream, original=lines[row.index] if lines else b"")

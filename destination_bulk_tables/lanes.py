@@ -189,7 +189,7 @@ class Lane:
     def followed_bytes(self) -> int:
         """What is kept of rows whose job is not over."""
         receipts = [receipt for job in self.jobs.values() for receipt in job.receipts.values()]
-        return sum(receipt.block.n_bytes for receipt in receipts if receipt.block is not None)
+        return sum(receipt.block.held_bytes for receipt in receipts if receipt.block is not None)
 
     def asked_jobs(self) -> list[Job]:
         """The jobs that may be asked for; a load's, which is one, when all of it was sent."""
@@ -229,7 +229,7 @@ class Lane:
         self.queue.appendleft(batch)
 
     def _track(self, batch: Batch, now: float) -> None:
-        weight = batch.block.n_bytes + KEY_BYTES * len(batch.keys)
+        weight = batch.block.held_bytes + KEY_BYTES * len(batch.keys)
         self.tracked[batch.id] = Tracked(batch, now, weight)
         self.queued_bytes += weight
 

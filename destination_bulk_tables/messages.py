@@ -87,17 +87,19 @@ _trace = msgspec.json.Decoder(_Trace)
 
 
 class PlainLines:
-    """Reads any lines; records keep their data as text. `timed`: as in `stdio.MessageReader`."""
+    """Reads any lines; records keep their data as text. Arguments as of `stdio.MessageReader`."""
 
-    def __init__(self, timed: Collection[StreamKey] = ()) -> None:
+    def __init__(self, timed: Collection[StreamKey] = (), *, keeps_lines: bool = False) -> None:
         self._timed = timed
+        self._keeps_lines = keeps_lines
         self._lines: msgspec.json.Decoder[Any] = _timed_lines if timed else _plain_lines
 
     def messages(self, text: bytes) -> tuple[int, list[Message], bool]:
         """The number of lines, what they hold, and whether all could be read in place."""
         lines = self._lines.decode_lines(text)
         is_typed = {line.type for line in lines} <= _TYPED
-        return len(lines), _plain_messages(lines, self._timed), is_typed
+        texts = lines_of(text, len(lines)) if self._keeps_lines else ()
+        return len(lines), _plain_messages(lines, self._timed, texts), is_typed
 
     def one(self, text: bytes, number: int) -> Iterator[Message]:
         """What one line holds, strict JSON or not; raises `BadInput`."""
@@ -105,7 +107,7 @@ class PlainLines:
             text.decode()
             line = self._lines.decode(text)
             if line.type == "RECORD" and line.record is not None:
-                yield from _runs([line], self._timed)
+                yield from _runs([line], self._timed, [text] if self._keeps_lines else ())
             else:
                 message = _other(line)
                 if message is not None:
@@ -146,13 +148,21 @@ def status_of(text: Raw) -> StatusMessage | None:
     )
 
 
-def _plain_messages(lines: Sequence[_Line], timed: Collection[StreamKey]) -> list[Message]:
+def lines_of(text: bytes, count: int) -> Sequence[bytes]:
+    """The lines of a block that are not blank; none where they are not one message each."""
+    lines = [line for line in text.split(b"\n") if line and not line.isspace()]
+    return lines if len(lines) == count else ()
+
+
+def _plain_messages(
+    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Sequence[bytes]
+) -> list[Message]:
     """Records as runs, whatever stands between them in its place."""
     messages: list[Message] = []
     start = 0
     odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
     for i in [*odd, len(lines)]:
-        messages += _runs(lines[start:i], timed)
+        messages += _runs(lines[start:i], timed, texts[start:i])
         message = _other(lines[i]) if i < len(lines) else None
         if message is not None:
             messages.append(message)
@@ -160,9 +170,15 @@ def _plain_messages(lines: Sequence[_Line], timed: Collection[StreamKey]) -> lis
     return messages
 
 
-def _runs(lines: Sequence[_Line], timed: Collection[StreamKey]) -> list[Message]:
+def _runs(
+    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Sequence[bytes]
+) -> list[Message]:
     """One run for each stream: between two checkpoints the order of streams means nothing."""
     runs: dict[tuple[str | None, str], list[Any]] = {}
+    brought: dict[tuple[str | None, str], list[bytes]] = {}
+    for line, text in zip(lines, texts, strict=False):
+        if line.record is not None:
+            brought.setdefault((line.record.namespace or None, line.record.stream), []).append(text)
     for line in lines:
         if (record := line.record) is not None:
             name = (record.namespace or None, record.stream)
@@ -170,12 +186,17 @@ def _runs(lines: Sequence[_Line], timed: Collection[StreamKey]) -> list[Message]
             if found is None:
                 found = runs[name] = []
             found.append(record)
-    return [_run(StreamKey.of(*name), found, timed) for name, found in runs.items()]
+    return [
+        _run(StreamKey.of(*name), found, timed, brought.get(name, ()))
+        for name, found in runs.items()
+    ]
 
 
-def _run(key: StreamKey, records: list[Any], timed: Collection[StreamKey]) -> RecordRun:
+def _run(
+    key: StreamKey, records: list[Any], timed: Collection[StreamKey], texts: Sequence[bytes]
+) -> RecordRun:
     times = [record.emitted_at for record in records] if key in timed else ()
-    return RecordRun(key, [record.data for record in records], times=times)
+    return RecordRun(key, [record.data for record in records], times=times, lines=texts)
 
 
 def _lenient(text: bytes, number: int) -> Iterator[Message]:

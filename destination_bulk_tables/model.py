@@ -115,8 +115,8 @@ class Tombstone:
 class RowBlock:
     """Encoded rows: a piece is `row,row,...`; `indexes` are their positions in the batch or load.
 
-    `keys` and `cursors` run parallel to the rows where the stream is keyed. Tombstones have a
-    position and no row.
+    `keys` and `cursors` run parallel to the rows where the stream is keyed, `originals` where the
+    lines that brought them are wanted (empty: not known). Tombstones have a position and no row.
     """
 
     pieces: Sequence[bytes]
@@ -125,6 +125,7 @@ class RowBlock:
     keys: Sequence[Key] | None = None
     cursors: list[bytes] | None = None
     tombstones: tuple[Tombstone, ...] = ()
+    originals: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return self.count + len(self.tombstones)
@@ -133,6 +134,11 @@ class RowBlock:
     def n_bytes(self) -> int:
         """Size of the rows and the commas between them."""
         return sum(map(len, self.pieces)) + max(0, len(self.pieces) - 1)
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of memory, with the lines that brought it."""
+        return self.n_bytes + sum(map(len, self.originals or ()))
 
     def enclosed(self, before: bytes, after: bytes) -> bytes:
         """All rows joined by commas, between two texts; for a large one this is the only copy."""
@@ -158,6 +164,7 @@ class RowBlock:
             keys=self.keys and _pick(self.keys, positions),
             cursors=self.cursors and _pick(self.cursors, positions),
             tombstones=self.tombstones,
+            originals=self.originals and _pick(self.originals, positions),
         )
 
     def split(self, sizes: Sequence[int]) -> list[RowBlock]:
@@ -179,6 +186,7 @@ class RowBlock:
                     keys=self.keys and self.keys[part],
                     cursors=self.cursors and self.cursors[part],
                     tombstones=tombstones,
+                    originals=self.originals and self.originals[part],
                 )
             )
         return blocks
@@ -206,7 +214,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that can never be delivered. `reason` may quote it: report only, never a log."""
+    """A row that can never be delivered. `reason` may quote it: report only, never a log.
+
+    `original`: the line that brought it, empty where that is not known.
+    """
 
     stream: StreamKey
     stage: Literal["shape", "vendor"]
@@ -214,6 +225,7 @@ class RejectedRow:
     reason: str
     row: bytes
     index: int = 0
+    original: bytes = b""
 
 
 @dataclass(eq=False, slots=True)
@@ -292,13 +304,15 @@ class BatchResult:
 class RecordRun(NamedTuple):
     """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`.
 
-    `times`: when each was emitted, as JSON tokens, where the stream wants that.
+    `times`: when each was emitted, as JSON tokens, where the stream wants that. `lines`: what each
+    stood in, where that is wanted and could be told.
     """
 
     stream: StreamKey
     data: list[Any]
     is_decoded: bool = False
     times: Sequence[Any] = ()
+    lines: Sequence[bytes] = ()
 
 
 class BadRecord(NamedTuple):

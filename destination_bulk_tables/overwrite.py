@@ -8,7 +8,7 @@ no key is sent twice in a load.
 from __future__ import annotations
 
 import math
-from itertools import chain
+from itertools import chain, compress, islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,11 +34,19 @@ class StagedLoad:
     """One stream's rows; `key_columns` are the columns of their key, if they are kept by key.
 
     No row is larger than a request may be: that is judged before anything is staged.
+    `keeps_originals`: the lines that brought the rows are staged beside them.
     """
 
-    def __init__(self, budget: DiskBudget, key_columns: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        budget: DiskBudget,
+        key_columns: tuple[str, ...],
+        *,
+        keeps_originals: bool = False,
+    ) -> None:
         self._rows = Spool(budget)
         self._cursors = Spool(budget)
+        self._originals = Spool(budget) if keeps_originals else None
         self._key_columns = key_columns
         self._filter = KeyFilter() if key_columns else None
         self._epochs: list[tuple[Epoch, int]] = []
@@ -48,6 +56,7 @@ class StagedLoad:
     def stage(self, block: RowBlock, epoch: Epoch) -> None:
         """Append a block. Raises `TransientError` when the disk or its budget is used up."""
         lines: list[bytes] = block.rows()
+        originals = list(block.originals or [b""] * block.count)
         if self._filter is not None:
             keys: list[Key] = list(block.keys or ())
             cursors = list(block.cursors or ())
@@ -62,11 +71,15 @@ class StagedLoad:
                     key=[*block.indexes, *(t.index for t in block.tombstones)].__getitem__,
                 )
                 lines, keys = [lines[i] for i in order], [keys[i] for i in order]
+                originals += [b""] * len(block.tombstones)
+                originals = [originals[i] for i in order]
                 cursors = [cursors[i] for i in order] if block.cursors is not None else []
             self._filter.add([hash(key) for key in keys])
             if block.cursors is not None:
                 self._cursors.append(cursors)
         self._rows.append(lines)
+        if self._originals is not None:
+            self._originals.append(originals)
         self._epochs.append((epoch, len(lines)))
 
     def seal(self, max_rows: int, max_bytes: int) -> Load:
@@ -114,6 +127,7 @@ class StagedLoad:
     def batches(self, batcher: Batcher) -> Iterator[Batch]:
         """Read the load back as batches; the first time the superseded rows are settled as well."""
         epochs = iter(self._epochs)
+        originals = chain.from_iterable(self._originals.read() if self._originals else ())
         epoch, left = Epoch(), 0
         number = 0
         is_first, self._is_read = not self._is_read, True
@@ -125,14 +139,16 @@ class StagedLoad:
                 part = lines[start : start + left]
                 start += len(part)
                 left -= len(part)
-                kept = part
+                kept, brought = part, list(islice(originals, len(part)))
                 if self._dropped:
-                    kept = [line for i, line in enumerate(part, number) if i not in self._dropped]
+                    stays = [i not in self._dropped for i in range(number, number + len(part))]
+                    kept, brought = list(compress(part, stays)), list(compress(brought, stays))
                 number += len(part)
                 if is_first:
                     epoch.delivered += len(part) - len(kept)
                 if kept:
                     block = RowBlock([b",".join(kept)], len(kept), range(len(kept)))
+                    block.originals = brought or None
                     yield from batcher.extend(block, epoch, 0.0, [])
         if batcher.opened_at is not None:
             yield batcher.cut("end")
@@ -146,3 +162,5 @@ class StagedLoad:
         """Free the disk."""
         self._rows.close()
         self._cursors.close()
+        if self._originals is not None:
+            self._originals.close()

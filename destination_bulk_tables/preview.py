@@ -24,9 +24,10 @@ from destination_bulk_tables.errors import ConfigError, DestinationError, Transi
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.model import RecordRun
 from destination_bulk_tables.outcomes import ReplacePlan, Verdict, WriteReport
+from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import MessageReader
-from destination_bulk_tables.sync import Sync, require_possible
+from destination_bulk_tables.sync import Sync, circumstances, require_possible
 from destination_bulk_tables.transport import Transport
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def _run(
 ) -> None:
     rehearsal = _Rehearsal(preview, reads=reads)
     config = dataclasses.replace(preview.config, provider=cast("Provider", rehearsal))
-    rejects = _Collected(preview)
+    rejects = _Collected(preview, clock)
     plans = {key: table.plan for key, table in preview.tables.items()}
     require_possible(plans.values(), preview.config)
     transport = Transport(config.provider.base_url, clock, public_only=is_cloud())
-    sync = Sync(config, plans, rejects, transport, clock, lambda _: None, threading.Event())  # type: ignore[arg-type]
+    sync = Sync(config, plans, rejects, transport, clock, lambda _: None, threading.Event())
     if stdin is None:
         stdin = os.open(os.devnull, os.O_RDONLY)
     reader = _Sample(MessageReader(stdin, sync.wake, {}, sync.timed), preview, rows)
@@ -176,15 +177,19 @@ def _undeclared(table: TablePreview, records: Sequence[Any]) -> set[str]:
     return names - fields
 
 
-class _Collected:
-    """Takes the place of `rejects.Rejects`: nothing ends the rehearsal, all of it is judged."""
+class _Collected(Rejects):
+    """Nothing ends the rehearsal: all rejected rows are judged at its end."""
 
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: Preview, clock: Clock) -> None:
+        plans = [table.plan for table in preview.tables.values()]
+        super().__init__(preview.config.rejected_records, None, clock, circumstances(plans))
         self._preview = preview
-        self.total = 0
-        self.allowance = sys.maxsize  # whatever is rejected, the rehearsal goes on
 
-    def add(self, rejected: Sequence[RejectedRow]) -> None:
+    @property
+    def allowance(self) -> int:
+        return sys.maxsize  # whatever is rejected, the rehearsal goes on
+
+    def add(self, rejected: Sequence[RejectedRow], n_read: int) -> None:  # noqa: ARG002
         self.total += len(rejected)
         for row in rejected:
             table = self._preview.tables[row.stream]
@@ -193,7 +198,7 @@ class _Collected:
             if row.reason not in reasons and len(reasons) < _EXAMPLES:
                 reasons.append(row.reason)
 
-    def finish(self) -> None:
+    def judge_share(self, n_read: int) -> None:
         pass
 
     def judge(self) -> None:
@@ -210,6 +215,7 @@ class _Collected:
                 f"allows ({settings.max_rejected})."
             )
             raise ConfigError(message)
+        super().judge_share(sum(table.read for table in self._preview.tables.values()))
 
 
 class _Warnings(logging.Handler):

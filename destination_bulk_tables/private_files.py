@@ -16,9 +16,13 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEX
 def file_in(path: str, stem: str, now: float) -> Path:
     """The file that a path names; in a folder one of its own for this Unix time."""
     if path.endswith("/") or Path(path).is_dir():
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return Path(path) / f"{stem}-{stamp}.jsonl"
+        return Path(path) / f"{stem}-{stamp_of(now)}.jsonl"
     return Path(path)
+
+
+def stamp_of(now: float) -> str:
+    """A Unix time in a name: names are in the order of their times."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def make_folder(folder: Path) -> None:

@@ -35,6 +35,11 @@ class Progress:
         self._last_read = dict.fromkeys(streams, 0)
 
     @property
+    def rows_read(self) -> int:
+        """Of all streams."""
+        return sum(counts.read for counts in self.counts.values())
+
+    @property
     def due_at(self) -> float:
         """When the next line is due."""
         return self._last + INTERVAL_S

@@ -1,29 +1,38 @@
 """Counts rejected rows, writes the report if configured, ends the sync if the policy says so.
 
 Invariant: a rejected row is counted, and in the report where there is one, before any state after
-it is acknowledged. The log names codes and counts; rows and reasons stand in the report only.
+it is acknowledged. The log names codes, columns and counts; rows and reasons stand in the report
+only.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-from typing import TYPE_CHECKING, BinaryIO, Literal
-
-import msgspec
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.private_files import file_in, is_at, make_folder, open_private
 from destination_bulk_tables.redact import mask_values
-from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.report_lines import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from destination_bulk_tables.model import RejectedRow
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.config import RejectedRecords
+    from destination_bulk_tables.model import RejectedRow, StreamKey
+    from destination_bulk_tables.report_lines import Circumstances
+    from destination_bulk_tables.reports import Report
 
 log = logging.getLogger(__name__)
+
+JUDGED_ROWS = 1000  # rows read before a percentage ends a sync that goes on
+FEW = 10  # rejected rows, which are never too many a percentage
+_MOST_TOLD = 20
+_MOST_KINDS = 1000  # a vendor may make up its codes
+_ANY = "-"
 
 
 class Rejects:
@@ -31,107 +40,130 @@ class Rejects:
 
     def __init__(
         self,
-        policy: Literal["fail", "skip"],
-        max_rejected: int,
-        report_path: str | None,
-        now: float,
+        settings: RejectedRecords,
+        report: Report | None,
+        clock: Clock,
+        streams: Mapping[StreamKey, Circumstances],
     ) -> None:
-        self._policy = policy
-        self._max = max_rejected
-        self._path = file_in(report_path, "rejected", now) if report_path else None
-        self._file: BinaryIO | None = None
-        self._is_ours = False  # made by this run
+        self._settings = settings
+        self._report = report
+        self._clock = clock
+        self._streams = streams
+        self._names = {key: _names_of(common) for key, common in streams.items()}
         self._seen: set[tuple[str, str]] = set()
+        self._kinds: Counter[tuple[str, str, str]] = Counter()
         self.total = 0
-        if self._path:
-            self._open()
 
-    def add(self, rejected: Sequence[RejectedRow]) -> None:
-        """Count and report; raises `ConfigError` under policy fail, or over the limit."""
+    def add(self, rejected: Sequence[RejectedRow], n_read: int) -> None:
+        """Count and report; `n_read`: rows read so far, of which at least these are some.
+
+        Raises `ConfigError` under policy fail, or over a limit.
+        """
         if not rejected:
             return
         self.total += len(rejected)
-        self._report(rejected)
+        self._write(rejected)
         for row in rejected:
-            if (str(row.stream), row.code) not in self._seen:
-                self._seen.add((str(row.stream), row.code))
-                log.warning(
-                    "row_rejected stream=%s stage=%s code=%s", row.stream, row.stage, row.code
-                )
+            self._count(row)
         first = rejected[0]
         what = f"{len(rejected)} row(s) of stream {first.stream} cannot be delivered ({first.code}"
         what += f": {_shown(first)})"
-        where = (
-            f" The report {self._path} lists them."
-            if self._path
-            else " Set rejected_records.report_path to list them."
-        )
-        if self._policy == "fail":
+        if self._settings.policy == "fail":
             message = (
-                f"{what}.{where} Correct them at the source, or set rejected_records.policy to "
-                "'skip'."
+                f"{what}.{self._where} Correct them at the source, or set rejected_records.policy "
+                "to 'skip'."
             )
             raise ConfigError(message, stream=first.stream)
-        if self.total > self._max:
+        if self.total > self._settings.max_rejected:
             message = (
                 f"{self.total} rows were rejected, more than rejected_records.max_rejected allows "
-                f"({self._max}); the last: {what}.{where}"
+                f"({self._settings.max_rejected}); the last: {what}.{self._where}"
             )
             raise ConfigError(message, stream=first.stream)
+        if n_read >= JUDGED_ROWS:
+            self.judge_share(n_read)
+
+    def judge_share(self, n_read: int) -> None:
+        """Raise `ConfigError` where the rejected rows are too large a part of those read."""
+        percent = self._settings.max_rejected_percent
+        if percent is None or self.total < FEW or self.total * 100 <= percent * n_read:
+            return
+        message = (
+            f"{self.total} of {n_read} rows were rejected, more than "
+            f"rejected_records.max_rejected_percent allows ({percent:g} %).{self._where}"
+        )
+        raise ConfigError(message)
 
     @property
     def allowance(self) -> int:
         """How many more rows may be rejected before the sync ends."""
-        return 0 if self._policy == "fail" else max(0, self._max - self.total)
+        settings = self._settings
+        return 0 if settings.policy == "fail" else max(0, settings.max_rejected - self.total)
+
+    def gathers(self) -> bool:
+        """Whether states are to wait a moment, so that their rejected rows are kept together."""
+        return self._report is not None and self._report.gathers()
+
+    def keep(self) -> None:
+        """Have all rows in the report for good. Raises what keeps them out of it."""
+        if self._report is not None:
+            self._report.keep()
 
     def finish(self) -> None:
-        """Close the report before the last states leave; raises `ConfigError` where that fails."""
-        if self._file:
-            try:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                raise self._unwritable(error) from error
-        self.close()
+        """Close the report before the last states leave; raises what keeps rows out of it."""
+        if self._report is not None:
+            self._report.finish()
 
     def close(self) -> None:
-        """Close the report; remove one that this run made and that stayed empty."""
-        if self._file and self._path:
-            file, self._file = self._file, None
-            try:
-                is_empty = self._is_ours and os.fstat(file.fileno()).st_size == 0
-                is_there = is_empty and is_at(self._path, file)
-                file.close()
-                if is_there:
-                    self._path.unlink(missing_ok=True)
-            except OSError as error:
-                # whatever ended the sync is what the user must read
-                log.warning("report_not_closed path=%s cause=%s", self._path, error.strerror)
+        """Close the report, and say in the log which rows there are in it."""
+        if self._report is not None:
+            self._report.close()
+        for (stream, code, column), rows in self._kinds.most_common(_MOST_TOLD):
+            log.warning(
+                "rejected_rows stream=%s code=%s column=%s rows=%d", stream, code, column, rows
+            )
+        others = [rows for _, rows in self._kinds.most_common()[_MOST_TOLD:]]
+        if others:
+            log.warning("rejected_rows_of_other_kinds kinds=%d rows=%d", len(others), sum(others))
+        self._kinds.clear()
 
-    def _open(self) -> None:
-        assert self._path
-        try:
-            make_folder(self._path.parent)
-            self._file, self._is_ours = open_private(self._path)
-        except OSError as error:
-            raise self._unwritable(error) from error
+    @property
+    def _where(self) -> str:
+        if self._report is None:
+            return " Set rejected_records.report_path to list them."
+        return f" The report {self._report.where} lists them."
 
-    def _report(self, rejected: Sequence[RejectedRow]) -> None:
-        if not self._file:
+    def _write(self, rejected: Sequence[RejectedRow]) -> None:
+        if self._report is None:
             return
-        try:
-            self._file.write(b"".join(map(_line, rejected)))
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
+        now = self._clock.now()
+        lines: dict[StreamKey, list[bytes]] = {}
+        for row in rejected:
+            line = line_of(row, self._streams[row.stream], now)
+            lines.setdefault(row.stream, []).append(line)
+        for stream, found in lines.items():
+            self._report.add(stream, b"".join(found))
 
-    def _unwritable(self, error: OSError) -> ConfigError:
-        message = (
-            f"rejected_records.report_path cannot be written: {self._path} ({error.strerror}). "
-            "Choose a folder that exists in the container, that its user may write to and that has "
-            "room."
-        )
-        return ConfigError(message)
+    def _count(self, row: RejectedRow) -> None:
+        stream = str(row.stream)
+        if (stream, row.code) not in self._seen:
+            self._seen.add((stream, row.code))
+            log.warning("row_rejected stream=%s stage=%s code=%s", stream, row.stage, row.code)
+        kind = (stream, row.code, self._column(row))
+        if kind not in self._kinds and len(self._kinds) >= _MOST_KINDS:
+            kind = (stream, "others", _ANY)
+        self._kinds[kind] += 1
+
+    def _column(self, row: RejectedRow) -> str:
+        """The column that the reason names: a name from the catalog, not a word of the vendor's."""
+        found: list[str] = self._names[row.stream].findall(row.reason)
+        return max(found, key=len, default=_ANY)
+
+
+def _names_of(common: Circumstances) -> re.Pattern[str]:
+    names = {*common.fields, *common.fields.values()} - {""}
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
 def _shown(row: RejectedRow) -> str:
@@ -139,20 +171,3 @@ def _shown(row: RejectedRow) -> str:
     if row.stage == "shape":
         return row.reason
     return mask_values(row.reason, RowBlock([row.row], 1, range(1)))
-
-
-def _line(row: RejectedRow) -> bytes:
-    try:
-        value: object = msgspec.Raw(row.row)
-        msgspec.json.decode(row.row)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = row.row.decode("utf-8", "replace")
-    members = {
-        "stream": row.stream.name,
-        "namespace": row.stream.namespace,
-        "stage": row.stage,
-        "code": row.code,
-        "reason": SECRETS.mask(row.reason, is_cut=True),
-        "row": value,
-    }
-    return msgspec.json.encode(members) + b"\n"

@@ -39,6 +39,7 @@ class Version:
     epoch: Epoch
     older: list[Epoch]
     since: float
+    original: bytes = b""
 
 
 @dataclass(slots=True)
@@ -141,6 +142,7 @@ class Repeats:
         rows: list[bytes] = []
         keys: list[Key] = []
         cursors: list[bytes] = []
+        originals: list[bytes] = []
         indexes: list[int] = []
         tombstones: list[Tombstone] = []
         epochs: list[tuple[Epoch, int]] = []
@@ -162,6 +164,7 @@ class Repeats:
                 rows.append(version.row)
                 keys.append(key)
                 cursors.append(version.cursor or b"null")
+                originals.append(version.original)
                 indexes.append(position)
             epochs.append((version.epoch, 1))
             if version.older:
@@ -175,6 +178,7 @@ class Repeats:
             keys=keys,
             cursors=cursors if has_cursor else None,
             tombstones=tuple(tombstones),
+            originals=originals if any(originals) else None,
         )
         stones = (stone.key for stone in tombstones)
         batch = batcher.close(block, frozenset(chain(keys, stones)), reason, epochs)
@@ -305,9 +309,12 @@ def _take(batch: Batch, keys: AbstractSet[Key], now: float) -> dict[Key, Version
         if stone.key in keys:
             texts[stone.key], places[stone.key] = (None, stone.cursor), stone.index
     epochs = _epochs_of(batch, places)
+    originals = dict(zip(part.keys or (), part.originals or (), strict=False))
     _keep(batch, keys)
     return {
-        key: Version(*texts[key], epoch=epoch, older=older, since=now)
+        key: Version(
+            *texts[key], epoch=epoch, older=older, since=now, original=originals.get(key, b"")
+        )
         for key, (epoch, *older) in epochs.items()
     }
 
@@ -322,4 +329,4 @@ def _keep(batch: Batch, gone: AbstractSet[Key]) -> None:
 
 
 def _size(version: Version) -> int:
-    return len(version.row or b"") + _VERSION_BYTES
+    return len(version.row or b"") + len(version.original) + _VERSION_BYTES

@@ -376,6 +376,7 @@ def rejected_rows(table: Table, block: RowBlock, faults: Sequence[RowFault]) -> 
             fault.reason,
             rows[fault.position],
             block.indexes[fault.position],
+            block.originals[fault.position] if block.originals else b"",
         )
         for fault in faults
     ]

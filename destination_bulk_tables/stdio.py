@@ -35,7 +35,7 @@ class MessageReader:
     `row_types`: how each stream's data may be read where it stands, the fastest first. A block of
     one stream's records is read that way after another such block; everything else keeps its data
     as text. A type that a stream's values keep failing gives way to the next. `timed`: streams
-    whose records' times of emission are wanted.
+    whose records' times of emission are wanted. `keeps_lines`: each record's line goes with it.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class MessageReader:
         wake: int,
         row_types: Mapping[StreamKey, Sequence[type]] | None = None,
         timed: Collection[StreamKey] = (),
+        *,
+        keeps_lines: bool = False,
     ) -> None:
-        self._blocks = Blocks(row_types or {}, timed)
+        self._blocks = Blocks(row_types or {}, timed, keeps_lines=keeps_lines)
         self._fd = fd
         self._wake = wake
         self._parts: list[bytes] = []  # a line whose end has not come yet

@@ -18,6 +18,7 @@ from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.pace import MOST, Pace
 from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.report_lines import Circumstances
 from destination_bulk_tables.rows import CDC_DELETED_AT, RowCodec
 from destination_bulk_tables.sample import FieldSample
 from destination_bulk_tables.sender import Sender
@@ -87,8 +88,9 @@ class Sync:
             emit=emit,
             stop=stop,
             halt=halt,
-            guard=Guard(config.replace_guard, _attempt()),
+            guard=Guard(config.replace_guard, attempt()),
         )
+        self.keeps_lines = config.rejected_records.report_path is not None
         lanes = make_lanes(plans, config, budget)
         self.row_types = {key: lane.codec_of(key).row_types for key, lane in lanes.items()}
         self.timed = {key for key, lane in lanes.items() if lane.codec_of(key).wants_time}
@@ -114,7 +116,7 @@ class Sync:
         self._progress.report(self._clock.monotonic(), is_final=True)
 
 
-def _attempt() -> int:
+def attempt() -> int:
     """Which attempt of its job this is, as the platform says; the first is 0."""
     text = os.environ.get("WORKER_JOB_ATTEMPT", "").strip()
     return int(text) if text.isdecimal() else 0
@@ -149,7 +151,10 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int 
         max_bytes=batching.max_bytes or provider.limits.max_bytes,
         overhead=provider.body_size(table),
     )
-    load = StagedLoad(budget, key_columns) if table.replace else None
+    load = None
+    if table.replace:
+        keeps_originals = config.rejected_records.report_path is not None
+        load = StagedLoad(budget, key_columns, keeps_originals=keeps_originals)
     counts = provider.traits.reads_back and load is None and table.mode == "append"
     limit = most_parallel(config)
     lane = Lane(
@@ -201,6 +206,16 @@ def _tombstones(plan: StreamPlan, config: Config) -> Literal["delete", "reject"]
     if plan.table.mode != "dedup" and not rules.keyed:
         return None  # a plain insert: the record is one of the table's history
     return "delete" if plan.table.replace or rules.deletes else "reject"
+
+
+def circumstances(plans: Iterable[StreamPlan]) -> dict[StreamKey, Circumstances]:
+    """What the report says of all rows of a stream."""
+    return {
+        plan.key: Circumstances(
+            plan.table.name, attempt(), {column.name: column.field for column in plan.columns}
+        )
+        for plan in plans
+    }
 
 
 def require_possible(plans: Iterable[StreamPlan], config: Config) -> None:

@@ -89,7 +89,7 @@ class Tasks:
         for row in rejected:
             self._tools.progress.counts[row.stream].rejected += 1
         try:
-            self._tools.rejects.add(rejected)
+            self._tools.rejects.add(rejected, self._tools.progress.rows_read)
         except DestinationError as error:
             self.fail(error, lane)
             return False

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from destination_bulk_tables.messages import UNDECODABLE, PlainLines, state_of, status_of
+from destination_bulk_tables.messages import (
+    UNDECODABLE,
+    PlainLines,
+    lines_of,
+    state_of,
+    status_of,
+)
 from destination_bulk_tables.model import RecordRun
 
 if TYPE_CHECKING:
@@ -33,8 +39,11 @@ class _TraceLine(Struct, tag_field="type", tag="TRACE", gc=False):
 class _TypedLines:
     """Reads lines whose records are all of one stream, their data as `row_type`; nothing else."""
 
-    def __init__(self, stream: StreamKey, row_type: Any, *, is_timed: bool) -> None:
+    def __init__(
+        self, stream: StreamKey, row_type: Any, *, is_timed: bool, keeps_lines: bool
+    ) -> None:
         self.stream = stream
+        self._keeps_lines = keeps_lines
         self._is_timed = is_timed
         name: Any = Literal[stream.name]
         namespace: Any = Literal[stream.namespace] if stream.namespace else Literal[""] | None
@@ -50,8 +59,9 @@ class _TypedLines:
     def messages(self, text: bytes) -> tuple[int, list[Message]]:
         """The number of lines and what they hold; raises when a line is not as expected."""
         lines: list[Any] = self._lines.decode_lines(text)
+        texts = lines_of(text, len(lines)) if self._keeps_lines else ()
         try:
-            return len(lines), [self._run(lines)]
+            return len(lines), [self._run(lines, texts)]
         except AttributeError:  # most blocks hold nothing but records
             pass
         kind = self._record_line
@@ -59,7 +69,7 @@ class _TypedLines:
         start = 0
         for i in [i for i, line in enumerate(lines) if line.__class__ is not kind]:
             if i > start:
-                messages.append(self._run(lines[start:i]))
+                messages.append(self._run(lines[start:i], texts[start:i]))
             line = lines[i]
             is_state = line.__class__ is _StateLine
             message = state_of(line.state) if is_state else status_of(line.trace)
@@ -67,23 +77,28 @@ class _TypedLines:
                 messages.append(message)
             start = i + 1
         if start < len(lines):
-            messages.append(self._run(lines[start:]))
+            messages.append(self._run(lines[start:], texts[start:]))
         return len(lines), messages
 
-    def _run(self, lines: list[Any]) -> RecordRun:
+    def _run(self, lines: list[Any], texts: Sequence[bytes]) -> RecordRun:
         times = [line.record.emitted_at for line in lines] if self._is_timed else ()
         data = [line.record.data for line in lines]
-        return RecordRun(self.stream, data, is_decoded=True, times=times)
+        return RecordRun(self.stream, data, is_decoded=True, times=times, lines=texts)
 
 
 class Blocks:
-    """Decodes blocks of whole lines; `row_types` and `timed` as in `stdio.MessageReader`."""
+    """Decodes blocks of whole lines; the arguments are those of `stdio.MessageReader`."""
 
     def __init__(
-        self, row_types: Mapping[StreamKey, Sequence[type]], timed: Collection[StreamKey]
+        self,
+        row_types: Mapping[StreamKey, Sequence[type]],
+        timed: Collection[StreamKey],
+        *,
+        keeps_lines: bool = False,
     ) -> None:
-        self.plain = PlainLines(timed)
+        self.plain = PlainLines(timed, keeps_lines=keeps_lines)
         self._timed = timed
+        self._keeps_lines = keeps_lines
         self._row_types = {key: list(types) for key, types in row_types.items()}
         self._typed: dict[StreamKey, _TypedLines] = {}
         self._misses: dict[StreamKey, int] = {}
@@ -114,5 +129,7 @@ class Blocks:
                 self._misses[key] = 0
                 del types[0], self._typed[key]
         if key not in self._typed:
-            self._typed[key] = _TypedLines(key, types[0], is_timed=key in self._timed)
+            self._typed[key] = _TypedLines(
+                key, types[0], is_timed=key in self._timed, keeps_lines=self._keeps_lines
+            )
         self._current = self._typed[key]

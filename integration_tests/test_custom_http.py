@@ -397,8 +397,9 @@ def test_one_bad_row_of_a_thousand_is_reported(lab: Lab, connector: Connector) -
     sent = [*rows[:617], bad, *rows[618:]]
     outcome = sync(connector, config, "append", sent).delivered()
     (line,) = report.read_text().splitlines()
-    found = json.loads(line)
-    assert found["row"][lab.target.key] == bad["id"]
+    record = json.loads(line)["record"]
+    assert record["data"][lab.target.key] == bad["id"]
+    found = record["meta"]["rejection"]
     assert (found["stage"], found["reason"] != "") == ("vendor", True)
     lab.holds(table, rows[:617] + rows[618:])
     assert str(bad["email"]) not in outcome.text

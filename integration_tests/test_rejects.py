@@ -93,7 +93,16 @@ class Writer:
         yield status()
 
     def reported(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.report.read_text().splitlines()]
+        return [entry_of(line) for line in self.report.read_text().splitlines()]
+
+
+def entry_of(line: str) -> dict[str, Any]:
+    """Take a line of the report apart: the record's stream and data, and why it is there."""
+    message = json.loads(line)
+    assert message["type"] == "RECORD"
+    record = message["record"]
+    assert record["meta"]["rejection"]["table"] == TABLE
+    return {"stream": record["stream"], "row": record["data"], **record["meta"]["rejection"]}
 
 
 @pytest.fixture
@@ -272,7 +281,7 @@ def test_a_folder_gets_one_report_per_sync(writer: Writer, tmp_path: Path) -> No
         ended = writer.sync("qobra", rows_with(bad, 5), report_path=str(folder))
         assert ended.code == 0
     reports = sorted(folder.iterdir())
-    assert [json.loads(report.read_text())["row"]["id"] for report in reports] == [1, 2]
+    assert [entry_of(report.read_text())["row"]["id"] for report in reports] == [1, 2]
 
 
 @pytest.mark.parametrize("unknown_status", [400, 404])

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from destination_bulk_tables.catalog import plan_streams
+from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import DestinationError
@@ -37,7 +37,7 @@ from destination_bulk_tables.providers.qobra import Qobra
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
-from destination_bulk_tables.sync import make_lanes
+from destination_bulk_tables.sync import circumstances, make_lanes
 from destination_bulk_tables.tasks import Tools
 from unit_tests.fakes import (
     AnyWorkers,
@@ -118,13 +118,15 @@ def catalog_of(mode: SyncMode, *names: str, **more: Any) -> JsonObject:
 class RecordedRejects(Rejects):
     """Rejects that can be looked at."""
 
-    def __init__(self, policy: Literal["fail", "skip"], max_rejected: int) -> None:
-        super().__init__(policy, max_rejected, None, 0.0)
+    def __init__(
+        self, settings: RejectedRecords, clock: FakeClock, plans: Iterable[StreamPlan]
+    ) -> None:
+        super().__init__(settings, None, clock, circumstances(plans))
         self.rows: list[RejectedRow] = []
 
-    def add(self, rejected: Sequence[RejectedRow]) -> None:
+    def add(self, rejected: Sequence[RejectedRow], n_read: int) -> None:
         self.rows += rejected
-        super().add(rejected)
+        super().add(rejected, n_read)
 
 
 @dataclass
@@ -161,9 +163,9 @@ class Sync:
         self.transport = FakeTransport(self.clock, self.vendor.answer, self.faults)
         self.transport.pause = self.workers.pause
         self.transport.watch = lambda: self.on_request(self)
-        self.rejects = RecordedRejects(self.policy, self.max_rejected)
         config = self._config()
         plans = plan_streams(self.catalog, config)
+        self.rejects = RecordedRejects(config.rejected_records, self.clock, plans.values())
         budget = DiskBudget(tempfile.gettempdir(), 10_000_000)
         self.lanes: dict[StreamKey, Lane] = make_lanes(plans, config, budget)
         self.progress = Progress(list(plans), 0.0)

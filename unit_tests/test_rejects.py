@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import stat
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from destination_bulk_tables.config import RejectedRecords
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RejectedRow, StreamKey
-from destination_bulk_tables.rejects import Rejects
-from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.rejects import FEW, JUDGED_ROWS, Rejects
+from destination_bulk_tables.report_lines import Circumstances
+from destination_bulk_tables.reports import FileReport, Report
+from unit_tests.fakes import FakeClock
 
 STREAM = StreamKey("crm", "deals")
-NOW = 1_760_000_000.25
 ROW = b'{"id":12345678901234567890123,"name":"Jane"}'
+FIELDS = {"id": "Id", "name": "Name", "name_2": "Name2"}
+
+
+def rejects_for(
+    policy: Literal["fail", "skip"] = "skip",
+    max_rejected: int = 1000,
+    percent: float | None = None,
+    report: Report | None = None,
+) -> Rejects:
+    settings = RejectedRecords(policy, max_rejected, max_rejected_percent=percent)
+    streams = {STREAM: Circumstances("table", 0, FIELDS)}
+    return Rejects(settings, report, FakeClock(), streams)
 
 
 def reject(
-    code: str = "bad_key", stage: Literal["shape", "vendor"] = "shape", row: bytes = ROW
+    code: str = "bad_key",
+    stage: Literal["shape", "vendor"] = "shape",
+    row: bytes = ROW,
+    reason: str | None = None,
 ) -> RejectedRow:
-    return RejectedRow(STREAM, stage, code, f"why {code}", row)
+    return RejectedRow(STREAM, stage, code, reason or f"why {code}", row)
 
 
-def lines_of(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines()
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
 
 
-def test_no_rejected_row_is_no_event() -> None:
+def test_no_rejected_row_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
     """An empty list counts nothing, also under policy fail."""
-    rejects = Rejects("fail", 0, None, NOW)
-    rejects.add([])
+    rejects = rejects_for("fail", 0)
+    rejects.add([], 10)
     assert rejects.total == 0
     rejects.close()
-
-
-def test_the_report_holds_no_secret(tmp_path: Path) -> None:
-    """A vendor may quote the credential in its reason."""
-    path = tmp_path / "report.jsonl"
-    SECRETS.replace(["bad_key"])
-    rejects = Rejects("skip", 1000, str(path), NOW)
-    rejects.add([reject()])
-    rejects.close()
-    assert json.loads(lines_of(path)[0])["reason"] == "why ****"
+    assert not caplog.records
 
 
 def test_policy_fail_ends_the_sync_and_reports_first(tmp_path: Path) -> None:
     """The row is in the report when the error is raised; the message has no value of the row."""
     path = tmp_path / "report.jsonl"
-    rejects = Rejects("fail", 1000, str(path), NOW)
+    rejects = rejects_for("fail", report=FileReport(path))
     with pytest.raises(ConfigError) as caught:
-        rejects.add([reject()])
+        rejects.add([reject()], 1)
     rejects.close()
-    assert len(lines_of(path)) == 1
+    assert len(path.read_bytes().splitlines()) == 1
     assert caught.value.stream == STREAM
     message = caught.value.message
     assert all(word in message for word in ["bad_key", "crm.deals", str(path), "policy", "'skip'"])
@@ -74,169 +79,90 @@ def test_policy_fail_ends_the_sync_and_reports_first(tmp_path: Path) -> None:
 def test_the_message_says_why(stage: Any, row: bytes, shown: str) -> None:
     """A vendor's text without what it quotes of the row; ours is safe to show as it is."""
     with pytest.raises(ConfigError) as caught:
-        Rejects("fail", 0, None, NOW).add(
-            [RejectedRow(STREAM, stage, "bad_key", "Jane is bad", row)]
-        )
+        rejects_for("fail", 0).add([reject("bad_key", stage, row, "Jane is bad")], 1)
     assert shown in caught.value.message
     assert "report_path" in caught.value.message
 
 
 def test_policy_skip_goes_on_to_the_limit_and_no_further() -> None:
     """`max_rejected` rows pass, one more is a config error that names the setting."""
-    rejects = Rejects("skip", 3, None, NOW)
-    rejects.add([reject(), reject()])
-    rejects.add([reject()])
+    rejects = rejects_for(max_rejected=3)
+    rejects.add([reject(), reject()], 2)
+    rejects.add([reject()], 3)
     assert rejects.total == 3
     with pytest.raises(ConfigError, match=r"4 rows .*max_rejected allows \(3\)"):
-        rejects.add([reject()])
+        rejects.add([reject()], 4)
 
 
-def test_a_report_line_names_stream_stage_code_reason_and_row(tmp_path: Path) -> None:
-    """One JSON object a line; the row stands in it byte for byte."""
-    path = tmp_path / "new" / "report.jsonl"
-    rejects = Rejects("skip", 10, str(path), NOW)
-    rejects.add([reject(), reject("refused", "vendor", b"\xff{not json")])
-    rejects.add([reject("nan", row=b'{"a":NaN}')])
-    rejects.close()
-    first, second, third = lines_of(path)
-    assert ROW in first
-    assert json.loads(first) == {
-        "stream": "deals",
-        "namespace": "crm",
-        "stage": "shape",
-        "code": "bad_key",
-        "reason": "why bad_key",
-        "row": {"id": 12345678901234567890123, "name": "Jane"},
-    }
-    assert json.loads(second)["row"] == "\ufffd{not json"
-    assert json.loads(second)["stage"] == "vendor"
-    assert json.loads(third)["row"] == '{"a":NaN}'
+@pytest.mark.parametrize(
+    ("percent", "rejected", "n_read", "ends"),
+    [
+        (5, FEW, JUDGED_ROWS - 1, False),
+        (5, 50, JUDGED_ROWS, False),
+        (5, 51, JUDGED_ROWS, True),
+        (0, FEW - 1, JUDGED_ROWS, False),
+        (0, FEW, JUDGED_ROWS, True),
+        (0.1, 100, 100_000, False),
+        (0.1, 101, 100_000, True),
+        (None, 900, JUDGED_ROWS, False),
+    ],
+)
+def test_a_percentage_is_judged_from_a_thousand_rows_on(
+    percent: float | None, rejected: int, n_read: int, *, ends: bool
+) -> None:
+    """And a few rejected rows are never too many, whatever part they are of those read so far."""
+    rejects = rejects_for(percent=percent)
+    if not ends:
+        rejects.add([reject()] * rejected, n_read)
+        return
+    with pytest.raises(ConfigError, match=rf"{rejected} of {n_read} rows .*max_rejected_percent"):
+        rejects.add([reject()] * rejected, n_read)
 
 
-def test_a_folder_gets_one_file_per_sync(tmp_path: Path) -> None:
-    """The name tells when; a folder need not exist when its path ends with a slash."""
-    for folder in (str(tmp_path), f"{tmp_path}/new/"):
-        for now in (NOW, NOW + 1):
-            rejects = Rejects("skip", 10, folder, now)
-            rejects.add([reject()])
-            rejects.close()
-        names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
-        assert names == [
-            "rejected-20251009T085320.250000Z.jsonl",
-            "rejected-20251009T085321.250000Z.jsonl",
-        ]
-
-
-def test_an_empty_report_is_removed_and_an_older_one_kept(tmp_path: Path) -> None:
-    """A sync without rejected rows leaves no file; a file that is there is appended to."""
-    path = tmp_path / "report.jsonl"
-    Rejects("skip", 10, str(path), NOW).close()
-    assert not path.exists()
-    for expected in (1, 2):
-        rejects = Rejects("skip", 10, str(path), NOW)
-        rejects.add([reject()])
-        rejects.close()
-        assert len(lines_of(path)) == expected
-    Rejects("skip", 10, str(path), NOW).close()
-    assert len(lines_of(path)) == 2
-
-
-def test_each_line_is_on_disk_when_add_returns(tmp_path: Path) -> None:
-    """A state after the row may leave at once, so the report does not wait in a buffer."""
-    path = tmp_path / "report.jsonl"
-    rejects = Rejects("skip", 10, str(path), NOW)
-    rejects.add([reject()])
-    assert len(lines_of(path)) == 1
-    rejects.close()
-    rejects.close()
-
-
-def test_a_report_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:
-    """It is found out before the first row, and names the setting."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
-        Rejects("skip", 10, str(tmp_path / "file" / "report.jsonl"), NOW)
-
-
-def mode_of(path: Path) -> int:
-    """Return who may do what with a file."""
-    return stat.S_IMODE(path.lstat().st_mode)
-
-
-def test_a_report_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """It holds the values of rows, and so are the folders that are made for it."""
-    tmp_path.chmod(0o755)
-    rejects = Rejects("skip", 10, str(tmp_path / "a" / "b") + "/", NOW)
-    rejects.add([reject()])
-    rejects.close()
-    [report] = (tmp_path / "a" / "b").iterdir()
-    assert [mode_of(path) for path in (report, tmp_path / "a" / "b", tmp_path / "a", tmp_path)] == [
-        0o600,
-        0o700,
-        0o700,
-        0o755,
-    ]
-
-
-@pytest.mark.parametrize("target", ["there", "missing"])
-def test_a_report_is_never_written_through_a_link(tmp_path: Path, target: str) -> None:
-    """Whoever may write to the folder would choose which file it goes to."""
-    (tmp_path / "there").write_text("precious")
-    (tmp_path / "report.jsonl").symlink_to(tmp_path / target)
-    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
-        Rejects("skip", 10, str(tmp_path / "report.jsonl"), NOW)
-    assert (tmp_path / "there").read_text() == "precious"
-    assert not (tmp_path / "missing").exists()
-
-
-def test_a_report_that_was_there_is_added_to_and_stays(tmp_path: Path) -> None:
-    """Also an empty one, with the rights that its owner gave it."""
-    path = tmp_path / "report.jsonl"
-    path.touch(0o640)
-    path.chmod(0o640)
-    Rejects("skip", 10, str(path), NOW).close()
-    assert (path.read_bytes(), mode_of(path)) == (b"", 0o640)
-    rejects = Rejects("skip", 10, str(path), NOW)
-    rejects.add([reject()])
-    rejects.close()
-    assert path.read_bytes().count(b"\n") == 1
-
-
-def test_only_the_report_of_this_run_is_removed(tmp_path: Path) -> None:
-    """Something else may be under its name by now."""
-    path = tmp_path / "report.jsonl"
-    rejects = Rejects("skip", 10, str(path), NOW)
-    path.unlink()
-    path.write_bytes(b"")
-    rejects.close()
-    assert path.exists()
-
-
-def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
-    """Opening it would hang before the first row."""
-    os.mkfifo(tmp_path / "report.jsonl")
-    with pytest.raises(ConfigError, match=r"rejected_records\.report_path cannot be written"):
-        Rejects("skip", 10, str(tmp_path / "report.jsonl"), NOW)
-
-
-def test_a_full_disk_under_the_report_is_a_config_error(caplog: pytest.LogCaptureFixture) -> None:
-    """It names the setting, and closing the report afterwards hides no other error."""
-    rejects = Rejects("skip", 10, "/dev/full", NOW)
-    with pytest.raises(ConfigError, match=r"report_path cannot be written: /dev/full \(No space"):
-        rejects.add([reject()])
-    rejects.close()
-    assert "report_not_closed path=/dev/full" in caplog.text
-    Rejects("skip", 10, "/dev/null", NOW).close()
-    assert Path("/dev/null").exists()
+def test_a_percentage_is_judged_at_the_end_whatever_was_read() -> None:
+    """Ten bad rows of a hundred end a small sync that allows five percent; of a thousand not."""
+    rejects = rejects_for(percent=5)
+    rejects.add([reject()] * FEW, 100)
+    rejects.judge_share(1000)
+    with pytest.raises(ConfigError, match=r"10 of 100 rows .*allows \(5 %\)"):
+        rejects.judge_share(100)
 
 
 def test_each_kind_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The log names stream, stage and code; never the row or the reason."""
-    rejects = Rejects("skip", 10, None, NOW)
+    rejects = rejects_for()
     with caplog.at_level(logging.DEBUG):
-        rejects.add([reject(), reject(), reject("refused", "vendor")])
-        rejects.add([reject()])
-    assert [record.getMessage() for record in caplog.records] == [
+        rejects.add([reject(), reject(), reject("refused", "vendor")], 3)
+        rejects.add([reject()], 4)
+    assert messages(caplog) == [
         "row_rejected stream=crm.deals stage=shape code=bad_key",
         "row_rejected stream=crm.deals stage=vendor code=refused",
     ]
+
+
+def test_the_end_names_codes_columns_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """A column is what a reason names of the catalog's, by either name; no value is told."""
+    rejects = rejects_for()
+    reasons = ["'name_2' is too long: Jane", "Name2 is too long", "name: no", "surname: Jane"]
+    rejects.add([reject("http_400", "vendor", reason=reason) for reason in reasons * 2], 9)
+    caplog.clear()
+    rejects.close()
+    rejects.close()
+    assert messages(caplog) == [
+        "rejected_rows stream=crm.deals code=http_400 column=name_2 rows=2",
+        "rejected_rows stream=crm.deals code=http_400 column=Name2 rows=2",
+        "rejected_rows stream=crm.deals code=http_400 column=name rows=2",
+        "rejected_rows stream=crm.deals code=http_400 column=- rows=2",
+    ]
+
+
+def test_many_kinds_are_told_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """A vendor whose code differs for each row fills neither the log nor the memory."""
+    rejects = rejects_for(max_rejected=5000)
+    rejects.add([reject(f"code-{number}") for number in range(3000)], 3000)
+    caplog.clear()
+    rejects.close()
+    told = messages(caplog)
+    assert told[0] == "rejected_rows stream=crm.deals code=others column=- rows=2000"
+    assert told[-1] == "rejected_rows_of_other_kinds kinds=981 rows=981"
+    assert len(told) == 21

@@ -36,6 +36,7 @@ def connection_specification(providers: Iterable[JsonObject]) -> JsonObject:
             {"id": "rejected_records", "title": "Rejected rows"},
             {"id": "staging", "title": "Staging"},
             {"id": "diagnostics", "title": "Diagnostics"},
+            {"id": "object_store", "title": "Object store"},
         ],
         "properties": {
             "provider": {**provider, "group": "provider", "order": 0},

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from destination_bulk_tables.form.fields import choice, decimal, integer, ordered, section, text
+from destination_bulk_tables.form.fields import (
+    choice,
+    decimal,
+    integer,
+    ordered,
+    secret,
+    section,
+    text,
+)
 
 if TYPE_CHECKING:
     from destination_bulk_tables.model import JsonObject
+
+_FROM_ENVIRONMENT = "Leave empty to take it from the environment or the machine's role."
 
 _BATCHING = section(
     "Batches",
@@ -71,12 +81,25 @@ _REJECTED_RECORDS = section(
         None,
         default=1000,
     ),
+    max_rejected_percent=decimal(
+        "Most rejected rows (percent)",
+        (
+            "With `skip`: a larger part of the rows read ends the sync. Judged from 1,000 rows "
+            "read on, and at the end of the input; fewer than 10 rejected rows always pass. Leave "
+            "empty for no such limit."
+        ),
+        0,
+        100,
+        5,
+    ),
     report_path=text(
         "Report",
         (
-            "A file or folder in the connector's container for the rejected rows and their "
-            "reasons, as JSON lines. Leave empty for none. The report holds row values."
+            "Where the rejected rows and their reasons go, as JSON lines: a file or folder in the "
+            "connector's container, or an object store. Leave empty for none. The report holds "
+            "row values."
         ),
+        "s3://my-bucket/rejected",
         "/local/rejected",
     ),
 )
@@ -111,11 +134,32 @@ _DIAGNOSTICS = section(
     ),
 )
 
+_OBJECT_STORE = section(
+    "Object store",
+    "How to reach the bucket or container of an address such as `s3://bucket/path`.",
+    region=text("S3: region", "The bucket's region.", "eu-central-1"),
+    endpoint=text(
+        "Address of the store",
+        "Of a store that speaks S3 or Azure Blob. Leave empty for the cloud's own.",
+        "https://minio.example.com",
+    ),
+    access_key_id=text("S3: access key id", f"Of the credential. {_FROM_ENVIRONMENT}", "AKIA..."),
+    secret_access_key=secret("S3: secret access key", f"Of the credential. {_FROM_ENVIRONMENT}"),
+    service_account_key=secret(
+        "Google: service account key", f"The key file's JSON. {_FROM_ENVIRONMENT}", multiline=True
+    ),
+    account_name=text(
+        "Azure: storage account", f"The account's name. {_FROM_ENVIRONMENT}", "rejectedrows"
+    ),
+    account_key=secret("Azure: account key", f"One of its two keys. {_FROM_ENVIRONMENT}"),
+)
+
 DELIVERY: JsonObject = ordered(
     {
         "batching": {**_BATCHING, "group": "batching"},
         "rejected_records": {**_REJECTED_RECORDS, "group": "rejected_records"},
         "staging": {**_STAGING, "group": "staging"},
         "diagnostics": {**_DIAGNOSTICS, "group": "diagnostics"},
+        "object_store": {**_OBJECT_STORE, "group": "object_store"},
     }
 )

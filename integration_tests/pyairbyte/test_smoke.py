@@ -83,7 +83,8 @@ def _as_mapped(vendor: Vendor, stream: str, row: dict[str, Any]) -> dict[str, An
 def read_back(emulator: Emulator, vendor: Vendor, folder: Path, report: Path) -> list[StreamResult]:
     """Compare every stream of the catalogs' messages with its table."""
     lines = messages(sorted(folder.glob("sent.*")))
-    rejected = messages([report]) if report.exists() else []
+    found = [line["record"] for line in messages([report])] if report.exists() else []
+    rejected = [{"stream": record["stream"], **record["meta"]["rejection"]} for record in found]
     status = "stream_status"
     named = [line["trace"][status] for line in lines if (line.get("trace") or {}).get(status)]
     streams = sorted({entry["stream_descriptor"]["name"] for entry in named})

@@ -1,0 +1,183 @@
+"""Where the report of rejected rows goes: a local file, or objects in a store.
+
+Invariant: what `add` was given is kept for good when `keep` returns, and no state leaves before.
+A file takes each line at once. A store takes a part at a time, as an object of its own that is
+there whole or not at all: `STREAM/SYNC/NUMBER.jsonl`, which no other sync writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from destination_bulk_tables.errors import ConfigError, DestinationError
+from destination_bulk_tables.private_files import (
+    file_in,
+    is_at,
+    make_folder,
+    open_private,
+    stamp_of,
+)
+from destination_bulk_tables.stores import PART_BYTES, Store, is_store, key_part
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.model import StreamKey
+    from destination_bulk_tables.stores import StoreSettings
+
+log = logging.getLogger(__name__)
+
+SETTING = "rejected_records.report_path"
+_GATHER_S = 2.0  # a state waits at most this long for others to be acknowledged with it
+
+
+class Report(Protocol):
+    """Used by the engine thread only; each verb raises `DestinationError` where it fails."""
+
+    where: str
+
+    def add(self, stream: StreamKey, lines: bytes) -> None: ...
+    def gathers(self) -> bool: ...
+    def keep(self) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_report(
+    path: str, settings: StoreSettings, clock: Clock, stop: threading.Event
+) -> FileReport | StoreReport:
+    """Raises `ConfigError` where nothing can be written to."""
+    if not is_store(path):
+        return FileReport(file_in(path, "rejected", clock.now()))
+    store = Store(path, settings, SETTING)
+    sync = f"{stamp_of(clock.now())}-{secrets.token_hex(4)}"
+
+    def put(key: str, data: bytes) -> bool:
+        return store.put_new(key, data, stop)
+
+    return StoreReport(store.address, sync, put, clock)
+
+
+class FileReport:
+    """A local file for its owner alone; one that this run made is removed where it stays empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.where = str(path)
+        try:
+            make_folder(path.parent)
+            file, self._is_ours = open_private(path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._file: BinaryIO | None = file
+
+    def add(self, stream: StreamKey, lines: bytes) -> None:  # noqa: ARG002 - one file for all
+        if not self._file:
+            return
+        try:
+            self._file.write(lines)
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def gathers(self) -> bool:
+        """Nothing waits in memory."""
+        return False
+
+    def keep(self) -> None:
+        """Each line is written when it comes: a process that is killed loses none."""
+
+    def finish(self) -> None:
+        if self._file:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+        self.close()
+
+    def close(self) -> None:
+        if self._file:
+            file, self._file = self._file, None
+            try:
+                is_empty = self._is_ours and os.fstat(file.fileno()).st_size == 0
+                is_there = is_empty and is_at(self._path, file)
+                file.close()
+                if is_there:
+                    self._path.unlink(missing_ok=True)
+            except OSError as error:
+                # whatever ended the sync is what the user must read
+                log.warning("report_not_closed path=%s cause=%s", self._path, error.strerror)
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        message = (
+            f"{SETTING} cannot be written: {self._path} ({error.strerror}). "
+            "Choose a folder that exists in the container, that its user may write to and that has "
+            "room."
+        )
+        return ConfigError(message)
+
+
+class StoreReport:
+    """Objects in a store; `put` writes one, and says False where its name is taken."""
+
+    def __init__(
+        self, address: str, sync: str, put: Callable[[str, bytes], bool], clock: Clock
+    ) -> None:
+        self.where = f"{address}/STREAM/{sync}"
+        self._sync = sync
+        self._put = put
+        self._clock = clock
+        self._parts: dict[StreamKey, list[bytes]] = {}
+        self._n_bytes = 0
+        self._kept_at = float("-inf")
+        self._number = 0
+        self._failure: DestinationError | None = None
+
+    def add(self, stream: StreamKey, lines: bytes) -> None:
+        self._parts.setdefault(stream, []).append(lines)
+        self._n_bytes += len(lines)
+        if self._n_bytes >= PART_BYTES:
+            self.keep()
+
+    def gathers(self) -> bool:
+        """Whether lines wait that are soon written together with more."""
+        return bool(self._parts) and self._clock.monotonic() < self._kept_at + _GATHER_S
+
+    def keep(self) -> None:
+        # what failed once is not in the store, whatever comes later
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for stream in list(self._parts):
+                self._write(stream, b"".join(self._parts[stream]))
+                del self._parts[stream]
+        except DestinationError as error:
+            self._failure = error
+            raise
+        self._n_bytes = 0
+        self._kept_at = self._clock.monotonic()
+
+    def _write(self, stream: StreamKey, data: bytes) -> None:
+        is_new = False
+        while not is_new:
+            self._number += 1
+            key = f"{key_part(str(stream))}/{self._sync}/{self._number:06}.jsonl"
+            is_new = self._put(key, data)
+
+    def finish(self) -> None:
+        self.keep()
+
+    def close(self) -> None:
+        """Whatever ended the sync is what the user must read, so a failure here is a warning."""
+        if self._parts and self._failure is None:
+            try:
+                self.keep()
+            except DestinationError as error:
+                log.warning("report_not_closed cause=%s", error.message)

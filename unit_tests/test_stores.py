@@ -1,0 +1,63 @@
+"""Addresses of object stores, names inside them, and what is said when one cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from destination_bulk_tables.errors import ConfigError, SettingError
+from destination_bulk_tables.stores import (
+    Store,
+    StoreSettings,
+    is_store,
+    key_part,
+    require_address,
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [("s3://b/p", True), ("ftp://b", True), ("/local/x", False), ("s3:/b", False), (None, False)],
+)
+def test_an_address_is_told_from_a_path(address: str | None, *, is_one: bool) -> None:
+    """A scheme that no store has is a wrong address, and not the name of a folder."""
+    assert is_store(address) is is_one
+
+
+@pytest.mark.parametrize("address", ["s3://b", "gs://my-bucket/a/b/", "az://container/rejected.d"])
+def test_addresses_of_stores(address: str) -> None:
+    """A bucket, and a path inside it or none."""
+    require_address(address, "rejected_records.report_path")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://", "s3:///p", "ftp://b/p", "s3://b/../p", "s3://b/p?x=1", "s3://u:p@b/p"]
+)
+def test_an_address_that_leads_nowhere_names_its_setting(address: str) -> None:
+    """Before anything is read, and without the address, which may hold a credential."""
+    with pytest.raises(SettingError, match=r"x must look like s3://bucket/path") as caught:
+        require_address(address, "x")
+    assert address not in caught.value.message.replace("s3://bucket/path", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("crm.deals", "crm.deals"),
+        ("a/b", "a%2Fb"),
+        ("..", "%2E%2E"),
+        ("a b\u00e9", "a%20b%C3%A9"),
+        ("100%", "100%25"),
+    ],
+)
+def test_a_name_is_one_step_of_a_key(name: str, key: str) -> None:
+    """A stream's name leads into no other folder, and two names never to one key."""
+    assert key_part(name) == key
+
+
+def test_settings_that_open_no_store(tmp_path: Path) -> None:
+    """A key that is no key is told before a row is read."""
+    key = tmp_path.name
+    with pytest.raises(ConfigError, match=r"opened .* Correct the settings in object_store"):
+        Store("gs://b/p", StoreSettings(service_account_key=key), "report_path")
