@@ -89,7 +89,11 @@ class TokenSource(Protocol):
 
 
 class Provider(Protocol):
-    """One vendor. Sender threads share an instance; it keeps no state that a sync depends on."""
+    """One vendor. Sender threads share an instance; it keeps no state that a sync depends on.
+
+    The flows of `check`, `columns`, `write` and `stored_rows` may let `Refused`, `TooLarge` and
+    `Ambiguous` pass; those of the other verbs handle them: there they end a sync as our own error.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]

@@ -76,6 +76,30 @@ def test_called_functions_exist() -> None:
         assert f"def {name}" in code
 
 
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_named_files_exist(name: str) -> None:
+    """Each path in code type is one of the repository, of the package or of each provider."""
+    text = (ROOT / name).read_text("utf-8")
+    file, folder = r"(?:\w+/)*\w+\.(?:py|md|json|toml)", r"\w+/[\w/]*"
+    named = re.findall(rf"`(?:\.venv/bin/python )?({file}|{folder})`", text)
+    places = (ROOT, PACKAGE, PACKAGE / "providers/qobra")
+    lacking = [path for path in named if not any((place / path).exists() for place in places)]
+    assert [path for path in lacking if "NAME" not in path] == []
+    assert named
+
+
+def test_states_leave_where_the_page_says() -> None:
+    """Who counts a row as settled, or prints a state, is named under "Who may acknowledge"."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    page = text.partition("## Who may acknowledge")[2].partition("\n## ")[0]
+    code = {path.stem: path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+    settles = re.compile(r"epoch\.(delivered|rejected) \+=")
+    settling = {name for name, text in code.items() if settles.search(text)}
+    assert len(settling) == 3
+    assert all(f"`{name}` (" in page for name in settling), f"the page has to name {settling}"
+    assert [name for name, text in code.items() if ".acknowledge()" in text] == ["engine"]
+
+
 def test_one_version() -> None:
     """The package, the connector's metadata and the changelog agree on the version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["poetry"]["version"]
