@@ -103,6 +103,7 @@ class Target:
     digits: int = 17  # of a number that are kept
     more: Mapping[str, Any] = field(default_factory=dict)
     is_slow: bool = True
+    tells_columns: bool = False
 
 
 TARGETS = (
@@ -113,6 +114,7 @@ TARGETS = (
         100_000,
         more={"max_megabytes_per_request": 1},
         is_slow=False,
+        tells_columns=True,
     ),
     Target(
         PocketBase,
@@ -121,6 +123,7 @@ TARGETS = (
         100_000,
         nulls=False,
         is_slow=False,
+        tells_columns=True,
     ),
     Target(
         PouchDB,
@@ -138,6 +141,7 @@ TARGETS = (
         100_000,
         modes=("append", "overwrite"),
         digits=15,  # it reads 1.64 as 1.6400000000000001, whoever sends it
+        tells_columns=True,
     ),
     Target(
         Eve,
@@ -176,6 +180,9 @@ ABOUT: dict[str, Callable[[Target], bool]] = {
         target.kind.facts.max_rows
     ),
     "test_a_body_over_the_servers_limit_is_split": lambda target: bool(target.kind.facts.max_bytes),
+    "test_a_column_that_the_table_lacks_is_named_before_the_first_row": lambda target: (
+        target.tells_columns
+    ),
     "test_a_stream_without_complete_leaves_the_table_as_it_was": lambda target: (
         "overwrite" in target.modes
     ),
@@ -461,6 +468,23 @@ def test_an_unknown_table_is_a_config_error(lab: Lab, connector: Connector) -> N
     assert outcome.error[0] == "config_error"
     assert "table" in outcome.error[1]
     assert outcome.states == []
+
+
+def test_a_column_that_the_table_lacks_is_named_before_the_first_row(
+    lab: Lab, connector: Connector
+) -> None:
+    """With the nearest that it has, in a sync and in check; under skip it is a warning."""
+    table = lab.table()
+    config = lab.filled_in(table)
+    config["tables"][0]["rename"] = [{"field": "note", "column": "nota"}]
+    told = f"Table {table} has no column 'nota' (but 'note')."
+    assert connector.check(config).check[1].startswith(told)
+    outcome = sync(connector, config, "append", some_rows(2))
+    assert outcome.error[0] == "config_error"
+    assert outcome.error[1].startswith(told)
+    assert lab.server.count(table) == 0
+    config["rejected_records"] = {"policy": "skip"}
+    assert told in sync(connector, config, "append", some_rows(2)).text
 
 
 def killed_under_way(

@@ -21,6 +21,7 @@ from destination_bulk_tables.trace.__main__ import main
 from destination_bulk_tables.trace.figures import figures_of
 from destination_bulk_tables.trace.page import page
 from destination_bulk_tables.transport import TransportError
+from unit_tests.custom_forms import answer, made, sent_by, table
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, scripted, status
 from unit_tests.syncs import kore, qobra
 from unit_tests.test_sender import TABLE, asked, batch_of, deals
@@ -117,6 +118,16 @@ def test_no_secret_and_no_query_is_in_a_line(tmp_path: Path) -> None:
         ("/hook/****/x", None),
         ("/hook/****/x", "****"),
     ]
+
+
+def test_the_job_of_an_api_is_named() -> None:
+    """By the request that began it and by those that ask for it."""
+    job = {"job_type": "poll", "id": "id", "path": "/jobs/{job}", "status": "s", "done": "ok"}
+    provider = made(job=job)
+    begun, asked_for = sent_by(provider), provider._jobs.request(table(), "7")  # type: ignore[union-attr]
+    assert provider.job_of(begun, answer(202, {"id": 7})) == "7"
+    assert provider.job_of(begun, answer(202, {})) is None
+    assert provider.job_of(asked_for, answer(200, {"s": "ok"})) == "7"
 
 
 def test_a_request_that_is_given_up_is_traced(tmp_path: Path) -> None:

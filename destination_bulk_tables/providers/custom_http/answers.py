@@ -48,14 +48,16 @@ _ABSENT = frozenset({404, 405, 410})
 class Request(HttpRequest):
     """A request, and what its answer has to be.
 
-    `plain`: its body before it was compressed; `asks_job`: it asks for a job, which may be gone.
+    `plain`: its body before it was compressed; `job`: the one that it asks
+    for, which may be gone; `is_optional`: nothing depends on its answer.
     """
 
     setting: str = ""
     table: Table | None = None
     plain: bytes = b""
     success: frozenset[int] = OK
-    asks_job: bool = False
+    job: str | None = None
+    is_optional: bool = False
 
 
 class Answers:
@@ -119,6 +121,17 @@ class Answers:
             return Retry(applied="no" if is_known else "maybe")
         return self._by_status(request, response)
 
+    def classify_optional(self, request: Request, response: HttpResponse) -> Disposition:
+        """What can be done without ends nothing, whatever the status."""
+        refused = Refused(f"http_{response.status}", "")
+        if response.status in request.success:
+            return Accept()
+        if response.status == 401:
+            return Renew(refused)
+        if response.status == 429 or response.status in self._retry_statuses:
+            return Retry(after_s=self._pause_s(response), pause=response.status == 429)
+        return Throw(refused)
+
     def _about_rows(
         self, request: Request, response: HttpResponse, *, is_success: bool
     ) -> Disposition | None:
@@ -158,7 +171,7 @@ class Answers:
         """What a status means that the form puts nowhere."""
         status = response.status
         hint = _hint(status, request)
-        if request.asks_job and status in _ABSENT:
+        if request.job is not None and status in _ABSENT:
             return Throw(Refused(f"http_{status}", response.text))
         if 300 <= status < 400:
             return classify_by_status(response, "The API", {})

@@ -402,7 +402,7 @@ SPEC: JsonObject = branch(
         "Check: path",
         (
             "Path of a request that reads and needs the credential; the connection test "
-            "sends it and nothing else."
+            "sends it, and nothing else but the question for columns where that is set."
         ),
         "/-/actor.json",
         "/api/collections?perPage=1",
@@ -685,6 +685,48 @@ SPEC: JsonObject = branch(
             "replica. Then a count that has not moved proves that nothing was stored, also before "
             "the first row of a sync is in."
         ),
+    ),
+    table_columns_path=text(
+        "Columns: path",
+        (
+            "Path of a request that tells which columns a table has. They are compared with what "
+            "is sent before the first row and in the connection test; without an answer the sync "
+            "goes on."
+        ),
+        "/collections/{table}",
+    ),
+    table_columns_method=choice(
+        "Columns: method",
+        "It must not write.",
+        dict.fromkeys(("GET", "POST"), ""),
+        default="GET",
+    ),
+    table_columns_body=long_text(
+        "Columns: body",
+        "JSON, for POST; `{table}` may stand in it.",
+        '{"query": "describe {table}"}',
+    ),
+    table_columns_list=text(
+        "Columns: where they are",
+        (
+            "Path in the answer to a list, or to an object whose members are named like the "
+            "columns; a step may be `{table}`. Empty: the answer itself, a list."
+        ),
+        "fields",
+        "definitions.{table}.properties",
+    ),
+    table_columns_name=text(
+        "Columns: name inside one",
+        "Path in an entry of the list. Empty: the entries are names.",
+        "name",
+    ),
+    table_columns_type=text(
+        "Columns: type inside one",
+        (
+            "Path to the name of its type, such as `bigint`; one that does not hold what is sent "
+            "is warned of. Empty: types are not compared."
+        ),
+        "type",
     ),
     nulls=choice(
         "Values: null",

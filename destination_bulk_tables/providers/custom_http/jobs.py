@@ -113,9 +113,7 @@ class Jobs:
     def request(self, table: Table, job: str) -> Request:
         """It only reads."""
         path = self.path.render(table, {"job": job}) if self.path else job
-        return Request(
-            "GET", path, setting=SETTING, table=table, success=self.success, asks_job=True
-        )
+        return Request("GET", path, setting=SETTING, table=table, success=self.success, job=job)
 
     def is_over(self, response: HttpResponse, table: Table) -> bool | None:
         """Whether the job is done (True), failed (False), or neither so far."""

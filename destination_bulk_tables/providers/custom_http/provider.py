@@ -17,7 +17,7 @@ from uuid import UUID
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
-from destination_bulk_tables.model import Receipt, RowBlock
+from destination_bulk_tables.model import Receipt, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Context, Outcome, ReadBack, ReplacePlan, WriteReport
 from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
@@ -34,6 +34,7 @@ from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.jobs import GRACE_S, Jobs
 from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.results import Judgement, Results
+from destination_bulk_tables.providers.custom_http.table_columns import TableColumns
 from destination_bulk_tables.providers.custom_http.writing import Prepared, Replace, Write
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.dispositions import Disposition
     from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject, Table
+    from destination_bulk_tables.model import JsonObject
     from destination_bulk_tables.outcomes import Load, Unverified
+    from destination_bulk_tables.provider import ColumnKind
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class CustomHttp(Base):
         self._jobs = Jobs.parse(form, self.base_url)
         self._check = Check.parse(form)
         self._count = Count.parse(form)
+        self._columns = TableColumns.parse(form)
         self._results = Results(form)
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
@@ -130,9 +133,30 @@ class CustomHttp(Base):
 
     def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
         assert isinstance(request, Request)
+        if request.is_optional:
+            return self._answers.classify_optional(request, response)
         return self._answers.classify(request, response)
 
+    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
+        assert isinstance(request, Request)
+        if request.job is not None or self._jobs is None or request.rows is None:
+            return request.job
+        try:
+            return self._jobs.name(request, response)
+        except (Ambiguous, ConfigError):
+            return None
+
     # --- check and preparation
+
+    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
+        if self._columns is None:
+            return None
+        named = Table(table, StreamKey.of(None, table), "append")
+        try:
+            request = self._columns.request(named)
+        except ConfigError:  # this name does not go into the question
+            return None
+        return self._columns.read((yield request), named)
 
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002 - one request, which reads and is the user's choice
         check = self._check

@@ -29,7 +29,9 @@ _SHOWN: dict[Any, str] = {
 }
 _FIELD = re.compile(r"<(\w+)>")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
-_PATHS = frozenset({"write_path", "check_path", "table_count_path", "path", "query"})
+_PATHS = frozenset(
+    {"write_path", "check_path", "table_count_path", "table_columns_path", "path", "query"}
+)
 _HEADERS = frozenset({"extra_headers", "headers"})
 
 

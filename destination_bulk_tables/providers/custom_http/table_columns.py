@@ -1,0 +1,116 @@
+"""The request that tells a table's columns, and what is read of its answer.
+
+A sync can do without: what cannot be asked or read is unknown, and never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from destination_bulk_tables.providers.custom_http.answers import Request
+from destination_bulk_tables.providers.custom_http.fields import dig, wrong
+from destination_bulk_tables.providers.custom_http.templates import Path, Template, require_known
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from destination_bulk_tables.http import HttpResponse
+    from destination_bulk_tables.model import Table
+    from destination_bulk_tables.provider import ColumnKind
+
+_TABLE = "{table}"
+_WRAPPED = re.compile(r"(?:nullable|lowcardinality)\((.*)\)")
+_KINDS: tuple[tuple[ColumnKind, re.Pattern[str]], ...] = (
+    ("boolean", re.compile(r"bool")),
+    ("number", re.compile(r"(u|big|small|medium|tiny)?int(\d+|eger)?\b|(big|small)?serial\b")),
+    ("number", re.compile(r"float|double|real|numeric|number|decimal|money")),
+    ("date", re.compile(r"date|time|autodate")),
+    ("text", re.compile(r"text|\w*string|\w*char|citext|uuid|email|url|editor")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """How to ask; where the columns are in the answer, and what one of them says."""
+
+    path: Path
+    method: str
+    body: Template | None
+    listed: str
+    name: str
+    kind: str
+
+    @classmethod
+    def parse(cls, form: dict[str, Any]) -> TableColumns | None:
+        path = form.get("table_columns_path")
+        rest = ("body", "list", "name", "type")
+        if not path:
+            given = [name for name in rest if form.get(f"table_columns_{name}")]
+            if given:
+                raise wrong(
+                    "table_columns_path", f"is missing, and table_columns_{given[0]} is not"
+                )
+            return None
+        parsed = Path.parse("table_columns_path", path, {"table"})
+        method, text = form.get("table_columns_method", "GET"), form.get("table_columns_body")
+        if text and method != "POST":
+            raise wrong("table_columns_body", "needs POST as table_columns_method")
+        body = Template.parse("table_columns_body", text, {"table"}) if text else None
+        listed = form.get("table_columns_list") or "."
+        require_known("table_columns_list", listed, {"table"})
+        inside = body.names() if body else set()
+        if "table" not in parsed.names() | inside and _TABLE not in listed.split("."):
+            what = "lacks {table}, which must be in it, in the body or a step of table_columns_list"
+            raise wrong("table_columns_path", what)
+        name, kind = form.get("table_columns_name", ""), form.get("table_columns_type", "")
+        return cls(parsed, method, body, listed, name, kind)
+
+    def request(self, table: Table) -> Request:
+        """It only reads, and may be refused."""
+        return Request(
+            self.method,
+            self.path.render(table),
+            body=msgspec.json.encode(self.body.render(table)) if self.body else None,
+            setting="table_columns_path",
+            table=table,
+            is_optional=True,
+        )
+
+    def read(self, response: HttpResponse, table: Table) -> Mapping[str, ColumnKind | None] | None:
+        """None where the answer names no column, or one entry has no name where it should be."""
+        found: Any = response.parsed()
+        for step in self.listed.split(".") if self.listed != "." else ():
+            is_member = step == _TABLE and isinstance(found, dict)
+            found = found.get(table.name) if is_member else dig(found, step)
+        # an answer that is an object may as well be an error's
+        is_object = isinstance(found, dict) and self.listed != "." and not self.name
+        entries = found.items() if is_object else _entries(found, self.name)
+        columns = {name: self._kind(about) for name, about in entries}
+        return columns if columns and all(isinstance(name, str) for name in columns) else None
+
+    def _kind(self, about: Any) -> ColumnKind | None:
+        return kind_of(dig(about, self.kind)) if self.kind else None
+
+
+def _entries(found: Any, name: str) -> list[tuple[Any, Any]]:
+    """Each column's name and what is said about it; a list of names says no more."""
+    if not isinstance(found, list):
+        return []
+    named = [(dig(entry, name) if name else entry, entry) for entry in found]
+    return named if all(isinstance(name, str) for name, _ in named) else []
+
+
+def kind_of(type_name: Any) -> ColumnKind | None:
+    """What a column of a type holds, as databases and services name them; None where not known."""
+    if not isinstance(type_name, str):
+        return None
+    text = type_name.strip().casefold()
+    if text.endswith("[]"):
+        return None
+    while wrapped := _WRAPPED.fullmatch(text):
+        text = wrapped[1]
+    return next((kind for kind, pattern in _KINDS if pattern.match(text)), None)
