@@ -241,7 +241,9 @@ def _sync(
         else None
     )
     rejects = Rejects(rejected, report, clock, circumstances(plans.values()))
-    trace = Trace(config.trace_path, clock.now()) if config.trace_path else None
+    trace = (
+        Trace(config.trace_path, config.object_store, clock, stop) if config.trace_path else None
+    )
     sync = Sync(config, plans, rejects, transport, clock, emit.write, stop, trace)
     try:
         sync.run(

@@ -176,6 +176,9 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
     report_path = cast("str | None", rejected.get("report_path"))
     if report_path is not None and is_store(report_path):
         require_address(report_path, "rejected_records.report_path")
+    trace_path = cast("str", diagnostics.get("trace_path", "")).strip() or None
+    if trace_path is not None and is_store(trace_path):
+        require_address(trace_path, "diagnostics.trace_path")
     return Config(
         provider=provider,
         tables=entries_of(cast("list[Any]", config.get("tables", [])), has_salt=bool(salt)),
@@ -202,7 +205,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
             directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
             max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
         ),
-        trace_path=cast("str", diagnostics.get("trace_path", "")).strip() or None,
+        trace_path=trace_path,
         object_store=store,
         replace_guard=_whole(config.get("replace_guard")) or 0,
         naming=naming,

@@ -12,22 +12,28 @@ from typing import Any
 
 import pytest
 
+from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.private_files import file_in
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.sender import Delivery, Sender
+from destination_bulk_tables.stores import StoreSettings
 from destination_bulk_tables.trace import Line, Trace
 from destination_bulk_tables.trace.__main__ import main
 from destination_bulk_tables.trace.figures import figures_of
 from destination_bulk_tables.trace.page import page
+from destination_bulk_tables.trace.places import MOST_BYTES, PART_BYTES, PART_S, StorePlace
 from destination_bulk_tables.transport import TransportError
 from unit_tests.custom_forms import answer, made, sent_by, table
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, scripted, status
 from unit_tests.syncs import kore, qobra
 from unit_tests.test_sender import TABLE, asked, batch_of, deals
 
-NOW = 1_760_000_000.25
 WRITTEN = status(200, b'{"import_id": "imp-7", "objects_imported": 3}')
+
+
+def traced(path: object, clock: FakeClock | None = None) -> Trace:
+    return Trace(str(path), StoreSettings(), clock or FakeClock(), threading.Event())
 
 
 class Rig:
@@ -37,7 +43,7 @@ class Rig:
         self.clock = FakeClock()
         self.path = path
         self.transport = FakeTransport(self.clock, answer)
-        self.trace = Trace(str(path), self.clock.now())
+        self.trace = traced(path, self.clock)
         self.sender = Sender(
             provider or qobra(),
             self.transport,
@@ -143,10 +149,10 @@ def test_a_request_that_is_given_up_is_traced(tmp_path: Path) -> None:
 
 def test_a_trace_is_for_its_owner_and_one_per_sync_in_a_folder(tmp_path: Path) -> None:
     """It names tables and addresses."""
-    Trace(f"{tmp_path}/new/", NOW).close()
-    [made] = (tmp_path / "new").iterdir()
-    assert made == file_in(str(tmp_path / "new"), "trace", NOW)
-    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    traced(f"{tmp_path}/new/").close()
+    [file] = (tmp_path / "new").iterdir()
+    assert file == file_in(str(tmp_path / "new"), "trace", FakeClock().now())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def _warned(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -163,7 +169,7 @@ def test_a_trace_that_cannot_be_written_is_a_warning_once(
     """The sync goes on, and nothing is written through a link."""
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    trace = Trace(str(tmp_path / at), NOW)
+    trace = traced(tmp_path / at)
     trace.add(LINE)
     trace.add(LINE)
     trace.close()
@@ -174,11 +180,78 @@ def test_a_trace_that_cannot_be_written_is_a_warning_once(
 
 def test_a_line_after_the_end_is_dropped(tmp_path: Path) -> None:
     """A sender thread may still be at work."""
-    trace = Trace(str(tmp_path / "t"), NOW)
+    trace = traced(tmp_path / "t")
     trace.close()
     trace.add(LINE)
     trace.close()
     assert (tmp_path / "t").read_bytes() == b""
+
+
+class Bucket:
+    """A store that keeps parts; while `door` is shut, none is taken."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, bytes] = {}
+        self.door = threading.Event()
+        self.door.set()
+        self.fails = False
+
+    def put(self, number: int, data: bytes) -> None:
+        assert self.door.wait(30)
+        if self.fails:
+            message = "the store answered 403"
+            raise ConfigError(message)
+        self.parts[number] = data
+
+
+def test_a_store_gets_a_part_when_it_is_due_and_the_rest_at_the_end() -> None:
+    """By size or by age; together they are all lines in order."""
+    bucket, clock = Bucket(), FakeClock()
+    place = StorePlace(bucket.put, clock)
+    lines = [b"%7d\n" % n for n in range(6)]
+    place.write(lines[0])
+    clock.advance(PART_S)
+    for text in lines[1:]:
+        place.write(text)
+    place.close()
+    assert b"".join(bucket.parts[n] for n in sorted(bucket.parts)) == b"".join(lines)
+    assert bucket.parts[1] == lines[0] + lines[1]
+    assert len(bucket.parts) == 2
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for() -> None:
+    """Lines gather in memory up to a limit, at which the trace is given up."""
+    bucket = Bucket()
+    bucket.door.clear()
+    place = StorePlace(bucket.put, FakeClock())
+    data = b"x" * PART_BYTES
+    for _ in range(1 + MOST_BYTES // PART_BYTES):
+        place.write(data)
+    with pytest.raises(TransientError, match="slower than they come"):
+        place.write(data)
+    bucket.door.set()
+    place.close()
+    assert len(bucket.parts[1]) == PART_BYTES
+
+
+def test_a_store_that_refuses_is_known_at_the_next_part_and_at_the_end() -> None:
+    """Whatever a sync is at, the trace is what ends."""
+    bucket = Bucket()
+    bucket.fails = True
+    place = StorePlace(bucket.put, FakeClock())
+    place.write(b"x")
+    with pytest.raises(ConfigError, match="403"):
+        place.close()
+
+
+def test_a_store_that_cannot_be_opened_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The sync goes on without a trace."""
+    settings = StoreSettings(service_account_key="no key")
+    trace = Trace("gs://bucket/x", settings, FakeClock(), threading.Event())
+    trace.add(LINE)
+    trace.close()
+    [warning] = _warned(caplog)
+    assert "cause=The object store of diagnostics.trace_path cannot be opened" in warning
 
 
 # --- the page
@@ -232,7 +305,7 @@ def test_a_page_needs_nothing_else_and_escapes_what_it_shows() -> None:
 def test_the_command_makes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside the trace unless told; the torn end of a killed sync is left out."""
     path = tmp_path / "t.jsonl"
-    trace = Trace(str(path), NOW)
+    trace = traced(path)
     trace.add(LINE)
     trace.close()
     path.write_bytes(path.read_bytes() + b'{"time":"2026')

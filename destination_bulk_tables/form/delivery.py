@@ -127,9 +127,11 @@ _DIAGNOSTICS = section(
     trace_path=text(
         "Trace of requests",
         (
-            "A file or folder in the connector's container for one JSON line per request: time, "
-            "table, rows, bytes, status and waits; no row values. Leave empty for none."
+            "Where one JSON line per request goes: time, table, rows, bytes, status and waits, no "
+            "row values. A file or folder in the connector's container, or an object store. Leave "
+            "empty for none."
         ),
+        "s3://my-bucket/trace",
         "/local/trace",
     ),
 )

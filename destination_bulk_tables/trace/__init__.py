@@ -1,25 +1,29 @@
 """One JSON line per request, for who looks at night at what a sync did. Opt-in.
 
 A line holds sizes, times and names: never a body, a header, the query of a path (which may name a
-key) or a secret. Sender threads share a trace; a line is in the file before its request's answer is
-acted on, so whatever ends the process leaves the lines of all that was answered. What cannot be
-written is warned of once and the sync goes on: a trace proves nothing and is owed to nobody.
+key) or a secret. Sender threads share a trace; a line is in a file before its request's answer is
+acted on, so whatever ends the process leaves the lines of all that was answered; a store gets them
+a minute later at most. What cannot be written is warned of once and the sync goes on: a trace
+proves nothing and is owed to nobody.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from destination_bulk_tables.private_files import file_in, make_folder, open_private
+from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.trace.places import SETTING, FilePlace, StorePlace, open_place
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.stores import StoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +53,22 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Trace:
-    """Appends lines to a file for its owner alone; in a folder, to a new one for each sync."""
+    """Writes lines until one cannot be written, which is warned of once."""
 
-    def __init__(self, trace_path: str, now: float) -> None:
-        self._path = file_in(trace_path, "trace", now)
+    def __init__(
+        self, path: str, settings: StoreSettings, clock: Clock, stop: threading.Event
+    ) -> None:
+        self._path = path
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._place: FilePlace | StorePlace | None = None
         try:
-            make_folder(self._path.parent)
-            self._file, _ = open_private(self._path)
-        except OSError as error:
-            _warn(self._path, error)
+            self._place = open_place(path, settings, clock, stop)
+        except (OSError, DestinationError) as error:
+            self._warn(error)
 
     def add(self, line: Line) -> None:
         """Write one line; texts that a server or the config had a part in are masked."""
-        if self._file is None:
+        if self._place is None:
             return
         masked = msgspec.structs.replace(
             line,
@@ -77,38 +82,35 @@ class Trace:
         )
         data = msgspec.json.encode(masked) + b"\n"
         with self._lock:
-            if self._file is None:
+            if self._place is None:
                 return
             try:
-                self._file.write(data)
-                self._file.flush()
-            except OSError as error:
-                self._drop(error)
+                self._place.write(data)
+            except (OSError, DestinationError) as error:
+                self._warn(error)
+                place, self._place = self._place, None
+                with contextlib.suppress(OSError, DestinationError):  # it is told already
+                    place.close()
 
     def close(self) -> None:
-        """Close the file; lines of requests that are still under way are lost."""
+        """Lines of requests that are still under way are lost."""
         with self._lock:
-            if self._file is not None:
-                self._drop()
+            place, self._place = self._place, None
+            try:
+                if place is not None:
+                    place.close()
+            except (OSError, DestinationError) as error:
+                self._warn(error)
 
-    def _drop(self, error: OSError | None = None) -> None:
-        file, self._file = self._file, None
-        assert file is not None
-        try:
-            file.close()
-        except OSError as late:  # what was buffered cannot be written either
-            error = error or late
-        if error is not None:
-            _warn(self._path, error)
+    def _warn(self, error: OSError | DestinationError) -> None:
+        cause = error.strerror if isinstance(error, OSError) else error.message
+        log.warning(
+            "trace_not_written setting=%s path=%s cause=%s effect=sync_goes_on",
+            SETTING,
+            self._path,
+            cause,
+        )
 
 
 def _masked(text: str | None) -> str | None:
     return None if text is None else SECRETS.mask(text, is_cut=True)
-
-
-def _warn(path: Path, error: OSError) -> None:
-    log.warning(
-        "trace_not_written setting=diagnostics.trace_path path=%s cause=%s effect=sync_goes_on",
-        path,
-        error.strerror,
-    )
