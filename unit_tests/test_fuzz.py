@@ -26,7 +26,9 @@ def test_no_row_is_lost_or_doubled_and_no_table_emptied(vendor: VendorName, kind
     """No early state, no torn table, the newest version of each key, and every job ends well."""
     totals, wrong = run(FIRST, SYNCS, vendor=vendor, kind=kind)
     assert not wrong, "\n".join(map(tell, wrong[:3]))
-    assert totals["ends with success"] > SYNCS / 4
+    assert totals["ends with success"] > SYNCS / 4, (
+        "too few succeed to show much (chance, where FUZZ_SYNCS is small)"
+    )
 
 
 def test_streams_of_every_kind_in_one_job() -> None:
