@@ -23,6 +23,7 @@ names = (f"t{number}" for number in itertools.count())
 
 # what a server must have for a test to be about it; all other tests are about every server
 NEEDS: dict[str, Callable[[Facts], bool]] = {
+    "test_credentials_are_checked_as_measured": lambda facts: bool(facts.authentication),
     "test_an_upsert_changes_and_adds": lambda facts: facts.upsert is not None,
     "test_a_killed_server_comes_back_with_its_rows": lambda facts: facts.survives_kill,
     "test_limits_are_those_of_the_facts": lambda facts: facts.max_rows is not None,
@@ -132,7 +133,10 @@ def test_a_bad_row_is_answered_as_measured(server: BulkServer, table: str) -> No
     rows = some_rows(10)
     bad = [*rows[:5], {**rows[5], **server.facts.bad_row}, *rows[6:]]
     assert_answer(server, server.insert(table, bad), "bad_row")
-    assert_holds(server, table, rows[:5] + rows[6:] if server.facts.stored_beside_bad_row else [])
+    kept = rows[:5] + rows[6:] if server.facts.stored_beside_bad_row else []
+    if server.facts.bad_row_stored is not None:
+        kept.insert(5, {**rows[5], **server.facts.bad_row_stored})
+    assert_holds(server, table, kept)
 
 
 def test_a_repeated_insert_is_answered_as_measured(server: BulkServer, table: str) -> None:

@@ -8,6 +8,7 @@ from integration_tests.servers.base import BulkServer, Column, Facts
 from integration_tests.servers.clickhouse import ClickHouse
 from integration_tests.servers.datasette import Datasette
 from integration_tests.servers.eve import Eve
+from integration_tests.servers.groonga import Groonga
 from integration_tests.servers.kinto import Kinto
 from integration_tests.servers.nginx import Nginx
 from integration_tests.servers.pocketbase import PocketBase
@@ -17,7 +18,15 @@ from integration_tests.servers.rqlite import Rqlite
 from integration_tests.servers.supabase_lite import SupabaseLite
 
 FAST: tuple[type[BulkServer], ...] = (Datasette, PocketBase)
-SLOW: tuple[type[BulkServer], ...] = (PouchDB, Rqlite, ClickHouse, Eve, Kinto, SupabaseLite)
+SLOW: tuple[type[BulkServer], ...] = (
+    PouchDB,
+    Rqlite,
+    ClickHouse,
+    Eve,
+    Groonga,
+    Kinto,
+    SupabaseLite,
+)
 
 __all__ = [
     "FAST",
@@ -28,6 +37,7 @@ __all__ = [
     "Datasette",
     "Eve",
     "Facts",
+    "Groonga",
     "Kinto",
     "Nginx",
     "PocketBase",

@@ -9,9 +9,11 @@ It does not know any server and shares no code with the connector.
 from __future__ import annotations
 
 import atexit
+import base64
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -72,8 +74,10 @@ class Facts:
     `answers` has, as far as the server knows them, the cases good, good_upsert,
     upsert_without_new_rows, repeated_insert, bad_row (one in a batch), wrong_credentials,
     no_credentials, over_rows, over_bytes and unknown_table. `bad_row` are the members that make a
-    good row one the server refuses. `stored_beside_bad_row` tells whether the good rows beside it
-    are stored, `repeat_doubles` whether a repeated insert stores its rows twice.
+    good row one the server refuses, and `bad_row_stored` those with which it stores that row all
+    the same, if it does. `stored_beside_bad_row` tells whether the good rows beside it are stored,
+    `repeat_doubles` whether a repeated insert stores its rows twice. `authentication` is empty
+    where there is none.
     """
 
     insert: Call
@@ -84,6 +88,7 @@ class Facts:
     upsert: Call | None = None
     empty: tuple[Call, ...] = ()
     authentication: str = ""
+    bad_row_stored: TableRow | None = None
     stored_beside_bad_row: bool = False
     repeat_doubles: bool = False
     survives_kill: bool = True
@@ -266,6 +271,8 @@ class Daemon:
 class LocalServer:
     """The life of an installed server's process; what it runs and answers is the server's own."""
 
+    name: str
+
     def __init__(self) -> None:
         self.unavailable: str | None = None
         self.base_url = ""
@@ -274,6 +281,40 @@ class LocalServer:
         self.daemon: Daemon | None = None
         self.session = requests.Session()
         self.session.trust_env = False
+
+    def install(self, folder: Path | None = None) -> None:
+        """Install it where servers are kept; the second call is fast."""
+        try:
+            self.fetch((folder or cache_folder()) / self.name)
+        except UnavailableError as error:
+            self.unavailable = str(error)
+
+    def fetch(self, home: Path) -> None:
+        """Bring the program into a folder. Raises UnavailableError where that cannot be."""
+        raise NotImplementedError
+
+    def place(self) -> tuple[Path, int]:
+        """Give it a folder and a port of its own; its address is known from now on."""
+        port = free_port()
+        self.base_url = f"http://127.0.0.1:{port}"
+        return temporary_folder(self.name), port
+
+    def use_basic(self, username: str) -> str:
+        """Have requests carry a user with a fresh password, which is returned."""
+        password = secrets.token_hex(12)
+        self.credentials = {"username": username, "password": password}
+        pair = base64.b64encode(f"{username}:{password}".encode()).decode()
+        self.headers = {"Authorization": f"Basic {pair}"}
+        return password
+
+    def use_token(self, token: str, header: str = "Authorization", value: str = "Bearer ") -> None:
+        """Have requests carry a token."""
+        self.credentials = {"token": token}
+        self.headers = {header: value + token}
+
+    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
+        """Send one bulk upsert, where the API has one."""
+        raise NotImplementedError
 
     def launch(self, command: Sequence[str], folder: Path, ready_path: str) -> None:
         """Start the command and remember it for stop, kill and restart."""

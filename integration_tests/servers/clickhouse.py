@@ -19,10 +19,8 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
     apt_install,
     free_port,
-    temporary_folder,
 )
 
 TYPES = {"text": "String", "number": "Float64", "boolean": "UInt8"}
@@ -92,23 +90,20 @@ class ClickHouse(LocalServer):
         super().__init__()
         self.program = Path()
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with apt, which knows one place only; the second call is fast."""
-        del folder
-        try:
-            self.program = apt_install("clickhouse-server", "clickhouse-server")
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with apt, which knows one place only."""
+        del home
+        self.program = apt_install("clickhouse-server", "clickhouse-server")
 
     def start(self) -> None:
         """Start on free ports with an empty default database."""
-        folder, port, password = temporary_folder(self.name), free_port(), secrets.token_hex(12)
+        folder, port = self.place()
+        password = secrets.token_hex(12)
         config = CONFIG.format(
             http_port=port, tcp_port=free_port(), other_port=free_port(), folder=folder
         )
         (folder / "config.xml").write_text(config)
         (folder / "users.xml").write_text(USERS.format(password=password))
-        self.base_url = f"http://127.0.0.1:{port}"
         self.credentials = {"username": "loader", "password": password}
         self.headers = {"X-ClickHouse-User": "loader", "X-ClickHouse-Key": password}
         self.launch((str(self.program), "--config-file=config.xml"), folder, "/ping")
@@ -130,10 +125,6 @@ class ClickHouse(LocalServer):
         body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         path = f"/?query={quote(f'insert into {table} format JSONEachRow')}"
         return self.call("POST", path, body, headers)
-
-    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
-        """MergeTree has no key to update by."""
-        raise NotImplementedError
 
     def empty(self, table: str) -> None:
         """Truncate the table."""

@@ -19,11 +19,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     pip_install,
-    temporary_folder,
 )
 
 TYPES = {
@@ -76,16 +72,14 @@ class Datasette(LocalServer):
         self.max_bytes = max_bytes
         self.bin = Path()
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with pip; the second call is fast."""
-        try:
-            self.bin = pip_install((folder or cache_folder()) / self.name, "datasette==1.0a41")
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        self.bin = pip_install(home, "datasette==1.0a41")
 
     def start(self) -> None:
         """Start on a free port with an empty database and a token of its root user."""
-        folder, port, secret = temporary_folder(self.name), free_port(), secrets.token_hex(16)
+        folder, port = self.place()
+        secret = secrets.token_hex(16)
         program = str(self.bin / "datasette")
         token = subprocess.run(
             (program, "create-token", "root", "--secret", secret),
@@ -93,9 +87,7 @@ class Datasette(LocalServer):
             text=True,
             check=True,
         ).stdout.strip()
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"token": token}
-        self.headers = {"Authorization": f"Bearer {token}"}
+        self.use_token(token)
         limits = {"max_insert_rows": self.max_rows, "max_post_body_bytes": self.max_bytes}
         settings = [part for key, value in limits.items() for part in ("-s", key, str(value))]
         # fmt: off

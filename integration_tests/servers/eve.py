@@ -18,11 +18,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     pip_install,
-    temporary_folder,
 )
 
 TYPES = {"text": "string", "number": "number", "boolean": "boolean"}
@@ -98,21 +94,16 @@ class Eve(LocalServer):
         super().__init__()
         self.python = Path()
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with pip; the second call is fast."""
-        home = (folder or cache_folder()) / self.name
-        try:
-            self.python = pip_install(home, "eve==2.3.1", "mongomock==4.3.0") / "python"
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        self.python = pip_install(home, "eve==2.3.1", "mongomock==4.3.0") / "python"
 
     def start(self) -> None:
         """Start on a free port without tables."""
-        folder, port, token = temporary_folder(self.name), free_port(), secrets.token_hex(16)
+        folder, port = self.place()
+        token = secrets.token_hex(16)
         (folder / "app.py").write_text(APP)
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"token": token}
-        self.headers = {"Authorization": f"Bearer {token}"}
+        self.use_token(token)
         self.launch((str(self.python), "app.py", str(port), token), folder, "/")
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
@@ -132,10 +123,6 @@ class Eve(LocalServer):
     ) -> requests.Response:
         """Send one bulk insert."""
         return self.call("POST", f"/{table}", list(rows), headers)
-
-    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
-        """Eve replaces one row per request only."""
-        raise NotImplementedError
 
     def empty(self, table: str) -> None:
         """Delete the collection's rows."""

@@ -5,7 +5,6 @@ password are a user; the one who made the bucket may write to it.
 """
 
 import secrets
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,11 +17,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     pip_install,
-    temporary_folder,
 )
 
 RECORDS = "/v1/buckets/lab/collections/{table}/records"
@@ -86,23 +81,16 @@ class Kinto(LocalServer):
         super().__init__()
         self.program = Path()
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with pip; the second call is fast."""
-        home = (folder or cache_folder()) / self.name
-        try:
-            self.program = pip_install(home, "kinto==26.5.0", "setuptools<81") / "kinto"
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        self.program = pip_install(home, "kinto==26.5.0", "setuptools<81") / "kinto"
 
     def start(self) -> None:
         """Start on a free port with an empty bucket."""
-        folder, port, password = temporary_folder(self.name), free_port(), secrets.token_hex(16)
+        folder, port = self.place()
+        self.use_basic("loader")
         settings = SETTINGS.format(port=port, secret=secrets.token_hex(16))
         (folder / "kinto.ini").write_text(settings)
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"username": "loader", "password": password}
-        token = b64encode(f"loader:{password}".encode()).decode()
-        self.headers = {"Authorization": f"Basic {token}"}
         command = (str(self.program), "start", "--ini", "kinto.ini", "--port", str(port))
         self.launch(command, folder, "/v1/")
         self.must("PUT", "/v1/buckets/lab", {})

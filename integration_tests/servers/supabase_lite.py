@@ -19,11 +19,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
-    UnavailableError,
-    cache_folder,
-    free_port,
     npm_install,
-    temporary_folder,
 )
 
 TYPES = {"text": "text", "number": "double precision", "boolean": "boolean"}
@@ -71,28 +67,22 @@ class SupabaseLite(LocalServer):
         self.lite: tuple[str, ...] = ()
         self.keys: dict[str, str] = {}
 
-    def install(self, folder: Path | None = None) -> None:
-        """Install with npm, Node 24 included; the second call is fast."""
-        try:
-            packages = ("@supabase/lite@0.10.0", "node@24")
-            home = npm_install((folder or cache_folder()) / self.name, *packages)
-            program = str(home / "@supabase/lite/dist/cli/index.js")
-            self.lite = (str(home / "node/bin/node"), program, "--no-telemetry")
-        except UnavailableError as error:
-            self.unavailable = str(error)
+    def fetch(self, home: Path) -> None:
+        """Install with npm, Node 24 included."""
+        modules = npm_install(home, "@supabase/lite@0.10.0", "node@24")
+        program = str(modules / "@supabase/lite/dist/cli/index.js")
+        self.lite = (str(modules / "node/bin/node"), program, "--no-telemetry")
 
     def start(self) -> None:
         """Create a project and start it on a free port."""
-        folder, port = temporary_folder(self.name), free_port()
+        folder, port = self.place()
         subprocess.run((*self.lite, "init"), cwd=folder, capture_output=True, check=True)
         config = folder / "supabase/config.toml"
         text = config.read_text().replace("port = 54321", f"port = {port}")
         config.write_text(text.replace("dev-secret-change-me", secrets.token_hex(32)))
         lines = (line.partition("=") for line in (folder / ".env").read_text().splitlines())
         keys = {name: value.strip('"') for name, _, value in lines}
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.credentials = {"token": keys["SUPABASE_SECRET_KEY"]}
-        self.headers = {"apikey": keys["SUPABASE_SECRET_KEY"]}
+        self.use_token(keys["SUPABASE_SECRET_KEY"], "apikey", "")
         command = (*self.lite, "start", "--host", "127.0.0.1", "--no-admin")
         self.launch(command, folder, "/rest/v1/")
 
