@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import UnaccountedRows
 from destination_bulk_tables.lanes import LOAD, Job, Lane, Tracked
-from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.model import Doubtful, RowBlock
 from destination_bulk_tables.repeats import n_older
 from destination_bulk_tables.sender import Delivery
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.exchange import Tally
-    from destination_bulk_tables.model import Batch, BatchResult, Doubtful, Receipt, RejectedRow
+    from destination_bulk_tables.model import Batch, BatchResult, Receipt, RejectedRow
     from destination_bulk_tables.outcomes import Context
     from destination_bulk_tables.tasks import Tasks, Tools
 
@@ -160,10 +160,10 @@ class Dispatch:
         self._deliver(lane, batch, lane.context(alone=is_alone))
 
     def _send_alone(self, lane: Lane) -> None:
-        batch, parts = lane.doubtful.popleft()
-        others = sum(len(block) for _, rest in lane.doubtful for block, _ in rest)
+        batch, doubt = lane.doubtful.popleft()
+        beside = [rows for _, others in lane.doubtful for rows in others]
         lane.is_exclusive = True
-        self._deliver(lane, batch, lane.context(alone=True, others=others), parts)
+        self._deliver(lane, batch, lane.context(alone=True), doubt, beside)
 
     def _deliver(
         self,
@@ -171,9 +171,10 @@ class Dispatch:
         batch: Batch,
         context: Context,
         doubt: Sequence[Doubtful] = (),
+        beside: Sequence[Doubtful] = (),
     ) -> None:
         allowance = self._tools.rejects.allowance
-        delivery = Delivery(batch, context, list(doubt), allowance)
+        delivery = Delivery(batch, context, doubt, beside, allowance)
         lane.in_flight[batch.id] = batch
         lane.tracked[batch.id].tally = delivery.tally
         self._tasks.running += 1
@@ -279,7 +280,7 @@ class Dispatch:
             return False
         self._kept_bytes -= block.n_bytes
         tracked.mingled += 1
-        self.doubt_again(lane, tracked, [(block, None)])
+        self.doubt_again(lane, tracked, [Doubtful(block)])
         return True
 
     def doubt_again(self, lane: Lane, tracked: Tracked, parts: list[Doubtful]) -> None:

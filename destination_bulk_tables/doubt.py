@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import (
@@ -16,13 +17,16 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
+from destination_bulk_tables.exchange import settle_s
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.outcomes import ReadBack
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from destination_bulk_tables.exchange import Exchange, Tally
-    from destination_bulk_tables.model import RowBlock, Table
+    from destination_bulk_tables.model import Doubtful, RowBlock, Table
     from destination_bulk_tables.outcomes import Context
     from destination_bulk_tables.provider import Provider
 
@@ -44,7 +48,7 @@ class Doubt:
         """A kind of refusal was seen to store nothing at a table."""
         self._atomic.add((table.name, kind))
 
-    def needs_reading(self, table: Table, fate: Exception) -> bool:
+    def needs_reading(self, table: Table, fate: Exception | None) -> bool:
         """Whether the table has to be looked at, with no other write under way."""
         match fate:
             case Ambiguous():
@@ -60,29 +64,57 @@ class Doubt:
         return known or self._provider.refusals_store_nothing(table)
 
     def read_back(
-        self, table: Table, block: RowBlock, fate: Exception, context: Context, tally: Tally
-    ) -> ReadBack:
-        """Which positions of the block the table holds after an ambiguous or refused write."""
+        self, table: Table, doubts: Sequence[Doubtful], context: Context, tally: Tally
+    ) -> int | None:
+        """Note which of these rows, all that are in doubt, a table holds; return what it counts.
+
+        Rows that are equal are told by their number alone, so all are looked for at once.
+        """
         try:
-            found = self._ask(table, block, context, tally)
+            found = self._ask(table, doubts, context, tally)
         except (Refused, TooLarge, Ambiguous):
             try:  # once more: a passing fault must not decide over rows
-                found = self._ask(table, block, context, tally)
+                found = self._ask(table, doubts, context, tally)
             except (Refused, TooLarge, Ambiguous):
-                return ReadBack(None)  # a table that does not answer tells nothing
+                found = ReadBack(None)  # a table that does not answer tells nothing
         if found.stored is not None:
             log.warning(
                 "rows_read_back table=%s sent=%d stored=%d cause=%s",
                 table.name,
-                block.count,
+                sum(doubt.block.count for doubt in doubts),
                 len(found.stored),
-                name_of(fate),
+                ",".join(sorted({name_of(doubt.fate) for doubt in doubts if doubt.fate})),
             )
-        return found
+        first = 0
+        for doubt in doubts:
+            own = range(first, first + doubt.block.count)
+            doubt.is_read = True
+            if found.stored is not None:
+                doubt.stored = {i - first for i in found.stored if i in own}
+                doubt.is_none = not (doubt.stored if len(doubts) == 1 else found.stored)
+            first = own.stop
+        return found.total
 
-    def _ask(self, table: Table, block: RowBlock, context: Context, tally: Tally) -> ReadBack:
-        flow = self._provider.stored_rows(table, block, context)
-        return self._exchange.run(table, flow, tally)
+    def _ask(
+        self, table: Table, doubts: Sequence[Doubtful], context: Context, tally: Tally
+    ) -> ReadBack:
+        blocks = [doubt.block for doubt in doubts]
+        context = replace(context, is_over=all(isinstance(d.fate, Refused) for d in doubts))
+        return self._exchange.run(table, self._provider.stored_rows(table, blocks, context), tally)
+
+    def settling_s(
+        self, table: Table, fate: Exception | None, attempts: int, since: float
+    ) -> float:
+        """How long a write without an answer is left to itself, and a busy vendor alone."""
+        if not isinstance(fate, Ambiguous):
+            return 0.0
+        wait = settle_s(is_slow=fate.is_slow)
+        if not fate.is_busy:
+            return wait
+        wait = max(wait, self._exchange.backoff_s(attempts), fate.after_s or 0.0)
+        if self._exchange.is_over(since, wait):
+            raise self._exchange.exhausted(str(fate), attempts, fate.after_s, table)
+        return wait
 
     def decide(self, table: Table, block: RowBlock, fate: Exception) -> set[int]:
         """Nothing can tell what a write did: go on as configured, or raise."""

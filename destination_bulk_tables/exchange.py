@@ -236,6 +236,10 @@ class Exchange:
         if request.repeat == "unsafe" and is_maybe:
             raise ambiguous
 
+    def is_over(self, since: float, wait_s: float) -> bool:
+        """Whether a wait would end after what began then (monotonic) must be given up."""
+        return self._clock.monotonic() + wait_s > since + self.max_elapsed_s
+
     def backoff_s(self, attempts: int) -> float:
         """How long to wait after so many attempts: longer each time, by chance."""
         longest: float = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))

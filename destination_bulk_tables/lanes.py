@@ -1,7 +1,7 @@
 """The way of one table's batches: open, queued, flying, accepted, verified; which may leave next.
 
 Invariant: two batches that share a key are never under way at the same time, counting imports that
-are accepted and not verified yet (`repeats`); a batch in doubt is looked at alone. The lane
+are accepted and not verified yet (`repeats`); batches in doubt are looked at alone. The lane
 decides, the engine sends.
 """
 
@@ -279,9 +279,9 @@ class Lane:
         if self.started_at is not None:
             self.pushed_s = now - self.started_at
 
-    def context(self, *, alone: bool, others: int = 0) -> Context:
+    def context(self, *, alone: bool) -> Context:
         """What the next write may rely on."""
-        return Context(alone=alone, stored=self.stored, others=others, replace=self.replace)
+        return Context(alone=alone, stored=self.stored, replace=self.replace)
 
     def unverified(self, job: Job, now: float) -> Unverified:
         """What the provider needs to judge a job."""

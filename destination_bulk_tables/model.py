@@ -276,8 +276,19 @@ class Receipt:
     block: RowBlock | None = None
 
 
-# rows, and what was thrown in place of an account of them; None: they are to be sent again
-Doubtful = tuple[RowBlock, Exception | None]
+@dataclass(slots=True)
+class Doubtful:
+    """Rows, and what was thrown in place of an account of them; None: they are to be sent again.
+
+    `stored`: the positions that are in, None where the table was asked and cannot tell.
+    `is_none`: proven to have stored nothing; of equal rows in several writes one may be in.
+    """
+
+    block: RowBlock
+    fate: Exception | None = None
+    is_read: bool = False
+    stored: set[int] | None = None
+    is_none: bool = False
 
 
 @dataclass(slots=True)

@@ -41,14 +41,13 @@ class ReplacePlan:
 class Context:
     """What a write may rely on. `stored`: rows by the last count plus those accepted since.
 
-    `alone`: no other batch of the table is under way. `others`: rows of other batches whose fate is
-    unknown, of the same batch too. `repeated`: how often these rows may have been written before.
-    `is_over`: of a write that is looked at, what is not in by now will not come.
+    `alone`: no other batch of the table is under way. `repeated`: how often these rows may have
+    been written before. `is_over`: of writes that are looked at, what is not in by now will not
+    come.
     """
 
     alone: bool = True
     stored: int | None = None
-    others: int = 0
     repeated: int = 0
     is_over: bool = False
     replace: ReplacePlan | None = None
@@ -67,8 +66,8 @@ class WriteReport:
 class ReadBack:
     """What a table tells about a write of unknown outcome.
 
-    `stored`: the positions of the block that are in, None where that cannot be told. `total`: the
-    rows that the table counted, where it did.
+    `stored`: the positions that are in, counted through the blocks, None where that cannot be told.
+    `total`: the rows that the table counted, where it did.
     """
 
     stored: set[int] | None

@@ -145,8 +145,10 @@ class Provider(Protocol):
     def refusals_store_nothing(self, table: Table) -> bool:
         """Whether a refused request is known to have stored none of its rows."""
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
-        """Read back which positions of the block are in the table."""
+    def stored_rows(
+        self, table: Table, blocks: Sequence[RowBlock], context: Context
+    ) -> Flow[ReadBack]:
+        """Read back which rows are in; `blocks` are all of which that is not known."""
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
         """Ask whether background work is done; None: not yet. May raise `Mingled`."""
@@ -215,7 +217,9 @@ class Base:
     def refusals_store_nothing(self, table: Table) -> bool:
         return True
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
+    def stored_rows(
+        self, table: Table, blocks: Sequence[RowBlock], context: Context
+    ) -> Flow[ReadBack]:
         yield from ()
         return ReadBack(None)
 

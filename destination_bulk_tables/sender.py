@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from destination_bulk_tables.doubt import Doubt, kind_of, name_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally, settle_s
+from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
-from destination_bulk_tables.model import BatchResult, RejectedRow
-from destination_bulk_tables.outcomes import Context, ReadBack, WriteReport
+from destination_bulk_tables.model import BatchResult, Doubtful, RejectedRow
+from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.redact import mask_values
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import Batch, Doubtful, RowBlock, Table
+    from destination_bulk_tables.model import Batch, RowBlock, Table
     from destination_bulk_tables.provider import Provider
     from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
@@ -42,7 +42,7 @@ MAX_AMBIGUOUS_S = 420.0  # another attempt of a read timeout still ends within t
 
 @dataclass(slots=True)
 class Delivery:
-    """A batch to deliver, or the parts of one that are in doubt.
+    """A batch to deliver, or the parts of one that are in doubt; `beside`: those of other batches.
 
     `allowance`: how many more rows may be rejected before the sync ends anyway.
     """
@@ -50,6 +50,7 @@ class Delivery:
     batch: Batch
     context: Context = field(default_factory=Context)
     doubt: Sequence[Doubtful] = ()
+    beside: Sequence[Doubtful] = ()
     allowance: int = sys.maxsize
     tally: Tally = field(default_factory=Tally)
 
@@ -58,6 +59,7 @@ class Delivery:
 class _Part:
     block: RowBlock
     fate: Exception | None = None
+    doubt: Doubtful | None = None  # the same, where it was put off until nothing else is under way
     proves: str | None = None  # this kind of refusal stores nothing, if this part is delivered
     is_named: bool = False  # the one row that a refusal names, sent alone to see whether it is bad
     ambiguous: int = 0
@@ -125,7 +127,8 @@ class _Passage:
         self._table, self._context = delivery.batch.table, delivery.context
         self._result, self._tally = result, tally
         self._is_examined = False
-        parts = [_Part(block, fate) for block, fate in reversed(delivery.doubt)]
+        self._doubts = [*delivery.doubt, *delivery.beside]
+        parts = [_Part(doubt.block, doubt.fate, doubt) for doubt in reversed(delivery.doubt)]
         self._parts = parts or [_Part(delivery.batch.block)]
         provider = self._provider
         # a refused batch may have lost the old versions of its good rows by now
@@ -139,6 +142,7 @@ class _Passage:
 
     def run(self) -> None:
         """Send until nothing is left, or too much is rejected."""
+        self._result.is_recounted = bool(self._doubts)
         while self._parts and len(self._result.rejected) <= self._allowance:
             part = self._parts.pop()
             part.since = min(part.since, self._clock.monotonic())
@@ -177,8 +181,10 @@ class _Passage:
             if isinstance(fate, TooLarge) and self._is_hopeless:
                 self._parts.clear()  # the rejected rows end the sync
                 return False
-        if self._doubt.needs_reading(self._table, fate) and not self._context.alone:
-            self._result.doubt.append((part.block, fate))
+        is_read = part.doubt is not None and part.doubt.is_read
+        needs_reading = not is_read and self._doubt.needs_reading(self._table, fate)
+        if needs_reading and not self._context.alone:
+            self._result.doubt.append(Doubtful(part.block, fate))
             return False
         return True
 
@@ -193,45 +199,38 @@ class _Passage:
 
     def _settle(self, part: _Part, fate: Exception) -> None:
         """Find out which rows of a part are in, and queue the rest."""
-        if isinstance(fate, Ambiguous):
-            self._exchange.hold(self._settling_s(part, fate), str(fate), self._tally)
-        found = ReadBack(None)
-        if self._doubt.needs_reading(self._table, fate):
-            found = self._read_back(part, fate)
-        stored = found.stored
+        doubt = part.doubt or Doubtful(part.block, fate)
+        if not doubt.is_read:
+            self._look(doubt, part)
+        stored = doubt.stored
         if stored is None:
             stored = self._doubt.decide(self._table, part.block, fate)
         self._result.delivered += len(stored)
-        self._add_stored(len(stored))
-        self._pursue(part, fate, stored, is_read=found.stored is not None)
+        self._pursue(part, fate, stored, is_none=doubt.is_none)
 
-    def _settling_s(self, part: _Part, fate: Ambiguous) -> float:
-        """How long a write without an answer is left to itself, and a busy vendor alone."""
-        wait = settle_s(is_slow=fate.is_slow)
-        if not fate.is_busy:
-            return wait
-        wait = max(wait, self._exchange.backoff_s(part.ambiguous + 1), fate.after_s or 0.0)
-        if self._clock.monotonic() + wait > part.since + self._exchange.max_elapsed_s:
-            attempts = part.ambiguous + 1
-            raise self._exchange.exhausted(str(fate), attempts, fate.after_s, self._table)
-        return wait
-
-    def _read_back(self, part: _Part, fate: Exception) -> ReadBack:
-        # the other parts that are in doubt may be in as well
-        others = self._context.others + sum(
-            len(other.block) for other in self._parts if other.fate is not None
-        )
-        context = replace(self._context, others=others, is_over=isinstance(fate, Refused))
-        found = self._doubt.read_back(self._table, part.block, fate, context, self._tally)
-        if found.stored is None or not others:
-            # what somebody else wrote, or this write unseen, is not to be taken for a later one's
-            known = None if found.total is None or others else found.total
-            stored = known if known is None else known - len(found.stored or ())
-            self._context = replace(self._context, stored=stored)
+    def _look(self, doubt: Doubtful, part: _Part) -> None:
+        """Leave a write to itself for a while; have the table tell which rows in doubt are in."""
+        doubts = [doubt]
+        needs_reading = self._doubt.needs_reading(self._table, doubt.fate)
+        if needs_reading:
+            doubts += [
+                other for other in self._doubts if other is not doubt and self._is_open(other)
+            ]
+        attempts, since = part.ambiguous + 1, part.since
+        waits = [self._doubt.settling_s(self._table, d.fate, attempts, since) for d in doubts]
+        if max(waits):
+            self._exchange.hold(max(waits), str(doubt.fate), self._tally)
+        if needs_reading:
+            # what somebody else wrote, or this unseen, is not to be taken for a later write's
+            total = self._doubt.read_back(self._table, doubts, self._context, self._tally)
+            self._context = replace(self._context, stored=total)
             self._result.is_recounted = True
-        return found
 
-    def _pursue(self, part: _Part, fate: Exception, stored: set[int], *, is_read: bool) -> None:
+    def _is_open(self, doubt: Doubtful) -> bool:
+        """Whether these rows may be in and the table was not asked yet."""
+        return not doubt.is_read and self._doubt.needs_reading(self._table, doubt.fate)
+
+    def _pursue(self, part: _Part, fate: Exception, stored: set[int], *, is_none: bool) -> None:
         """Queue what is left of a part: again as it is, in halves, or as a rejected row."""
         block = part.block
         if stored:
@@ -254,7 +253,7 @@ class _Passage:
         elif self._at_once:
             raise self._indivisible(fate)
         elif block.count > 1:
-            self._halve(part, block, fate, is_none=is_read and not stored)
+            self._halve(part, block, fate, is_none=is_none)
         else:
             if block.count and block.tombstones:
                 # what was refused may be the delete, which is then owed to the other keys

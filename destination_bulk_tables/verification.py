@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import RejectedRow
+from destination_bulk_tables.model import Doubtful, RejectedRow
 from destination_bulk_tables.outcomes import Mingled, Outcome
 from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from destination_bulk_tables.dispatch import Dispatch
     from destination_bulk_tables.errors import DestinationError
     from destination_bulk_tables.lanes import Job, Lane, Tracked
-    from destination_bulk_tables.model import Doubtful
     from destination_bulk_tables.outcomes import Unverified, Verdict
     from destination_bulk_tables.tasks import Tasks, Tools
 
@@ -161,9 +160,9 @@ class Verification:
             return
         parts: list[Doubtful] = []
         if fate is not None:
-            parts = [(block, fate)]
+            parts = [Doubtful(block, fate)]
         elif outcome.again:
-            parts = [(block.select(outcome.again), None)]
+            parts = [Doubtful(block.select(outcome.again))]
         if parts:
             if isinstance(fate, Refused):
                 fate.resent = max(fate.resent, receipt.resent)
@@ -171,7 +170,7 @@ class Verification:
                 return
             self._dispatch.doubt_again(lane, tracked, parts)
         if lane.stored is not None:
-            left = sum(part.count for part, _ in parts)
+            left = sum(part.block.count for part in parts)
             lane.stored += receipt.rows - len(rejected) - left
         self._end(lane, job)
 

@@ -847,7 +847,7 @@ def test_a_count_tells_all_or_nothing(total: int, stored: set[int] | None) -> No
     """Three rows on top of ten: all in, none in, or it cannot be told."""
     provider = made(**COUNT)
     run(provider, provider.prepare(table()), answer(200, {"n": 4}))
-    flow = provider.stored_rows(table(), block(), Context(stored=10))
+    flow = provider.stored_rows(table(), [block()], Context(stored=10))
     assert run(provider, flow, answer(200, {"n": total})) == ReadBack(stored, total)
 
 
@@ -1048,10 +1048,12 @@ def test_a_replacing_request_is_never_read_back() -> None:
     """As many old rows as were sent look like the new ones; it replaces again instead."""
     provider = made(replace=QUERY, **COUNT)
     context = first_of(provider)
-    assert run(provider, provider.stored_rows(table(), block(), context)) == ReadBack(set())
+    assert run(provider, provider.stored_rows(table(), [block()], context)) == ReadBack(set())
     flow = provider.write(table(), block(), context)
     assert run(provider, flow, answer(201)).delivered == 3
-    flow_after = provider.stored_rows(table(), block(), Context(replace=context.replace, stored=3))
+    flow_after = provider.stored_rows(
+        table(), [block()], Context(replace=context.replace, stored=3)
+    )
     assert run(provider, flow_after, answer(200, {"n": 6})) == ReadBack({0, 1, 2}, 6)
 
 

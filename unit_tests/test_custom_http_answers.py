@@ -378,9 +378,9 @@ def test_a_count_that_stood_still_cannot_say_that_nothing_was_stored() -> None:
     provider = made(**COUNT)
     run(provider, provider.prepare(table()), answer(200, {"n": 10}))
     for stored, told in ((10, None), (12, set())):
-        flow = provider.stored_rows(table(), block(), Context(stored=stored))
+        flow = provider.stored_rows(table(), [block()], Context(stored=stored))
         assert run(provider, flow, answer(200, {"n": stored})).stored == told
-    flow = provider.stored_rows(table(), block(), Context(stored=10))
+    flow = provider.stored_rows(table(), [block()], Context(stored=10))
     assert run(provider, flow, answer(200, {"n": 13})).stored == {0, 1, 2}
 
 
@@ -388,7 +388,7 @@ def test_an_exact_count_that_stands_still_says_that_nothing_was_stored() -> None
     """Also before a row of this sync is in, so that a bad row of the first batch is found."""
     provider = made(table_count_is_exact=True, **COUNT)
     run(provider, provider.prepare(table()), answer(200, {"n": 10}))
-    flow = provider.stored_rows(table(), block(), Context(stored=10))
+    flow = provider.stored_rows(table(), [block()], Context(stored=10))
     assert run(provider, flow, answer(200, {"n": 10})).stored == set()
 
 

@@ -173,6 +173,7 @@ class Job:
             error = self._attempt(attempt, sent, how, is_clean=is_clean)
             sent += 1
             self.clock.advance(BETWEEN_ATTEMPTS_S)
+            self.network.apply_late()
             if is_refreshed and not self._may_fail(error):
                 self.report.add(f"STUCK: a fresh refresh fails: {type(error).__name__}: {error}")
             if is_refreshed:
@@ -225,9 +226,9 @@ class Job:
             return bool(refuses) or not is_read or not is_left or "one request" in error.message
         if plan.vendor == "qobra":
             return False
-        # a table that nobody can count cannot be proven, nor which of equal rows were refused
+        # a table that nobody can count cannot be proven, nor that of a refused row no copy is in
         are_twins = any(len(set(s.items)) < len(s.items) for s in plan.streams)
-        unknown = plan.bad and are_twins and plan.switches["bulk"] != "atomic"
+        unknown = plan.bad and are_twins
         return not is_read or not plan.switches["totals"] or bool(unknown)
 
     def _attempt(

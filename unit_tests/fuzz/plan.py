@@ -163,10 +163,10 @@ def _items(
     out_of_order = rnd.choice([0, 0, 3])
     deletes = rnd.choice([0.0, 0.0, 0.15]) if is_dedup else 0.0
     without_key = rnd.choice([0.0] * 30 + [0.1, 0.1, 1.0])
-    twins = rnd.choice([0.0, 0.0, 0.2]) if has_twins and not is_keyed else 0.0
+    twins = rnd.choice([0.0, 0.2, 0.5]) if has_twins and not is_keyed else 0.0
     for number in range(count):
         if items and rnd.random() < twins:
-            items.append(items[-1])
+            items.append(rnd.choice(items[-6:]))
             continue
         has_key = not is_keyed or rnd.random() >= without_key
         version = max(0, number - (rnd.randint(0, out_of_order) if out_of_order else 0))
@@ -204,9 +204,8 @@ def make_plan(seed: int, vendor: VendorName | None = None, kind: Kind | None = N
     chosen = rnd.choice([vendor] if vendor else vendors)
     is_foreign = rnd.random() < 0.25
     slots = rnd.choice([1, 1, 2, 2, 3, 8])
-    # of equal rows in several batches nobody can tell which is in, but by a count that nothing
-    # else changes: neither somebody else nor another batch
-    has_twins = slots == 1 and not is_foreign
+    # which of equal rows are in is told by a count, which somebody else must not change
+    has_twins = not is_foreign
     streams = []
     for place, name in enumerate(NAMES[: rnd.choice([1, 1, 2, 2, 3])]):
         is_of = rnd.choice([kind] if kind else KINDS)

@@ -422,7 +422,7 @@ class CustomHttp(Base):
         taken for our own, and the log says so. `delivered` includes them.
         """
         _warn_stored_before(table, clashes)
-        if self._count is None or context.stored is None or not context.alone or context.others:
+        if self._count is None or context.stored is None or not context.alone:
             return True
         new = (yield from self._total(table)) - context.stored
         return new > delivered - clashes or not self._has_moved(table, context.stored + new)
@@ -436,7 +436,9 @@ class CustomHttp(Base):
         is_known = bool(self._key_header) or self._write_of(table).prepare(table).holds_key
         return "safe" if is_known or self.repeats_safely(table) else "unsafe"
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
+    def stored_rows(
+        self, table: Table, blocks: Sequence[RowBlock], context: Context
+    ) -> Flow[ReadBack]:
         """By count alone: all or none of the rows, or it cannot be told."""
         if context.replace is not None and self._replace.is_first(context.replace):
             return ReadBack(set())  # a count may be that of the old rows; this one replaces again
@@ -444,8 +446,9 @@ class CustomHttp(Base):
             return ReadBack(None)
         total = yield from self._total(table)
         new = total - context.stored
-        if new == block.count + context.others:
-            return ReadBack(set(range(block.count)), total)
+        rows = sum(block.count for block in blocks)
+        if new == rows:
+            return ReadBack(set(range(rows)), total)
         # a job that nobody follows may still bring them
         may_come = self._jobs is not None and not context.is_over
         is_none = new == 0 and not may_come and self._has_moved(table, context.stored)

@@ -136,8 +136,10 @@ class Kore(Base):
             raise ConfigError(message, stream=table.stream) from None
         return True
 
-    def stored_rows(self, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
-        return reading_back.stored_rows(self._calls, table, block, context)
+    def stored_rows(
+        self, table: Table, blocks: Sequence[RowBlock], context: Context
+    ) -> Flow[ReadBack]:
+        return reading_back.stored_rows(self._calls, table, blocks, context)
 
     # --- replacing
 

@@ -1,8 +1,17 @@
-"""After a write without an answer: which of its rows the table holds."""
+"""After writes without an answer: which of their rows the table holds.
+
+Rows that are equal in every column are told by their number alone. So all rows in doubt are looked
+at together, with nothing else under way, and counted: as many of each kind as were written may be
+new, and in sum as many as the table has more than before. Copies of earlier syncs spoil the sum,
+and then it cannot be told.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,7 +22,7 @@ from destination_bulk_tables.providers.kore.filters import all_of, any_of
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, Table
 
@@ -21,8 +30,30 @@ _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8
 _MAX_PROBE_TOKEN = 256
 
+Probes = tuple[tuple[str, bytes], ...]
 
-def stored_rows(calls: Calls, table: Table, block: RowBlock, context: Context) -> Flow[ReadBack]:
+
+@dataclass(slots=True)
+class _Kind:
+    """Rows that no filter tells apart: what finds them, and where they are."""
+
+    probes: Probes
+    positions: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.positions)
+
+    def is_like(self, row: JsonObject) -> bool:
+        return all(
+            _plain(row.get(column)) == _plain(msgspec.json.decode(token))
+            for column, token in self.probes
+        )
+
+
+def stored_rows(
+    calls: Calls, table: Table, blocks: Sequence[RowBlock], context: Context
+) -> Flow[ReadBack]:
     """Compare the table's total with what it should be, and look for the rows.
 
     Somebody else may write to the table, and an insert that was given up may be applied late: a
@@ -34,127 +65,144 @@ def stored_rows(calls: Calls, table: Table, block: RowBlock, context: Context) -
         if total is None or context.stored is None:
             return ReadBack(None, total)
         new = total - context.stored
-        return ReadBack((yield from _which_are_in(calls, table, block, context, new)), total)
+        return ReadBack((yield from _which_are_in(calls, table, blocks, context, new)), total)
     except Refused:
         return ReadBack(None, total)
 
 
 def _which_are_in(
-    calls: Calls, table: Table, block: RowBlock, context: Context, new: int
+    calls: Calls, table: Table, blocks: Sequence[RowBlock], context: Context, new: int
 ) -> Flow[set[int] | None]:
     """Which rows are in where the table holds `new` more; None where it cannot be told."""
-    if not 0 <= new <= block.count + context.others:
+    rows = list(chain.from_iterable(block.rows() for block in blocks))
+    if not 0 <= new <= len(rows):
         return None  # somebody else writes to the table as well
     old = OldRows()
     if isinstance(context.replace, KorePlan):
         yield from tell_apart(calls, table, context.replace)
         old = context.replace.olds()
-    filters = [_filter_of(row, table) for row in block.rows()]
-    if new in {0, block.count + context.others}:
-        claim = range(block.count if new else 0)
-        sample = _sample([i for i, found_by in enumerate(filters) if found_by is not None])
-        held = yield from _held(calls, table, filters, _telling_column(block, table), sample, old)
-        return set(claim) if sample and held == set(sample) & set(claim) else None
-    if None in filters or len(set(filters)) < len(filters):
+    kinds = _kinds(rows, table)
+    if new in {0, len(rows)}:
+        sample = _sample(kinds, blocks)
+        counts = yield from _count(calls, table, sample, old)
+        agrees = all(
+            n == (kind.count if new else 0) for kind, n in zip(sample, counts, strict=True)
+        )
+        return set(range(new)) if sample and agrees else None
+    if () in kinds:
         return None
-    known = cast("list[bytes]", filters)
-    return (yield from _find_rows(calls, table, block, known, new, context.others, old))
-
-
-def _find_rows(
-    calls: Calls,
-    table: Table,
-    block: RowBlock,
-    filters: Sequence[bytes],
-    new: int,
-    others: int,
-    old: OldRows,
-) -> Flow[set[int] | None]:
-    """Look for `new` rows of the block among the table's, those with `old` ids left out."""
-    telling = _telling_column(block, table)
-    if not others:
-        # an insert that stops at its first bad row has stored the rows before it
-        head, tail = range(new), range(new, block.count)
-        if (yield from _all(calls, table, filters, _sample(head), old, is_in=True)) and (
-            yield from _all(calls, table, filters, _sample(tail), old, is_in=False)
-        ):
-            fewer = head if len(head) <= len(tail) else tail
-            held = yield from _held(calls, table, filters, telling, fewer, old)
-            if held == (set(head) if fewer is head else set()):
-                return set(head)
-    found = yield from _held(calls, table, filters, telling, range(block.count), old)
-    return found if len(found) <= new <= len(found) + others else None
-
-
-def _held(
-    calls: Calls,
-    table: Table,
-    filters: Sequence[bytes | None],
-    telling: tuple[str, Sequence[dict[str, bytes]]] | None,
-    positions: Sequence[int],
-    old: OldRows,
-) -> Flow[set[int]]:
-    """Which rows the table holds: asked for by the page where one column tells them apart."""
+    known = list(kinds.values())
+    counts = yield from _count(calls, table, known, old)
+    if sum(counts) != new:
+        return None  # more: some are copies from before, and it cannot be seen which
     found: set[int] = set()
-    size = PAGE // 2 if old else PAGE  # a page shows an old and a new row of each
-    for start in range(0, len(positions), size):
-        group = positions[start : start + size]
-        if telling is not None:
-            column, probes = telling
-            query = any_of(column, [probes[i][column] for i in group])
-            try:
-                answer = yield from calls.query(table.name, query, limit=PAGE)
-            except TooLarge:  # a gateway's limit on bodies, which split the batch as well
-                answer = None
-            if answer is not None and answer.total == len(answer.queryResult):
-                held = [msgspec.json.decode(row) for row in old.without(answer.queryResult)]
-                # the same key may be there with other values, of an earlier sync
-                found |= {i for i in group if any(_is_like(row, probes[i]) for row in held)}
-                continue
-        for position in group:
-            if (yield from _holds(calls, table, filters[position], old)):
-                found.add(position)
+    for kind, count in zip(known, counts, strict=True):
+        if 0 < count < kind.count and len({rows[i] for i in kind.positions}) > 1:
+            return None
+        found.update(kind.positions[:count])
     return found
 
 
-def _all(
-    calls: Calls,
-    table: Table,
-    filters: Sequence[bytes | None],
-    positions: Sequence[int],
-    old: OldRows,
-    *,
-    is_in: bool,
-) -> Flow[bool]:
-    """Whether each of these rows, which have a filter, is in; or none of them."""
-    for position in positions:
-        if (yield from _holds(calls, table, filters[position], old)) is not is_in:
-            return False
-    return True
+def _kinds(rows: Sequence[bytes], table: Table) -> dict[Probes, _Kind]:
+    """The rows by what finds them; those that no filter can find are of the empty kind."""
+    kinds: dict[Probes, _Kind] = {}
+    for position, row in enumerate(rows):
+        probes = _probes(row, table)
+        kinds.setdefault(probes, _Kind(probes)).positions.append(position)
+    return kinds
 
 
-def _holds(calls: Calls, table: Table, query: bytes | None, old: OldRows) -> Flow[bool]:
-    assert query is not None
-    answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
-    return bool(old.without(answer.queryResult))
+def _sample(kinds: dict[Probes, _Kind], blocks: Sequence[RowBlock]) -> list[_Kind]:
+    """The kinds of some rows of each block that can be looked for: the ends and some between."""
+    places = {i: kind for probes, kind in kinds.items() if probes for i in kind.positions}
+    chosen: dict[int, _Kind] = {}
+    first = 0
+    for block in blocks:
+        own = [i for i in range(first, first + block.count) if i in places]
+        first += block.count
+        step = max(1.0, (len(own) - 1) / (_PROBE_SAMPLE - 1))
+        for at in range(min(len(own), _PROBE_SAMPLE)):
+            kind = places[own[round(at * step)]]
+            chosen[kind.positions[0]] = kind
+    return list(chosen.values())
 
 
-def _probes(row: bytes, table: Table) -> dict[str, bytes]:
+def _count(calls: Calls, table: Table, kinds: Sequence[_Kind], old: OldRows) -> Flow[list[int]]:
+    """How many rows of each kind the table holds, at most as many as were written."""
+    groups: dict[bytes, list[_Kind]] = defaultdict(list)
+    column = _telling_column(kinds)
+    if column is None:
+        return (yield from _count_each(calls, table, kinds, old))
+    for kind in kinds:
+        groups[dict(kind.probes)[column]].append(kind)
+    counts: dict[Probes, int] = {}
+    waiting = _pages(groups, PAGE // 2 if old else PAGE)  # a page shows old and new rows
+    while waiting:
+        tokens = waiting.pop()
+        asked = list(chain.from_iterable(groups[token] for token in tokens))
+        held = yield from _page(calls, table, any_of(column, tokens), old)
+        if held is not None:
+            counts |= {kind.probes: min(kind.count, sum(map(kind.is_like, held))) for kind in asked}
+        elif len(tokens) > 1:
+            middle = len(tokens) // 2
+            waiting += [tokens[:middle], tokens[middle:]]
+        else:
+            found = yield from _count_each(calls, table, asked, old)
+            counts |= dict(zip([kind.probes for kind in asked], found, strict=True))
+    return [counts[kind.probes] for kind in kinds]
+
+
+def _pages(groups: dict[bytes, list[_Kind]], size: int) -> list[list[bytes]]:
+    """The values to ask for at a time: of so many rows as fit a page, and of one at least."""
+    pages: list[list[bytes]] = []
+    room = 0
+    for token, kinds in groups.items():
+        rows = sum(kind.count for kind in kinds)
+        if not pages or room < rows:
+            pages.append([])
+            room = size
+        pages[-1].append(token)
+        room -= rows
+    return pages
+
+
+def _page(calls: Calls, table: Table, query: bytes, old: OldRows) -> Flow[list[JsonObject] | None]:
+    """The new rows that a filter finds; None where they are more than a page shows."""
+    try:
+        answer = yield from calls.query(table.name, query, limit=PAGE)
+    except TooLarge:  # a gateway's limit on bodies, which split the batch as well
+        return None
+    if answer.total != len(answer.queryResult):
+        return None
+    return [msgspec.json.decode(row) for row in old.without(answer.queryResult)]
+
+
+def _count_each(
+    calls: Calls, table: Table, kinds: Sequence[_Kind], old: OldRows
+) -> Flow[list[int]]:
+    """The same by a question for each kind. Raises `Refused` where old rows hide new ones."""
+    counts: list[int] = []
+    for kind in kinds:
+        query = all_of(kind.probes[:_PROBE_COLUMNS])
+        answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
+        shown = len(answer.queryResult)
+        total = shown if answer.total is None else answer.total
+        if old and total > shown:
+            raise Refused("old_rows_hide_new", "more rows are equal than a page shows")
+        found = len(old.without(answer.queryResult)) if old else total
+        counts.append(min(kind.count, found))
+    return counts
+
+
+def _probes(row: bytes, table: Table) -> Probes:
     """The columns a filter can find this row by: short texts and numbers."""
     members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
     tokens = {column: bytes(raw) for column, raw in members.items()}
-    return {
-        column: token
+    return tuple(
+        (column, token)
         for column, token in tokens.items()
         if (column in table.text_columns or token[0] in b"-0123456789")
         and len(token) <= _MAX_PROBE_TOKEN
-    }
-
-
-def _is_like(row: JsonObject, probes: dict[str, bytes]) -> bool:
-    return all(
-        _plain(row.get(column)) == _plain(msgspec.json.decode(token))
-        for column, token in probes.items()
     )
 
 
@@ -163,27 +211,14 @@ def _plain(value: JsonValue) -> JsonValue:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _telling_column(block: RowBlock, table: Table) -> tuple[str, list[dict[str, bytes]]] | None:
-    """A column with another value in each row of the block, and what each is found by."""
-    probes = [_probes(row, table) for row in block.rows()]
-    for column in probes[0]:
-        tokens = [probe[column] for probe in probes if column in probe]
-        if len(tokens) == len(set(tokens)) == len(probes):
-            return column, probes
-    return None
-
-
-def _filter_of(row: bytes, table: Table) -> bytes | None:
-    """A filter that finds this row by its text and number columns; None when it has none."""
-    members = list(_probes(row, table).items())
-    if not members:
-        return None
-    return all_of(members[:_PROBE_COLUMNS])
-
-
-def _sample(positions: Sequence[int]) -> list[int]:
-    """The ends and some between."""
-    if len(positions) <= _PROBE_SAMPLE:
-        return list(positions)
-    step = (len(positions) - 1) / (_PROBE_SAMPLE - 1)
-    return sorted({positions[round(i * step)] for i in range(_PROBE_SAMPLE)})
+def _telling_column(kinds: Iterable[_Kind]) -> str | None:
+    """The column with the most values of those by which every kind can be found."""
+    values: dict[str, set[bytes]] = {}
+    for place, kind in enumerate(kinds):
+        probes = dict(kind.probes)
+        if not place:
+            values = {column: set() for column in probes}
+        values = {column: known for column, known in values.items() if column in probes}
+        for column, known in values.items():
+            known.add(probes[column])
+    return max(values, key=lambda name: len(values[name]), default=None)
