@@ -3,7 +3,9 @@
 Only an empty source empties a table: a load of which rows were read and none is left never does.
 The next attempt of a job may be given the rest of a load by a source that goes on from an
 acknowledged state, and `replace_guard` sets a share below which no load replaces. Both look at
-what the table counts, where it can be counted; `Guard` does no I/O.
+what the table counts, where it can be counted. An attempt that failed late may have left its rows
+beside the old ones; only copies show that, for after an attempt that only the platform calls failed
+the table holds each row of its load once. `Guard` does no I/O.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from destination_bulk_tables.catalog import StreamPlan
     from destination_bulk_tables.progress import StreamCounts
 
 log = logging.getLogger(__name__)
 
 REST_PERCENT = 50
+SAMPLE_ROWS = 50  # at least so many rows of a load are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,22 @@ class Guard:
     def _may_be_rest(self, plan: StreamPlan) -> bool:
         return plan.may_resume and self.attempt > 0
 
+    def may_be_rest(self, plan: StreamPlan, rows: int, held: int | None) -> bool:
+        """Whether a load of `rows` is far smaller than its table, and may be what was left."""
+        return self._may_be_rest(plan) and rows * 100 < (held or 0) * REST_PERCENT
+
+    def left_beside(self, rows: int, copies: Sequence[int], own: Iterable[int]) -> int:
+        """How many rows of a table are of earlier attempts of this job, of as many `rows`.
+
+        Of rows all over the load: `copies` that the table holds, `own` that the load has. One copy
+        of each may be what a source brings once more.
+        """
+        shares = [
+            min(self.attempt, max(0, found - count) / count)
+            for found, count in zip(copies, own, strict=True)
+        ]
+        return int(rows * sum(shares) / len(shares)) if shares else 0
+
     def require_rows(self, plan: StreamPlan, rows: int, counts: StreamCounts) -> None:
         """Raise `ConfigError` where rows were read and none is left to replace the table with."""
         if rows or not counts.read:
@@ -49,12 +70,15 @@ class Guard:
         )
         raise ConfigError(message, stream=plan.key)
 
-    def require_whole(self, plan: StreamPlan, rows: int, held: int | None) -> None:
-        """Raise `ConfigError` where a load of `rows` is too small for a table that holds `held`."""
+    def require_whole(self, plan: StreamPlan, rows: int, held: int | None, left: int = 0) -> None:
+        """Raise `ConfigError` where a load of `rows` is too small for a table that holds `held`.
+
+        `left`: how many of these are `left_beside`.
+        """
         if held == 0:
             return
         if self._may_be_rest(plan):
-            self._require_no_rest(plan, rows, held)
+            self._require_no_rest(plan, rows, held, left)
         if not self.percent:
             return
         if held is None:
@@ -68,7 +92,7 @@ class Guard:
             )
             raise ConfigError(message, stream=plan.key)
 
-    def _require_no_rest(self, plan: StreamPlan, rows: int, held: int | None) -> None:
+    def _require_no_rest(self, plan: StreamPlan, rows: int, held: int | None, left: int) -> None:
         if held is None and rows:
             log.warning(
                 "load_may_be_a_rest table=%s rows=%d attempt=%d cause=cannot_be_counted",
@@ -77,9 +101,7 @@ class Guard:
                 self.attempt,
             )
             return
-        # an attempt that failed may have put this load beside the old rows, and never deleted those
-        old = (held or 0) - self.attempt * rows
-        if rows and rows * 100 >= old * REST_PERCENT:
+        if rows and not self.may_be_rest(plan, rows, (held or 0) - left):
             return
         holds = "an unknown number of rows" if held is None else f"{held} rows"
         message = (

@@ -153,6 +153,21 @@ class StagedLoad:
         if batcher.opened_at is not None:
             yield batcher.cut("end")
 
+    def sample(self, count: int) -> dict[bytes, int]:
+        """Rows from all over the sealed load, so many at least; how often each is in it."""
+        step = max(1, (self._rows.lines - len(self._dropped)) // count)
+        sample = dict.fromkeys(islice(self._kept(), 0, None, step), 0)
+        for line in self._kept():
+            if line in sample:
+                sample[line] += 1
+        return sample
+
+    def _kept(self) -> Iterator[bytes]:
+        lines = chain.from_iterable(self._rows.read())
+        if not self._dropped:
+            return lines
+        return (line for number, line in enumerate(lines) if number not in self._dropped)
+
     @property
     def superseded(self) -> int:
         """Rows not sent because a later version of their key is, or because it was deleted."""

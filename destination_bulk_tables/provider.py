@@ -162,6 +162,13 @@ class Provider(Protocol):
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """After each row of a staged load is delivered."""
 
+    def copies(self, table: Table, block: RowBlock) -> Flow[Sequence[int] | None]:
+        """How often the table holds each of these rows, by key where it keeps one of each.
+
+        Asked where a replace that failed leaves its rows beside the old ones; None where none does,
+        or nothing tells.
+        """
+
 
 class ProviderType(Protocol):
     """An option of the config form: a provider's class, or a preset."""
@@ -232,6 +239,10 @@ class Base:
 
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         yield from ()
+
+    def copies(self, table: Table, block: RowBlock) -> Flow[Sequence[int] | None]:
+        yield from ()
+        return None
 
 
 def credential(text: str, setting: str) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from destination_bulk_tables.dispatch import MAX_MINGLED, NO_ROWS
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import Batch
+from destination_bulk_tables.guard import SAMPLE_ROWS
+from destination_bulk_tables.model import Batch, RowBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,8 +52,19 @@ class Replacing:
         guard.require_rows(plan, size.rows, self._tools.progress.counts[plan.key])
         if guard.wants_count(plan):
             held = self._call(lane, lambda: self._tools.provider.prepare(plan.table))
-            guard.require_whole(plan, size.rows, held)
+            is_rest = guard.may_be_rest(plan, size.rows, held)
+            left = self._left_beside(lane, size.rows) if is_rest and size.rows else 0
+            guard.require_whole(plan, size.rows, held, left)
         return size
+
+    def _left_beside(self, lane: Lane, rows: int) -> int:
+        """How many rows of the table are of attempts that failed before they deleted the old."""
+        assert lane.load is not None
+        own = lane.load.sample(SAMPLE_ROWS)
+        block = RowBlock(list(own), len(own), range(len(own)))
+        provider, table = self._tools.provider, lane.plan.table
+        copies = self._call(lane, lambda: provider.copies(table, block))
+        return 0 if copies is None else self._tools.guard.left_beside(rows, copies, own.values())
 
     def _replace(self, lane: Lane, size: Load) -> None:
         assert lane.load is not None

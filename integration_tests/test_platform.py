@@ -269,14 +269,8 @@ def test_every_attempt_fails_but_the_last(name: str, stand: Stand, tmp_path: Pat
     ("name", "grown"),
     [
         ("kore insert_then_delete", 0),
-        pytest.param(
-            "kore insert_then_delete",
-            1,
-            marks=pytest.mark.xfail(
-                strict=False,
-                reason="a late attempt takes the rest of a small load for a load that failed late",
-            ),
-        ),
+        ("kore insert_then_delete", 1),
+        ("kore insert_then_delete", 2),
         ("qobra in one request", 0),
     ],
 )

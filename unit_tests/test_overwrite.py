@@ -232,6 +232,22 @@ def test_a_load_without_keys_comes_back_as_it_was_staged(
     assert all(epoch.is_settled for epoch in epochs)
 
 
+@pytest.mark.parametrize("keys", [(), ("n",)])
+def test_a_sample_is_of_the_whole_load_and_counts_equal_rows(keys: tuple[str, ...]) -> None:
+    """The first row, later ones at even distances, and none that a later version supersedes."""
+    load = StagedLoad(DiskBudget(tempfile.gettempdir(), 10**9), keys)
+    rows = [b'{"n":%d}' % (i % 40) for i in range(100)]
+    key_rows = [b"%d" % (i % 40) for i in range(100)]
+    load.stage(RowBlock(rows, 100, range(100), key_rows if keys else None), Epoch(read=100))
+    load.seal(10, 1000)
+    sample = load.sample(10)
+    if keys:  # the last forty rows are left
+        assert sample == {b'{"n":%d}' % (i % 40): 1 for i in range(60, 100, 4)}
+    else:
+        assert sample == {b'{"n":%d}' % i: 3 if i < 20 else 2 for i in (0, 10, 20, 30)}
+    load.close()
+
+
 def _run_of(sizes: list[int], number: int) -> int:
     for run, size in enumerate(sizes):
         number -= size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -195,13 +196,21 @@ def test_a_source_without_rows_empties_the_table(vendor_name: Any) -> None:
 # --- a load that may be what an earlier attempt had left, and replace_guard
 
 
-def refresh(vendor_name: VendorName, rows: list[Row], held: int, guard: Guard, **more: Any) -> Sync:
+def refresh(
+    vendor_name: VendorName,
+    rows: list[Row],
+    held: int,
+    guard: Guard,
+    beside: Sequence[Row] = (),
+    **more: Any,
+) -> Sync:
     """A refresh of an incremental stream as a platform asks for it, into a table with rows."""
     catalog = catalog_of("append", generation_id=7, minimum_generation_id=7, **more)
     read = [records(rows)] if rows else []
     script: list[Message] = [*read, state(1), complete()]
     done = sync(vendor_name, "append", script, catalog=catalog, guard=guard)
     done.vendor.put([{"id": f"o{i}", "amount": i} for i in range(held)])
+    done.vendor.put(list(beside))
     return done.run()
 
 
@@ -215,8 +224,7 @@ def refresh(vendor_name: VendorName, rows: list[Row], held: int, guard: Guard, *
         (5, 20, 1, False),
         (5, 10, 1, True),
         (5, 8, 1, True),
-        (5, 30, 4, True),  # four attempts may each have left five rows beside ten old ones
-        (5, 32, 4, False),
+        (5, 11, 4, False),  # none of these rows is of an earlier attempt
     ],
 )
 def test_a_load_that_may_be_the_rest_replaces_nothing(
@@ -233,6 +241,73 @@ def test_a_load_that_may_be_the_rest_replaces_nothing(
     assert isinstance(done.error, ConfigError)
     assert "Start the refresh again" in done.error.message
     assert (len(done.vendor.rows()), done.transport.writes, done.acknowledged) == (held, [], [])
+
+
+OTHERS: list[Row] = [{"id": f"x{i}", "name": "other", "amount": i, "version": 1} for i in range(9)]
+TWIN = NEW[0]
+
+
+@pytest.mark.parametrize(
+    ("load", "held", "attempt", "is_taken"),
+    [
+        # the rest of a load: a third, or a sixth, of which nothing or all is there once
+        (NEW[:2], OTHERS[:6], 2, False),
+        (NEW[:1], OTHERS[:6], 4, False),
+        (NEW[:2], [*OTHERS[:4], *NEW[:2]], 2, False),
+        (NEW[:4], [*OTHERS, *NEW[:4]], 4, False),
+        ([TWIN, TWIN, NEW[1]], [*OTHERS, TWIN, TWIN, NEW[1]], 2, False),
+        # what attempts that failed late left, whole or in part, beside other rows or the same ones
+        (NEW, [*OTHERS[:4], *NEW * 4], 4, True),
+        (NEW, [*OTHERS[:4], *NEW[:3] * 3], 3, True),
+        (NEW, [*OTHERS[:4], *NEW, *NEW], 2, True),
+        ([*NEW, TWIN], [*OTHERS[:5], *[*NEW, TWIN] * 3], 3, True),
+        # more copies than attempts are the table's own
+        (NEW[:2], [*OTHERS, *NEW[:2] * 5], 2, False),
+    ],
+)
+def test_only_copies_beyond_the_first_are_of_earlier_attempts(
+    load: list[Row],
+    held: list[Row],
+    attempt: int,
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """A rest passes in no attempt, and an ordinary retry converges whatever was left beside."""
+    done = refresh("kore", load, 0, Guard(attempt=attempt), beside=held)
+    if is_taken:
+        assert (done.error, len(done.vendor.rows()), done.acknowledged) == (None, len(load), [1])
+        return
+    assert isinstance(done.error, ConfigError)
+    assert "Start the refresh again" in done.error.message
+    assert (len(done.vendor.rows()), done.transport.writes) == (len(held), [])
+    assert done.acknowledged == []
+
+
+def test_where_a_table_keeps_one_row_of_a_key_copies_are_told_by_it() -> None:
+    """Old rows have the same keys and other values; their number alone would hold the load back."""
+    old = [{**row, "version": 0} for row in NEW]
+    held = [*old, *OTHERS[:2], *NEW]
+    by_key = refresh(
+        "kore", NEW, 0, Guard(attempt=1), beside=held, destination_sync_mode="append_dedup"
+    )
+    assert (by_key.error, by_key.vendor.rows()) == (None, NEW)
+    assert isinstance(refresh("kore", NEW, 0, Guard(attempt=1), beside=held).error, ConfigError)
+
+
+def test_where_no_copies_can_be_counted_none_are_taken_for_granted() -> None:
+    """A table that does not answer this question counts whole."""
+    vendor = KoreVendor()
+    vendor.put([*OTHERS[:4], *NEW * 4])
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_about_rows = request.path.endswith("/query?sys_limit=100&sys_offset=0")
+        return status(400) if is_about_rows else vendor.answer(request)
+
+    catalog = catalog_of("append", generation_id=7, minimum_generation_id=7)
+    script: list[Message] = [records(NEW), state(1), complete()]
+    more: Any = {"catalog": catalog, "vendor": vendor, "guard": Guard(attempt=4)}
+    done = sync("kore", "append", script, **more)
+    done.transport.answer = answer
+    assert isinstance(done.run().error, ConfigError)
 
 
 def test_where_nothing_counts_only_an_empty_load_may_be_the_rest() -> None:

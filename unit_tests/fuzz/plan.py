@@ -223,9 +223,11 @@ def make_plan(seed: int, vendor: VendorName | None = None, kind: Kind | None = N
     switches, settings = _kore(rnd) if chosen == "kore" else _qobra(rnd)
     if switches.get("totals") and switches.get("reads"):
         for stream in streams:
-            # few enough to be told from a load, in a table that can be counted
-            if stream.kind == "refresh" and len(stream.items) >= 12 and rnd.random() < 0.5:
-                stream.items, stream.later = stream.items[:-1], stream.items[-1:]
+            # fewer than a third of the load, which is told from it in a table that can be counted
+            most = (len(stream.items) - len(bad) - 1) // 3
+            if stream.kind == "refresh" and most > 0 and rnd.random() < 0.5:
+                later = rnd.randint(1, most)
+                stream.items, stream.later = stream.items[:-later], stream.items[-later:]
     return Plan(
         seed=seed,
         vendor=chosen,

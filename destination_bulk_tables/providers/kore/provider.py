@@ -148,3 +148,6 @@ class Kore(Base):
 
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         return replacing.end(self._calls, self._deletes, table, plan, delivered)
+
+    def copies(self, table: Table, block: RowBlock) -> Flow[Sequence[int] | None]:
+        return reading_back.copies(self._calls, table, block)

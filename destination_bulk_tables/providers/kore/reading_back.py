@@ -70,6 +70,22 @@ def stored_rows(
         return ReadBack(None, total)
 
 
+def copies(calls: Calls, table: Table, block: RowBlock) -> Flow[list[int] | None]:
+    """How often the table holds each row of a block, by key where it keeps one row of each."""
+    rows = block.rows()
+    kinds = _kinds(rows, table, table.key_columns if table.mode == "dedup" else ())
+    known = [kind for probes, kind in kinds.items() if probes]
+    counts = [0] * len(rows)
+    try:
+        held = yield from _count(calls, table, known, OldRows())
+    except Refused:
+        return None
+    for kind, count in zip(known, held, strict=True):
+        for position in kind.positions:
+            counts[position] = count
+    return counts
+
+
 def _which_are_in(
     calls: Calls, table: Table, blocks: Sequence[RowBlock], context: Context, new: int
 ) -> Flow[set[int] | None]:
@@ -86,13 +102,15 @@ def _which_are_in(
         sample = _sample(kinds, blocks)
         counts = yield from _count(calls, table, sample, old)
         agrees = all(
-            n == (kind.count if new else 0) for kind, n in zip(sample, counts, strict=True)
+            min(n, kind.count) == (kind.count if new else 0)
+            for kind, n in zip(sample, counts, strict=True)
         )
         return set(range(new)) if sample and agrees else None
     if () in kinds:
         return None
     known = list(kinds.values())
-    counts = yield from _count(calls, table, known, old)
+    held = yield from _count(calls, table, known, old)
+    counts = [min(n, kind.count) for kind, n in zip(known, held, strict=True)]
     if sum(counts) != new:
         return None  # more: some are copies from before, and it cannot be seen which
     found: set[int] = set()
@@ -103,11 +121,13 @@ def _which_are_in(
     return found
 
 
-def _kinds(rows: Sequence[bytes], table: Table) -> dict[Probes, _Kind]:
-    """The rows by what finds them; those that no filter can find are of the empty kind."""
+def _kinds(rows: Sequence[bytes], table: Table, columns: Sequence[str] = ()) -> dict[Probes, _Kind]:
+    """The rows by what finds them, in these columns or all; `()` is what no filter can find."""
     kinds: dict[Probes, _Kind] = {}
     for position, row in enumerate(rows):
         probes = _probes(row, table)
+        if columns:
+            probes = tuple((column, token) for column, token in probes if column in columns)
         kinds.setdefault(probes, _Kind(probes)).positions.append(position)
     return kinds
 
@@ -128,7 +148,7 @@ def _sample(kinds: dict[Probes, _Kind], blocks: Sequence[RowBlock]) -> list[_Kin
 
 
 def _count(calls: Calls, table: Table, kinds: Sequence[_Kind], old: OldRows) -> Flow[list[int]]:
-    """How many rows of each kind the table holds, at most as many as were written."""
+    """How many rows of each kind the table holds."""
     groups: dict[bytes, list[_Kind]] = defaultdict(list)
     column = _telling_column(kinds)
     if column is None:
@@ -142,7 +162,7 @@ def _count(calls: Calls, table: Table, kinds: Sequence[_Kind], old: OldRows) -> 
         asked = list(chain.from_iterable(groups[token] for token in tokens))
         held = yield from _page(calls, table, any_of(column, tokens), old)
         if held is not None:
-            counts |= {kind.probes: min(kind.count, sum(map(kind.is_like, held))) for kind in asked}
+            counts |= {kind.probes: sum(map(kind.is_like, held)) for kind in asked}
         elif len(tokens) > 1:
             middle = len(tokens) // 2
             waiting += [tokens[:middle], tokens[middle:]]
@@ -189,8 +209,7 @@ def _count_each(
         total = shown if answer.total is None else answer.total
         if old and total > shown:
             raise Refused("old_rows_hide_new", "more rows are equal than a page shows")
-        found = len(old.without(answer.queryResult)) if old else total
-        counts.append(min(kind.count, found))
+        counts.append(len(old.without(answer.queryResult)) if old else total)
     return counts
 
 
