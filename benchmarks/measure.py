@@ -8,16 +8,20 @@ is never below this harness's own, which a child starts from: the harness holds 
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import inputs
+from benchmarks.loads import Load
+from integration_tests.emulator import EmulatorProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,21 @@ class Case:
     slow_above: int | None = None  # above so many each takes longer
     link_mbit: int | None = None  # all requests go through a link of so many Mbit/s
     is_zipped: bool = False
+    load: Load | None = None  # in place of shape, rows and state_every
+    old_rows: int = 0  # of the table to replace, in the emulator: the sink knows no system columns
+
+    @property
+    def table_rows(self) -> int:
+        """How many rows the tables hold in the end."""
+        if self.load is not None:
+            return self.load.rows
+        is_upsert = self.provider == "qobra" or self.mode == "append_dedup"
+        return int(self.rows * (inputs.SHAPES[self.shape].distinct if is_upsert else 1))
+
+    @property
+    def states(self) -> int:
+        """How many states are to be acknowledged."""
+        return self.rows // self.state_every if self.load is None else self.load.states
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,32 +118,80 @@ def arguments(case: Case, folder: Path, url: str) -> list[str]:
     is_ours = case.contender in {"ours", "base"}
     content = _our_config(case, url) if is_ours else _their_config(case, url)
     config.write_text(json.dumps(content), encoding="utf-8")
-    catalog = inputs.catalog(folder, case.shape, case.mode)
+    catalog = (
+        inputs.catalog(folder, case.shape, case.mode)
+        if case.load is None
+        else case.load.catalog(folder, case.mode)
+    )
     return [*command, "write", "--config", str(config), "--catalog", str(catalog)]
 
 
 def run(case: Case, folder: Path, url: str) -> Sample:
     """Run one case once and verify that it delivered."""
+    if case.old_rows:
+        return _replace(case, folder)
     if case.link_mbit is not None:
         with relay(url, case.link_mbit) as slow_url:
             return _run(case, folder, url, slow_url)
     return _run(case, folder, url, url)
 
 
+def _replace(case: Case, folder: Path) -> Sample:
+    """Replace a table of old rows in an emulator, which has the limits of the vendor."""
+    table = inputs.SHAPES[case.shape].stream
+    before = replace(case, contender="ours", mode="append", rows=case.old_rows)
+    with EmulatorProcess(auto_create_tables=True) as emulator:
+        _spend(before, folder, emulator.url)
+        emulator.advance(3_700.0)  # they are old, and their requests in no rate window
+        counted = emulator.summary()["requests"]
+        wall_s, usage = _spend(case, folder, emulator.url)
+        if (found := emulator.count("kore", table)) != case.rows:
+            raise Failure(f"{found} rows in the table, {case.rows} expected")
+        requests = emulator.summary()["requests"] - counted
+    return _sample(wall_s, usage, {"requests": requests})
+
+
+def _sample(wall_s: float, usage: resource.struct_rusage, stats: Mapping[str, Any]) -> Sample:
+    return Sample(
+        wall_s=wall_s,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        rss_mb=usage.ru_maxrss * 1024 / 1e6,
+        requests=int(stats["requests"]),
+        most_in_flight=int(stats.get("most_in_flight", 0)),
+        sink_cpu_s=float(stats.get("cpu_s", 0.0)),
+        refused=int(stats.get("refused", 0)),
+    )
+
+
 def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
-    source = inputs.messages(folder, case.shape, case.rows, case.state_every)
-    command = arguments(case, folder, vendor_url)
-    if not Path(command[0]).exists():
-        raise Failure("the console script is not installed beside this interpreter")
     options = {"import_s": case.import_s, "most": case.most, "slow_above": case.slow_above}
     query = "&".join(f"{name}={value}" for name, value in options.items() if value)
     _ask(f"{url}/-/reset/{case.delay_ms}?{query}")
+    wall_s, usage = _spend(case, folder, vendor_url)
+    stats = json.loads(_ask(f"{url}/-/stats"))
+    if case.contender != "floor" and not case.is_spec:
+        with (folder / "stdout").open("rb") as lines:  # which may be larger than what is measured
+            states = sum(b'"STATE"' in line for line in lines)
+        _verify(case, int(stats["rows"]), states, folder / "scratch")
+    return _sample(wall_s, usage, stats)
+
+
+def _spend(case: Case, folder: Path, url: str) -> tuple[float, resource.struct_rusage]:
+    """Run the command of a case to its end: wall time, and what the kernel counted."""
+    feed = (
+        ["/bin/cat", str(inputs.messages(folder, case.shape, case.rows, case.state_every))]
+        if case.load is None
+        else case.load.command()
+    )
+    command = arguments(case, folder, url)
+    if not Path(command[0]).exists():
+        raise Failure("the console script is not installed beside this interpreter")
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     out, err = folder / "stdout", folder / "stderr"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         start_s = time.perf_counter()
-        feeder = subprocess.Popen(["/bin/cat", str(source)], stdout=subprocess.PIPE)
+        feeder = subprocess.Popen(feed, stdout=subprocess.PIPE)
         process = subprocess.Popen(
             command,
             stdin=feeder.stdout,
@@ -138,36 +205,23 @@ def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
         wall_s = time.perf_counter() - start_s
         process.returncode = os.waitstatus_to_exitcode(status)
         feeder.wait()
-    stats = json.loads(_ask(f"{url}/-/stats"))
     if process.returncode:
         tail = (out.read_bytes()[-1500:] + err.read_bytes()[-1500:]).decode(errors="replace")
         raise Failure(f"exit {process.returncode}: {tail}")
-    if case.contender != "floor" and not case.is_spec:
-        _verify(case, int(stats["rows"]), out.read_bytes().count(b'"STATE"'), scratch)
-    return Sample(
-        wall_s=wall_s,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        rss_mb=usage.ru_maxrss * 1024 / 1e6,
-        requests=int(stats["requests"]),
-        most_in_flight=int(stats["most_in_flight"]),
-        sink_cpu_s=float(stats["cpu_s"]),
-        refused=int(stats["refused"]),
-    )
+    return wall_s, usage
 
 
 def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
-    is_upsert = case.provider == "qobra" or case.mode == "append_dedup"
-    expected = int(case.rows * (inputs.SHAPES[case.shape].distinct if is_upsert else 1))
-    if rows != expected:
-        raise Failure(f"{rows} rows in the table, {expected} expected")
-    if states != case.rows // case.state_every:
-        raise Failure(f"{states} states acknowledged, {case.rows // case.state_every} expected")
+    if rows != case.table_rows:
+        raise Failure(f"{rows} rows in the table, {case.table_rows} expected")
+    if states != case.states:
+        raise Failure(f"{states} states acknowledged, {case.states} expected")
     if left := list(scratch.iterdir()):
         raise Failure(f"{len(left)} files left in the temporary folder")
 
 
 def _our_config(case: Case, url: str) -> dict[str, object]:
-    jwt_app = {"auth_type": "jwt_app", "client_id": "cs-benchmark", "client_secret": "k" * 40}
+    jwt_app = {"auth_type": "jwt_app", "client_id": "cs-demo", "client_secret": "kore-secret-1"}
     custom_http = {
         "provider_type": "custom_http",
         "base_url": url,
