@@ -6,8 +6,11 @@ The same arguments always give the same bytes.
 """
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.vendors import MARKER
@@ -159,6 +162,23 @@ def _lines(shape: Shape, rows: int, state_every: int) -> Iterator[str]:
         '{"type":"TRACE","trace":{"type":"STREAM_STATUS","emitted_at":1792600000000,'
         f'"stream_status":{{"stream_descriptor":{{"name":{name}}},"status":"COMPLETE"}}}}}}\n'
     )
+
+
+def database(source: Path) -> Path:
+    """Write the rows of a file of messages into SQLite, unless they are there already; the file."""
+    path = source.with_suffix(".sqlite")
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with closing(sqlite3.connect(partial)) as base, source.open("rb") as lines:
+            rows = (json.loads(line)["record"]["data"] for line in lines if b'"RECORD"' in line)
+            first = next(rows)
+            base.execute(f"create table deals({','.join(first)})")
+            insert = f"insert into deals values({','.join('?' * len(first))})"
+            base.executemany(insert, map(tuple, map(dict.values, chain([first], rows))))
+            base.commit()
+        partial.rename(path)
+    return path
 
 
 def catalog(folder: Path, shape: str, mode: str) -> Path:

@@ -23,12 +23,14 @@ from benchmarks import inputs
 from benchmarks.loads import Load
 from integration_tests.emulator import EmulatorProcess
 
+PEERS = ("drt", "dlt", "dlt_files")
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One line of the plan."""
 
-    contender: str  # ours | base | ordinary | rival | floor
+    contender: str  # ours | base | ordinary | rival | floor | one of PEERS
     provider: str = "qobra"  # qobra | kore | custom_http
     mode: str = "append"
     shape: str = "mixed"
@@ -115,6 +117,10 @@ def arguments(case: Case, folder: Path, url: str) -> list[str]:
     if case.is_spec:
         return [*command, "spec"]
     config = folder / "config.json"
+    if case.contender in PEERS:
+        config.write_text(json.dumps(_peer_config(case, folder, url)), encoding="utf-8")
+        program = str(Path(__file__).with_name("peers.py"))
+        return [str(folder / "peers/bin/python"), program, case.contender, str(config)]
     is_ours = case.contender in {"ours", "base"}
     content = _our_config(case, url) if is_ours else _their_config(case, url)
     config.write_text(json.dumps(content), encoding="utf-8")
@@ -141,10 +147,10 @@ def _replace(case: Case, folder: Path) -> Sample:
     table = inputs.SHAPES[case.shape].stream
     before = replace(case, contender="ours", mode="append", rows=case.old_rows)
     with EmulatorProcess(auto_create_tables=True) as emulator:
-        _spend(before, folder, emulator.url)
-        emulator.advance(3_700.0)  # they are old, and their requests in no rate window
+        spend(before, folder, emulator.url)
+        emulator.advance(100.0)  # they are old, and their requests in no minute
         counted = emulator.summary()["requests"]
-        wall_s, usage = _spend(case, folder, emulator.url)
+        wall_s, usage = spend(case, folder, emulator.url)
         if (found := emulator.count("kore", table)) != case.rows:
             raise Failure(f"{found} rows in the table, {case.rows} expected")
         requests = emulator.summary()["requests"] - counted
@@ -166,9 +172,9 @@ def _sample(wall_s: float, usage: resource.struct_rusage, stats: Mapping[str, An
 def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
     options = {"import_s": case.import_s, "most": case.most, "slow_above": case.slow_above}
     query = "&".join(f"{name}={value}" for name, value in options.items() if value)
-    _ask(f"{url}/-/reset/{case.delay_ms}?{query}")
-    wall_s, usage = _spend(case, folder, vendor_url)
-    stats = json.loads(_ask(f"{url}/-/stats"))
+    ask(f"{url}/-/reset/{case.delay_ms}?{query}")
+    wall_s, usage = spend(case, folder, vendor_url)
+    stats = json.loads(ask(f"{url}/-/stats"))
     if case.contender != "floor" and not case.is_spec:
         with (folder / "stdout").open("rb") as lines:  # which may be larger than what is measured
             states = sum(b'"STATE"' in line for line in lines)
@@ -176,14 +182,21 @@ def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
     return _sample(wall_s, usage, stats)
 
 
-def _spend(case: Case, folder: Path, url: str) -> tuple[float, resource.struct_rusage]:
-    """Run the command of a case to its end: wall time, and what the kernel counted."""
+def spend(
+    case: Case, folder: Path, url: str, config: Mapping[str, Any] | None = None
+) -> tuple[float, resource.struct_rusage]:
+    """Run the command of a case to its end: wall time, and what the kernel counted.
+
+    `config`: in place of the one for the sink.
+    """
     feed = (
         ["/bin/cat", str(inputs.messages(folder, case.shape, case.rows, case.state_every))]
         if case.load is None
         else case.load.command()
     )
     command = arguments(case, folder, url)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     if not Path(command[0]).exists():
         raise Failure("the console script is not installed beside this interpreter")
     scratch = folder / "scratch"
@@ -214,7 +227,7 @@ def _spend(case: Case, folder: Path, url: str) -> tuple[float, resource.struct_r
 def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
     if rows != case.table_rows:
         raise Failure(f"{rows} rows in the table, {case.table_rows} expected")
-    if states != case.states:
+    if states != case.states and case.contender not in PEERS:
         raise Failure(f"{states} states acknowledged, {case.states} expected")
     if left := list(scratch.iterdir()):
         raise Failure(f"{len(left)} files left in the temporary folder")
@@ -246,12 +259,22 @@ def _our_config(case: Case, url: str) -> dict[str, object]:
     }
 
 
+def _peer_config(case: Case, folder: Path, url: str) -> dict[str, object]:
+    source = inputs.messages(folder, case.shape, case.rows, case.state_every)
+    return {
+        "url": url,
+        "max_rows": case.max_rows,
+        "input": str(source),
+        "database": str(inputs.database(source)),
+    }
+
+
 def _their_config(case: Case, url: str) -> dict[str, object]:
     default = 5_000 if case.provider == "qobra" else 1_000
     return {"provider": case.provider, "url": url, "max_rows": case.max_rows or default}
 
 
-def _ask(url: str) -> bytes:
+def ask(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - the sink
         body: bytes = response.read()
     return body

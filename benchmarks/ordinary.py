@@ -30,7 +30,7 @@ from benchmarks.conversions import converters
 
 
 class OrdinaryDestination(Destination):
-    """Config: `provider` (qobra or kore), `url`, `max_rows`."""
+    """Config: `provider` (qobra, kore or custom_http), `url`, `max_rows`."""
 
     def spec(self, *_: Any) -> ConnectorSpecification:
         """Accept any config."""
@@ -102,6 +102,10 @@ class Client:
             )
             response.raise_for_status()
             self._imports.append(response.json()["import_id"])
+            return
+        if self._config["provider"] == "custom_http":
+            response = self._session.post(f"{url}/custom/{table}", json={"rows": rows}, timeout=60)
+            response.raise_for_status()
             return
         claims = {"appId": "benchmark", "sub": "airbyte"}
         token = jwt.encode(claims, "benchmark-secret-of-32-characters", algorithm="HS256")

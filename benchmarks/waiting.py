@@ -105,6 +105,7 @@ def targets() -> list[Target]:
         cases = [replace(c, contender=name) for c in (case, empty) for name in ("ours", "base")]
         name = f"9 cpu {provider}: per record, 10 columns / {BASE}"
         found.append(Target(name, tuple(cases), _cpu, 1.0))
+    found += _of_peers()
     plain = replace(ours, provider="custom_http", link_mbit=20, max_rows=5_000)
     pair = (replace(plain, is_zipped=True), plain)
     found.append(Target("10 gzip: 20 Mbit/s, custom_http, wall / uncompressed", pair, _wall, 0.35))
@@ -147,6 +148,24 @@ def _of_replaces_and_memory() -> Iterator[Target]:
     yield Target(name, (sealed, replace(sealed, mode="append")), _more_cpu, 10, "cpu_s")
 
 
+def _of_peers() -> Iterator[Target]:
+    """Target 8: the defaults against the fastest of the peers, in equal batches."""
+    for max_rows, delay_ms in ((1_000, 100), (5_000, 100), (5_000, 500)):
+        case = Case("ours", provider="custom_http", max_rows=max_rows, delay_ms=delay_ms)
+        peers = tuple(replace(case, contender=name) for name in ("ordinary", *measure.PEERS))
+        for provider in ("custom_http", "qobra"):
+            name = f"8 {provider}: {max_rows:,} rows at {delay_ms} ms, wall / fastest peer"
+            yield Target(name, (replace(case, provider=provider), *peers), _best, 0.25)
+
+
+def install_peers(folder: Path) -> None:
+    """Install the newest drt-core and dlt into an environment of their own, unless it is there."""
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "drt-core", "dlt"]
+        subprocess.run(pip, check=True)
+
+
 def named(case: Case) -> str:
     """Name what a case has beyond the defaults."""
     differing = [f for f in fields(case) if getattr(case, f.name) != f.default]
@@ -178,6 +197,8 @@ def main() -> int:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         unpack(BASE, folder / "base")
+        if any(case.contender in measure.PEERS for case in cases):
+            install_peers(folder / "peers")
         url = stack.enter_context(measure.sink())
         for number in range(options.rounds):
             rounds.append({})
