@@ -549,7 +549,7 @@ def test_rows_sent_again_without_a_count_may_double_and_it_is_said(
     rows = some_rows(900)
     config = lab.config(
         table,
-        batching={"max_wait_seconds": 1},
+        batching={"max_wait_seconds": 1, "max_parallel_requests": 1},
         provider={"after_lost_answer": "retry", "max_rows_per_request": 100},
     )
     del config["provider"]["table_count_path"], config["provider"]["table_count_value"]
