@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -18,9 +19,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 _ROOT = Path(__file__).parents[1]
 _NUMBER = 16  # bytes of a reported number: a quick end would else read as one with the pid
@@ -89,6 +92,7 @@ def _serve(orders: socket.socket) -> None:
     """Fork one connector per order until the other end is closed."""
     from destination_bulk_tables import run  # noqa: PLC0415 - what tests import must not cost this
 
+    _warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     while True:
         text, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 4)
@@ -102,6 +106,19 @@ def _serve(orders: socket.socket) -> None:
         _watch(run.run, json.loads(text), descriptors)
 
 
+def _warm_up() -> None:
+    """Import what the package imports late, and read a config, once for all that are forked."""
+    from destination_bulk_tables import commands  # noqa: PLC0415 - as in `_serve`
+    from integration_tests.vendor_configs import config_for  # noqa: PLC0415
+
+    for name in ("jwt", "jsonschema", "encodings.idna"):
+        importlib.import_module(name)
+    for vendor in ("kore", "qobra"):
+        commands.parse_config(config_for(vendor, "http://127.0.0.1:1"))
+    gc.collect()
+    gc.freeze()  # what a fork's collector does not look at stays shared with it
+
+
 def _watch(run: Any, order: dict[str, Any], descriptors: list[int]) -> None:
     """Fork the connector, report its pid, wait for its end, report that."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -112,15 +129,30 @@ def _watch(run: Any, order: dict[str, Any], descriptors: list[int]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         os.environ.update(order["environment"])
+        tempfile.tempdir = None  # that of the nursery was asked for while it warmed up
         for name, value in order["scaled"].items():
             _scale(name, value)
-        run(order["arguments"])
+        _run(run, order["arguments"])
     for descriptor in descriptors[:3]:
         os.close(descriptor)
     os.write(descriptors[3], str(pid).zfill(_NUMBER).encode())
     _, status = os.waitpid(pid, 0)
     os.write(descriptors[3], str(status).zfill(_NUMBER).encode())
     os._exit(0)
+
+
+def _run(run: Any, arguments: list[str]) -> NoReturn:
+    """Run the console script's function, and end as an interpreter does where it returns."""
+    code: Any = 1
+    try:
+        run(arguments)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 - the border of the process
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _scale(name: str, value: Any) -> None:
