@@ -22,6 +22,8 @@ from typing import Any
 
 import msgspec
 
+from integration_tests.forked import ForkedProcess, Nursery
+
 COMMAND = str(Path(sys.executable).with_name("destination-bulk-tables"))
 _PATIENCE_S = 60.0
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -111,7 +113,7 @@ def echoed(line: bytes) -> bytes:
 class Running:
     """A started connector; a thread collects what it prints."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, folder: Path) -> None:
         self.process = process
         self._folder = folder
         self._lines: list[bytes] = []
@@ -183,10 +185,14 @@ class Running:
 
 
 class Connector:
-    """Starts the command with files in a folder, and makes sure that no process stays."""
+    """Starts the command with files in a folder, and makes sure that no process stays.
 
-    def __init__(self, folder: Path) -> None:
+    `nursery`: fork its function instead, for tests that are not about the command itself.
+    """
+
+    def __init__(self, folder: Path, nursery: Nursery | None = None) -> None:
         self.folder = folder
+        self._nursery = nursery
         self._started: list[Running] = []
 
     def start(
@@ -199,14 +205,15 @@ class Connector:
         """Start a verb; what goes to another stdout than a pipe is not collected."""
         folder = self.folder / f"run-{len(self._started)}"
         (folder / "tmp").mkdir(parents=True)
+        env = {**os.environ, "TMPDIR": str(folder / "tmp"), **(env or {})}
+        process: subprocess.Popen[bytes] | ForkedProcess
         with (folder / "stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                [COMMAND, *arguments],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env={**os.environ, "TMPDIR": str(folder / "tmp"), **(env or {})},
-            )
+            if self._nursery is not None:
+                process = self._nursery.open(arguments, stdin, stdout, stderr.fileno(), env)
+            else:
+                process = subprocess.Popen(
+                    [COMMAND, *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=env
+                )
         running = Running(process, folder)
         self._started.append(running)
         return running

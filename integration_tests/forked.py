@@ -23,7 +23,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import IO, Any, NoReturn, Self
 
 _ROOT = Path(__file__).parents[1]
 _NUMBER = 16  # bytes of a reported number: a quick end would else read as one with the pid
@@ -36,6 +36,8 @@ class ForkedProcess:
         self.pid = pid
         self._report = report
         self.returncode: int | None = None
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
 
     def send_signal(self, number: int) -> None:
         """Signal it, if it is still there."""
@@ -43,7 +45,11 @@ class ForkedProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def wait(self, timeout: float) -> int:
+    def kill(self) -> None:
+        """End it, if it is still there."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
         """Return the exit code; negative: the signal that ended it. Raises `TimeoutError`."""
         if self.returncode is None:
             ready, _, _ = select.select([self._report], [], [], timeout)
@@ -86,6 +92,33 @@ class Nursery:
         socket.send_fds(self._socket, [json.dumps(order).encode()], [*pipes, theirs])
         os.close(theirs)
         return ForkedProcess(int(os.read(report, _NUMBER)), report)
+
+    def open(
+        self,
+        arguments: Sequence[str],
+        stdin: Any,
+        stdout: int,
+        stderr: int,
+        environment: Mapping[str, str],
+    ) -> ForkedProcess:
+        """Fork a connector as `subprocess.Popen` starts one: pipes where it is asked for them."""
+        into: int | None = None
+        out: int | None = None
+        with contextlib.ExitStack() as theirs:
+            if stdin == subprocess.PIPE:
+                stdin, into = os.pipe()
+                theirs.callback(os.close, stdin)
+            elif stdin == subprocess.DEVNULL:
+                stdin = theirs.enter_context(Path(os.devnull).open("rb"))
+            if stdout == subprocess.PIPE:
+                out, stdout = os.pipe()
+                theirs.callback(os.close, stdout)
+            number = stdin if isinstance(stdin, int) else stdin.fileno()
+            pipes = (number, stdout, stderr)
+            process = self.start(arguments, pipes, scaled={}, environment=environment)
+        process.stdin = None if into is None else os.fdopen(into, "wb")
+        process.stdout = None if out is None else os.fdopen(out, "rb")
+        return process
 
 
 def _serve(orders: socket.socket) -> None:

@@ -35,6 +35,7 @@ from integration_tests.emulator import Emulator
 from integration_tests.vendor_configs import Vendor, config_for
 
 Emulate = Callable[..., Emulator]
+pytestmark = pytest.mark.starts_the_command
 both = pytest.mark.parametrize("vendor", ["qobra", "kore"])
 CATALOG = catalog(configured("deals", ["id", "name"]))
 SECRETS = {"qobra": "qobra-key-1", "kore": "kore-secret-1"}
