@@ -35,7 +35,7 @@ from integration_tests.emulator import Emulator
 from integration_tests.vendor_configs import Vendor, config_for
 
 Emulate = Callable[..., Emulator]
-pytestmark = pytest.mark.starts_the_command
+the_command = pytest.mark.starts_the_command
 both = pytest.mark.parametrize("vendor", ["qobra", "kore"])
 CATALOG = catalog(configured("deals", ["id", "name"]))
 SECRETS = {"qobra": "qobra-key-1", "kore": "kore-secret-1"}
@@ -61,6 +61,7 @@ def assert_discreet(outcome: Outcome, *also: str) -> None:
 # --- the verbs
 
 
+@the_command
 def test_spec_is_one_message(connector: Connector) -> None:
     """`spec` prints a SPEC that marks the secrets, and nothing else."""
     outcome = connector.start("spec", stdin=subprocess.DEVNULL).ended().delivered()
@@ -72,6 +73,7 @@ def test_spec_is_one_message(connector: Connector) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("read",), ("write",), ("check",)])
+@the_command
 def test_wrong_arguments_end_with_an_exit_code(
     connector: Connector, arguments: tuple[str, ...]
 ) -> None:
@@ -85,6 +87,7 @@ def test_wrong_arguments_end_with_an_exit_code(
 
 
 @both
+@the_command
 def test_a_state_is_visible_while_stdin_is_open_and_silent(
     connector: Connector, emulate: Emulate, vendor: Vendor
 ) -> None:
@@ -340,6 +343,7 @@ def test_states_of_two_kinds_end_the_sync(connector: Connector, emulate: Emulate
 
 
 @both
+@the_command
 def test_a_stdin_closed_at_once_is_an_empty_sync(
     connector: Connector, emulate: Emulate, vendor: Vendor
 ) -> None:
@@ -400,6 +404,7 @@ def test_files_that_cannot_be_used_are_config_errors(
 
 @both
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@the_command
 def test_a_stop_acknowledges_only_what_is_settled(
     connector: Connector, emulate: Emulate, vendor: Vendor, number: signal.Signals
 ) -> None:
@@ -426,6 +431,7 @@ def test_a_stop_acknowledges_only_what_is_settled(
     assert outcome.error[0] == "transient_error"
 
 
+@the_command
 def test_a_stop_while_idle_ends_at_once(connector: Connector, emulate: Emulate) -> None:
     """Nothing is under way, and stdin stays open."""
     running = connector.writing(config_for("qobra", emulate().url), CATALOG)
@@ -438,6 +444,7 @@ def test_a_stop_while_idle_ends_at_once(connector: Connector, emulate: Emulate) 
 
 
 @both
+@the_command
 def test_a_closed_stdout_ends_the_sync(
     connector: Connector, emulate: Emulate, vendor: Vendor
 ) -> None:
@@ -455,6 +462,7 @@ def test_a_closed_stdout_ends_the_sync(
     assert outcome.stderr == b""
 
 
+@the_command
 def test_a_stdout_nobody_reads_does_not_hold_up_a_stop(
     connector: Connector, emulate: Emulate
 ) -> None:
@@ -584,6 +592,7 @@ def test_a_value_that_is_not_json_is_rejected_and_not_quoted(
 
 @both
 @pytest.mark.parametrize("mode", ["append", "overwrite", "append_dedup"])
+@the_command
 def test_nothing_is_left_in_the_temporary_directory(
     connector: Connector, emulate: Emulate, vendor: Vendor, mode: str
 ) -> None:
