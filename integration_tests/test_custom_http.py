@@ -54,6 +54,7 @@ from integration_tests.servers import (
     Groonga,
     Kinto,
     Nginx,
+    ParseServer,
     PocketBase,
     PouchDB,
     Relay,
@@ -162,6 +163,15 @@ TARGETS = (
         more={"max_rows_per_request": 100},
     ),
     Target(
+        ParseServer,
+        "parse",
+        lambda server: {"application_id": "lab", "master_key": server.credentials["token"]},
+        3_000,
+        "it stores some hundred rows a second",
+        modes=("append", "overwrite"),
+        key="key",
+    ),
+    Target(
         SupabaseLite,
         "supabase",
         lambda server: {"secret_key": server.credentials["token"], "max_rows": 12},
@@ -183,6 +193,9 @@ ABOUT: dict[str, Callable[[Target], bool]] = {
     ),
     "test_no_credential_at_all_is_a_config_error": lambda target: bool(
         target.kind.facts.authentication
+    ),
+    "test_an_unknown_table_is_a_config_error": lambda target: (
+        "unknown_table" in target.kind.facts.answers
     ),
     "test_more_rows_than_the_server_takes_are_split": lambda target: bool(
         target.kind.facts.max_rows
@@ -413,7 +426,7 @@ def test_one_bad_row_of_a_thousand_is_reported(lab: Lab, connector: Connector) -
     outcome = sync(connector, config, "append", sent).delivered()
     (line,) = report.read_text().splitlines()
     record = json.loads(line)["record"]
-    assert record["data"][lab.target.key] == bad["id"]
+    assert record["data"]["id"] == bad["id"]
     found = record["meta"]["rejection"]
     assert (found["stage"], found["reason"] != "") == ("vendor", True)
     stored = lab.server.facts.bad_row_stored
@@ -443,7 +456,7 @@ def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) ->
     table = lab.table()
     config = lab.filled_in(table)
     fields = config["provider"][lab.target.preset]
-    (secret,) = {"token", "secret_key", "password"} & set(fields)
+    (secret,) = {"token", "secret_key", "master_key", "password"} & set(fields)
     fields[secret] = "wrong-Zz9zZz9z"
     named = f"{lab.target.preset}.{secret}"
     status, message = connector.check(config).check
@@ -526,7 +539,7 @@ def test_a_server_killed_with_a_write_in_flight_loses_and_doubles_nothing(
 ) -> None:
     """Whether the write was stored is counted, or it is safe to repeat; the log says which."""
     table = lab.table()
-    rows = some_rows(6_000)
+    rows = some_rows(min(6_000, lab.target.rows))
     config = lab.config(table, batching={"max_wait_seconds": 1, "max_parallel_requests": 1})
     outcome = killed_under_way(lab, connector, moment, rows, config)
     lab.holds(table, rows)

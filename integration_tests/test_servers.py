@@ -24,6 +24,7 @@ names = (f"t{number}" for number in itertools.count())
 # what a server must have for a test to be about it; all other tests are about every server
 NEEDS: dict[str, Callable[[Facts], bool]] = {
     "test_credentials_are_checked_as_measured": lambda facts: bool(facts.authentication),
+    "test_an_unknown_table_is_answered_as_measured": lambda facts: "unknown_table" in facts.answers,
     "test_an_upsert_changes_and_adds": lambda facts: facts.upsert is not None,
     "test_a_killed_server_comes_back_with_its_rows": lambda facts: facts.survives_kill,
     "test_limits_are_those_of_the_facts": lambda facts: facts.max_rows is not None,

@@ -11,6 +11,7 @@ from integration_tests.servers.eve import Eve
 from integration_tests.servers.groonga import Groonga
 from integration_tests.servers.kinto import Kinto
 from integration_tests.servers.nginx import Nginx
+from integration_tests.servers.parse import ParseServer
 from integration_tests.servers.pocketbase import PocketBase
 from integration_tests.servers.pouchdb import PouchDB
 from integration_tests.servers.relay import Relay
@@ -25,6 +26,7 @@ SLOW: tuple[type[BulkServer], ...] = (
     Eve,
     Groonga,
     Kinto,
+    ParseServer,
     SupabaseLite,
 )
 
@@ -40,6 +42,7 @@ __all__ = [
     "Groonga",
     "Kinto",
     "Nginx",
+    "ParseServer",
     "PocketBase",
     "PouchDB",
     "Relay",

@@ -179,13 +179,16 @@ def pip_install(folder: Path, *requirements: str) -> Path:
     return folder / "venv/bin"
 
 
-def npm_install(folder: Path, *packages: str) -> Path:
-    """Install npm packages into the folder and return its node_modules."""
+def npm_install(folder: Path, *packages: str, pins: Mapping[str, str] | None = None) -> Path:
+    """Install npm packages into the folder and return its node_modules.
+
+    `pins`: versions of packages that these bring.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise UnavailableError("npm is not installed")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "package.json").write_text('{"private": true}\n')
+    (folder / "package.json").write_text(json.dumps({"private": True, "overrides": pins or {}}))
     command = (npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *packages)
     install_once(folder, " ".join(packages), (command,))
     return folder / "node_modules"
@@ -362,6 +365,11 @@ class LocalServer:
         if not response.ok:
             raise RuntimeError(f"{method} {path}: {response.status_code} {response.text[:300]}")
         return response
+
+
+def renamed(rows: Sequence[TableRow], old: str, new: str) -> list[TableRow]:
+    """Return rows in which a column has another name."""
+    return [{new if name == old else name: row[name] for name in row} for row in rows]
 
 
 def temporary_folder(name: str) -> Path:

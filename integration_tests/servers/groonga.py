@@ -18,6 +18,7 @@ from integration_tests.servers.base import (
     LocalServer,
     TableRow,
     apt_install,
+    renamed,
 )
 
 TYPES = {"text": "Text", "number": "Float", "boolean": "Bool"}
@@ -88,10 +89,7 @@ class Groonga(LocalServer):
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         """Send one load."""
-        key = self.keys.get(table, "id")
-        named = [
-            {"_key" if name == key else name: value for name, value in row.items()} for row in rows
-        ]
+        named = renamed(rows, self.keys.get(table, "id"), "_key")
         return self.call("POST", LOAD.format(table=table), named, headers)
 
     def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
@@ -106,12 +104,10 @@ class Groonga(LocalServer):
         """Read every row in one select."""
         body = self.must("GET", SELECT.format(table=table) + "&limit=-1").json()["body"]
         names = [column["name"] for column in body["columns"]]
-        key = self.keys[table]
         found = [dict(zip(names, values, strict=True)) for values in body["records"]]
-        return [
-            {key if name == "_key" else name: row[name] for name in row if name != "_id"}
-            for row in found
-        ]
+        for row in found:
+            del row["_id"]
+        return renamed(found, "_key", self.keys[table])
 
     def count(self, table: str) -> int:
         """Read the number of hits of a select of everything."""

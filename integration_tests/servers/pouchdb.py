@@ -19,6 +19,7 @@ from integration_tests.servers.base import (
     LocalServer,
     TableRow,
     npm_install,
+    renamed,
 )
 
 FACTS = Facts(
@@ -87,10 +88,7 @@ class PouchDB(LocalServer):
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         """Send one bulk insert."""
-        key = self.keys.get(table, "id")
-        documents = [
-            {"_id" if name == key else name: value for name, value in row.items()} for row in rows
-        ]
+        documents = renamed(rows, self.keys.get(table, "id"), "_id")
         return self.call("POST", f"/{table}/_bulk_docs", {"docs": documents}, headers)
 
     def empty(self, table: str) -> None:
