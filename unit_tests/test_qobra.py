@@ -26,7 +26,7 @@ from destination_bulk_tables.outcomes import (
     Verdict,
 )
 from destination_bulk_tables.providers.qobra import Qobra
-from unit_tests.fakes import FakeClock, play, positions_of, status
+from unit_tests.fakes import FakeClock, apply_then_status, play, positions_of, status
 from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync
 from unit_tests.vendors import QobraVendor, Row, answer_of
 
@@ -603,6 +603,25 @@ def test_a_lost_answers_rows_may_be_counted_with_others() -> None:
     done.run()
     assert (done.error, done.acknowledged) == (None, [1])
     assert vendor.rows() == ROWS[:8]
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_an_answer_that_is_lost_again_and_again_is_counted_as_often(mode: Any, lost: int) -> None:
+    """Each attempt may have joined the import: a right table is no failed sync, nor sent again."""
+    clock = FakeClock()
+    done = sync(
+        "qobra",
+        mode,
+        [records(ROWS), state(1), complete()],
+        clock=clock,
+        vendor=QobraVendor(clock, stack_s=300.0),
+        faults=dict.fromkeys(range(1, lost + 1), apply_then_status(502)),
+    ).run()
+    assert (done.error, done.acknowledged) == (None, [1])
+    assert isinstance(done.vendor, QobraVendor)
+    assert done.vendor.rows() == ROWS
+    assert len(done.transport.writes) == 3 + lost
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
