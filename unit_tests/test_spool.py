@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -151,3 +152,21 @@ def test_keys_of_different_slots_are_no_suspects() -> None:
     key_filter = KeyFilter()
     key_filter.add(list(range(1000)))
     assert list(key_filter.suspects()) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "keys", "most_bytes"), [(1000, 3, 2_000_000), (1, 100_000, 4_000_000)]
+)
+def test_a_filter_costs_what_its_keys_cost(filters: int, keys: int, most_bytes: int) -> None:
+    """Many small tables to replace are no more than one large one, and no key is held whole."""
+    hashes = [hash(f"key {number}") for number in range(keys)]
+    tracemalloc.start()
+    try:
+        made = [KeyFilter() for _ in range(filters)]
+        for key_filter in made:
+            key_filter.add(hashes)
+        assert not any(list(key_filter.suspects()) for key_filter in made)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most_bytes
