@@ -147,6 +147,15 @@ def test_a_name_inside_other_text_must_be_plain(form: dict[str, Any]) -> None:
             provider.validate(table(name, replace="replace" in form))
 
 
+def test_how_a_table_is_emptied_is_not_asked_of_one_that_is_not() -> None:
+    """A name that the emptying statement cannot hold is one that an append may write to."""
+    request = {"method": "POST", "path": "/", "body": "truncate table {table}"}
+    provider = made(replace={"replace_type": "empty_first", "requests": [request]})
+    provider.validate(table("my table"))
+    with pytest.raises(ConfigError, match="must be made of letters"):
+        provider.validate(table("my table", replace=True))
+
+
 def test_a_column_that_is_no_plain_name_cannot_go_into_a_statement() -> None:
     """`{columns}` names the column and the remedy."""
     provider = made(row_template='["insert into {table}({columns})", "{row}"]')

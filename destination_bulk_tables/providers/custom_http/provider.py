@@ -213,7 +213,8 @@ class CustomHttp(Base):
             raise ConfigError(message, stream=stream)
         try:
             self._write_of(table).prepare(table)
-            self._replace.prepare(table)
+            if table.replace:
+                self._replace.prepare(table)
             if self._count is not None:
                 self._count.request(table)
         except ConfigError as error:
