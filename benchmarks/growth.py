@@ -84,14 +84,13 @@ def _into_sink(name: str, case: Case, syncs: int, folder: Path, url: str) -> Lin
         each.mkdir(exist_ok=True)
     started = time.perf_counter()
     with ThreadPoolExecutor(syncs) as pool:
-        spent = list(pool.map(lambda each: measure.spend(case, each, url)[1], folders))
+        spent = list(pool.map(lambda each: measure.spend(case, each, url), folders))
     wall_s = time.perf_counter() - started
     stats = json.loads(measure.ask(f"{url}/-/stats"))
     rows = case.load.rows * syncs
     if stats["rows"] != rows:
         raise measure.Failure(f"{name}: {stats['rows']} rows in the tables, {rows} expected")
-    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in spent)
-    rss_mb = max(usage.ru_maxrss for usage in spent) * 1024 / 1e6
+    cpu_s, rss_mb = sum(each["cpu_s"] for each in spent), max(each["rss_mb"] for each in spent)
     return Line(name, rows, wall_s, cpu_s, rss_mb, int(stats["requests"]))
 
 
@@ -113,13 +112,12 @@ def _into_server(name: str, target: Target, rows: int, folder: Path, _: str) -> 
             "tables": [entry],
         }
         case = Case("ours", load=load)
-        wall_s, usage = measure.spend(case, folder, server.base_url, config)
+        spent = measure.spend(case, folder, server.base_url, config)
         if (found := server.count("growth")) != rows:
             raise measure.Failure(f"{name}: {found} rows in the table, {rows} expected")
     finally:
         server.stop()
-    cpu_s, rss_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
-    return Line(name, rows, wall_s, cpu_s, rss_mb, None)
+    return Line(name, rows, **spent, requests=None)
 
 
 def render(lines: list[Line]) -> str:

@@ -2,16 +2,13 @@
 
 Invariant: a `Sample` exists only for a run that ended with status 0, whose rows all reached the
 sink and whose STATEs all came back; anything else is a `Failure`. CPU is user and system time of
-the whole process, from `wait4`; the `cat` that feeds the pipe and the sink are not in it. Peak RSS
-is never below this harness's own, which a child starts from: the harness holds no input in memory.
+the whole process, from `wait4` (`spent`); what feeds the pipe and the sink are not in it.
 """
 
 import json
 import os
-import resource
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -150,18 +147,16 @@ def _replace(case: Case, folder: Path) -> Sample:
         spend(before, folder, emulator.url)
         emulator.advance(100.0)  # they are old, and their requests in no minute
         counted = emulator.summary()["requests"]
-        wall_s, usage = spend(case, folder, emulator.url)
+        spent = spend(case, folder, emulator.url)
         if (found := emulator.count("kore", table)) != case.rows:
             raise Failure(f"{found} rows in the table, {case.rows} expected")
         requests = emulator.summary()["requests"] - counted
-    return _sample(wall_s, usage, {"requests": requests})
+    return _sample(spent, {"requests": requests})
 
 
-def _sample(wall_s: float, usage: resource.struct_rusage, stats: Mapping[str, Any]) -> Sample:
+def _sample(spent: dict[str, float], stats: Mapping[str, Any]) -> Sample:
     return Sample(
-        wall_s=wall_s,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        rss_mb=usage.ru_maxrss * 1024 / 1e6,
+        **spent,
         requests=int(stats["requests"]),
         most_in_flight=int(stats.get("most_in_flight", 0)),
         sink_cpu_s=float(stats.get("cpu_s", 0.0)),
@@ -173,19 +168,19 @@ def _run(case: Case, folder: Path, url: str, vendor_url: str) -> Sample:
     options = {"import_s": case.import_s, "most": case.most, "slow_above": case.slow_above}
     query = "&".join(f"{name}={value}" for name, value in options.items() if value)
     ask(f"{url}/-/reset/{case.delay_ms}?{query}")
-    wall_s, usage = spend(case, folder, vendor_url)
+    spent = spend(case, folder, vendor_url)
     stats = json.loads(ask(f"{url}/-/stats"))
     if case.contender != "floor" and not case.is_spec:
         with (folder / "stdout").open("rb") as lines:  # which may be larger than what is measured
             states = sum(b'"STATE"' in line for line in lines)
         _verify(case, int(stats["rows"]), states, folder / "scratch")
-    return _sample(wall_s, usage, stats)
+    return _sample(spent, stats)
 
 
 def spend(
     case: Case, folder: Path, url: str, config: Mapping[str, Any] | None = None
-) -> tuple[float, resource.struct_rusage]:
-    """Run the command of a case to its end: wall time, and what the kernel counted.
+) -> dict[str, float]:
+    """Run the command of a case to its end: `wall_s`, `cpu_s` and `rss_mb`.
 
     `config`: in place of the one for the sink.
     """
@@ -201,12 +196,11 @@ def spend(
         raise Failure("the console script is not installed beside this interpreter")
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    out, err = folder / "stdout", folder / "stderr"
+    out, err, cost = folder / "stdout", folder / "stderr", folder / "cost.json"
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        start_s = time.perf_counter()
         feeder = subprocess.Popen(feed, stdout=subprocess.PIPE)
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "benchmarks.spent", str(cost), *command],
             stdin=feeder.stdout,
             stdout=stdout,
             stderr=stderr,
@@ -214,14 +208,13 @@ def spend(
         )
         assert feeder.stdout is not None
         feeder.stdout.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - start_s
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()
         feeder.wait()
     if process.returncode:
         tail = (out.read_bytes()[-1500:] + err.read_bytes()[-1500:]).decode(errors="replace")
         raise Failure(f"exit {process.returncode}: {tail}")
-    return wall_s, usage
+    found: dict[str, float] = json.loads(cost.read_text())
+    return found
 
 
 def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
