@@ -94,7 +94,11 @@ class Dispatch:
     def due_at(self, lane: Lane) -> float:
         """When (monotonic) something of this lane may leave that may not now."""
         due = lane.repeats.due_at(lane.batcher, self._max_wait_s)
-        return min(due, self._held_until(lane)) if lane.gathers and lane.may_send() else due
+        # what waits for an answer leaves when that wakes us: to look sooner would burn a core
+        has_slot = self._tasks.running < self._slots and not lane.is_exclusive
+        if lane.gathers and has_slot and self._may_send(lane):
+            return min(due, self._held_until(lane))
+        return due
 
     def has_room(self) -> bool:
         """Whether more rows may be read: few batches wait for a slot, and the vendor keeps up."""

@@ -751,3 +751,25 @@ def test_global_states_wait_for_all_streams() -> None:
     done.run()
     assert at_ack == [5]
     assert done.states[0]["destinationStats"] == {"recordCount": 5}
+
+
+class _SilentWorkers(InlineWorkers):
+    """No request is ever answered."""
+
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Keep nothing: it is under way for ever."""
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_an_engine_that_waits_for_answers_sleeps(slots: int) -> None:
+    """Queued batches that fit nowhere are no reason to look again before an answer wakes it."""
+    done = sync("qobra", "append", [], slots=slots)
+    done.workers = _SilentWorkers()
+    engine = done.engine()
+    for number in range(20):
+        engine._intake.take(records([{"id": f"d{number}", "amount": 1}]))
+    engine._flush("end")
+    engine._turn()
+    (lane,) = done.lanes.values()
+    assert (len(lane.in_flight), len(lane.queue)) == (slots, 5 - slots)
+    assert engine._patience() == 1.0
