@@ -84,6 +84,19 @@ def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
     return plans
 
 
+def find_stream(stream: StreamKey, known: Collection[StreamKey]) -> StreamKey | None:
+    """The catalog's stream that a message is about, None where that cannot be told.
+
+    PyAirbyte's cache leaves the namespace out, and a platform may rename it: a namespace that
+    the catalog lacks, or none, stands for the only stream of that name.
+    """
+    if stream in known:
+        return stream
+    named = [key for key in known if key.name == stream.name]
+    is_loose = stream.namespace is None or stream.namespace not in {key.namespace for key in known}
+    return named[0] if is_loose and len(named) == 1 else None
+
+
 def _can_share(one: StreamPlan, other: StreamPlan, config: Config) -> bool:
     """Whether two streams may go to one table: plain inserts, and a column tells the rows apart."""
     if config.provider.rules.keyed:

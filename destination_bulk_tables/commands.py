@@ -34,13 +34,14 @@ from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from destination_bulk_tables.clock import Clock
     from destination_bulk_tables.config import Config
     from destination_bulk_tables.exchange import Exchange
     from destination_bulk_tables.http import HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject, JsonValue
+    from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+    from destination_bulk_tables.progress import StreamCounts
 
 log = logging.getLogger(__name__)
 
@@ -214,20 +215,21 @@ def write(
         raise ConfigError(message)
     config = parse_config(raw_config)
     try:
-        _sync(config, raw_catalog, stdin, emit, stop, clock)
+        run_sync(config, raw_catalog, stdin, emit.write, stop, clock)
     except DestinationError as error:
         error.message = config.naming.in_words(error.message)
         raise
 
 
-def _sync(
+def run_sync(
     config: Config,
     raw_catalog: JsonValue,
     stdin: int,
-    emit: LineWriter,
+    emit: Callable[[Sequence[bytes]], None],
     stop: threading.Event,
     clock: Clock,
-) -> None:
+) -> dict[StreamKey, StreamCounts]:
+    """Run one sync with a config that may be read; what became of the rows of each stream."""
     plans = plan_streams(raw_catalog, config)
     for line in unmatched_entries(config, plans)[:_MOST_TOLD]:
         log.warning(line)
@@ -244,7 +246,7 @@ def _sync(
     trace = (
         Trace(config.trace_path, config.object_store, clock, stop) if config.trace_path else None
     )
-    sync = Sync(config, plans, rejects, transport, clock, emit.write, stop, trace)
+    sync = Sync(config, plans, rejects, transport, clock, emit, stop, trace)
     try:
         sync.run(
             MessageReader(
@@ -256,3 +258,4 @@ def _sync(
         sync.close()
         if trace is not None:
             trace.close()
+    return sync.counts

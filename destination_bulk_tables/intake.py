@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from destination_bulk_tables.catalog import find_stream
 from destination_bulk_tables.errors import BadInput, DestinationError, TransientError
 from destination_bulk_tables.model import (
     BadRecord,
@@ -59,7 +60,7 @@ class Intake:
             case RecordRun():
                 self._take_records(message)
             case StateMessage(state=state, scope=scope):
-                known = None if scope is None else self._find(scope)
+                known = None if scope is None else find_stream(scope, self._lanes)
                 is_known = scope is None or known is not None
                 self._tools.ledger.checkpoint(state, known or scope, is_known=is_known)
             case StatusMessage():
@@ -136,22 +137,9 @@ class Intake:
                 limits.advised_row_bytes,
             )
 
-    def _find(self, stream: StreamKey) -> StreamKey | None:
-        """The catalog's stream that a message is about, None where that cannot be told.
-
-        PyAirbyte's cache leaves the namespace out, and a platform may rename it: a namespace that
-        the catalog lacks, or none, stands for the only stream of that name.
-        """
-        if stream in self._lanes:
-            return stream
-        known = {key.namespace for key in self._lanes}
-        named = [key for key in self._lanes if key.name == stream.name]
-        is_loose = stream.namespace is None or stream.namespace not in known
-        return named[0] if is_loose and len(named) == 1 else None
-
     def _known(self, stream: StreamKey) -> StreamKey:
-        """As `_find`; raises `BadInput` that names the streams of the same name."""
-        found = self._find(stream)
+        """As `find_stream`; raises `BadInput` that names the streams of the same name."""
+        found = find_stream(stream, self._lanes)
         if found is None:
             message = f"The input holds a record of stream {stream}, which is not in the catalog"
             named = sorted(str(key) for key in self._lanes if key.name == stream.name)
@@ -160,7 +148,7 @@ class Intake:
         return found
 
     def _take_status(self, message: StatusMessage) -> None:
-        found = self._find(message.stream)
+        found = find_stream(message.stream, self._lanes)
         streams = [message.stream if found is None else found]
         if found is None and not message.is_qualified:
             # each of several streams of one name says so once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -80,6 +81,14 @@ class LogLines(logging.Handler):
             self._output.message({"type": "LOG", "log": log_message})
         except (DestinationError, OSError):
             return  # nobody reads; the engine finds out by itself
+
+
+class PlainLines(logging.Handler):
+    """Log records of this package as lines on stderr, for a person at a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in _OUR_LOGGERS:
+            sys.stderr.write(f"{record.levelname}: {SECRETS.mask(record.getMessage())}\n")
 
 
 def _masked(message: dict[str, object]) -> dict[str, object]:

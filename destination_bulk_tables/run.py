@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from destination_bulk_tables import commands
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import DestinationError, InternalError
-from destination_bulk_tables.output import LogLines, Output
+from destination_bulk_tables.output import LogLines, Output, PlainLines
+from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import LineWriter
 
 if TYPE_CHECKING:
@@ -47,8 +48,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _main(args: Any, stop: threading.Event) -> int:
     output = Output(LineWriter(_STDOUT, stop))
-    # a preview is for people, and repeats the warnings itself
-    lines = logging.NullHandler() if args.verb == "preview" else LogLines(output)
+    lines: logging.Handler = LogLines(output)
+    if args.verb == "preview":
+        lines = logging.NullHandler()  # for people, and it repeats the warnings itself
+    elif args.verb == "replay":
+        lines = PlainLines(logging.WARNING)
     logging.basicConfig(level=_level(), handlers=[lines], force=True)
     # Airbyte shows stderr as errors, and no warning of a library is for the user
     warnings.simplefilter("ignore")
@@ -87,6 +91,8 @@ def _verb(args: Any, output: Output, stop: threading.Event) -> int:
     raw_catalog = commands.load_json(args.catalog, "catalog")
     if args.verb == "preview":
         return _preview(args, raw_config, raw_catalog)
+    if args.verb == "replay":
+        return _replay(args, raw_config, raw_catalog, stop)
     commands.write(raw_config, raw_catalog, _STDIN, output.writer, stop, SystemClock())
     return 0
 
@@ -115,6 +121,26 @@ def _preview(args: Any, raw_config: JsonValue, raw_catalog: JsonValue) -> int:
     return int(bool(report["would_fail"]))
 
 
+def _replay(args: Any, raw_config: JsonValue, raw_catalog: JsonValue, stop: threading.Event) -> int:
+    """Send a report's rows again and print what became of them; 1 where it did not get to the end.
+
+    What the vendor rejects again is no failure: it is in the new report.
+    """
+    from destination_bulk_tables import replay, replay_report  # noqa: PLC0415 - as above
+
+    try:
+        done = replay.replay(
+            raw_config, raw_catalog, args.report, args.rejects, stop, SystemClock()
+        )
+        report = replay_report.as_json(done)
+    except DestinationError as error:
+        report = {"problem": SECRETS.mask(error.message)}
+    text = json.dumps(report, indent=2) + "\n" if args.json else replay_report.as_text(report)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return int("problem" in report)
+
+
 def _status(output: Output, problem: str | None) -> None:
     status = (
         {"status": "SUCCEEDED"} if problem is None else {"status": "FAILED", "message": problem}
@@ -135,6 +161,7 @@ def _parse(arguments: Sequence[str]) -> Any:
         "check": "try the config without writing",
         "write": "sync the messages on stdin",
         "preview": "say what a sync of the messages on stdin would do; nothing is written",
+        "replay": "send the rows of a report of rejected rows again; nothing is replaced",
     }.items():
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("--config", required=True, help="path of the config (JSON)")
@@ -144,9 +171,13 @@ def _parse(arguments: Sequence[str]) -> Any:
             )
         if verb == "preview":
             sub.add_argument("--rows", type=int, help="take at most so many records per stream")
-            sub.add_argument("--json", action="store_true", help="print a JSON document")
             sub.add_argument("--whole", action="store_true", help="do not cut the request's body")
             sub.add_argument("--offline", action="store_true", help="send nothing, not even a read")
+        if verb == "replay":
+            sub.add_argument("--report", required=True, help="a report: file, folder, store")
+            sub.add_argument("--rejects", help="where rows go that are rejected again")
+        if verb in {"preview", "replay"}:
+            sub.add_argument("--json", action="store_true", help="print a JSON document")
     return parser.parse_args(arguments)
 
 

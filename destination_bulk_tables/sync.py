@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from destination_bulk_tables.config import Config
     from destination_bulk_tables.engine import Source
     from destination_bulk_tables.model import StreamKey
+    from destination_bulk_tables.progress import StreamCounts
     from destination_bulk_tables.rejects import Rejects
     from destination_bulk_tables.trace import Trace
     from destination_bulk_tables.transport import Transport
@@ -109,6 +110,11 @@ class Sync:
         except OSError as error:
             message = f"Reading the input failed ({error.strerror})."
             raise InternalError(message) from error
+
+    @property
+    def counts(self) -> dict[StreamKey, StreamCounts]:
+        """What has become of the rows of each stream."""
+        return self._progress.counts
 
     def close(self) -> None:
         """Log the summary."""

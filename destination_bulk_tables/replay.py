@@ -1,0 +1,218 @@
+"""Sends the rows of a report again: the code of `write`, with the report's lines as its input.
+
+Nothing is replaced: a stream whose table a sync replaces is appended to here, or upserted where it
+is kept by key. What is rejected again goes to a new report, so that the old one stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from destination_bulk_tables.catalog import find_stream, plan_streams
+from destination_bulk_tables.commands import parse_config, run_sync
+from destination_bulk_tables.config import RejectedRecords
+from destination_bulk_tables.errors import ConfigError, DestinationError
+from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.private_files import stamp_of
+from destination_bulk_tables.stores import Store, is_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from destination_bulk_tables.catalog import StreamPlan
+    from destination_bulk_tables.clock import Clock
+    from destination_bulk_tables.config import Config
+    from destination_bulk_tables.model import JsonObject, JsonValue
+    from destination_bulk_tables.progress import StreamCounts
+
+_READ_BYTES = 1_000_000
+_OPTION = "--report"
+# how a stream is written that must not replace its table
+_WITHOUT_REPLACING = {"overwrite": "append", "overwrite_dedup": "append_dedup"}
+_GENERATIONS = ("generation_id", "minimum_generation_id", "sync_id")
+
+
+class _Record(msgspec.Struct, gc=False):
+    stream: str
+    namespace: str | None = None
+
+
+class _Line(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
+    record: _Record
+
+
+_line = msgspec.json.Decoder(_Line).decode
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of the lines. `left_out`: of streams that the catalog lacks, by their names.
+
+    `unkeyed`: tables to which a repeated replay adds the rows once more. `rejects`: where the new
+    report is, where there are such rows.
+    """
+
+    counts: dict[StreamKey, StreamCounts] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    unreadable: int = 0
+    unkeyed: list[str] = field(default_factory=list)
+    rejects: str = ""
+
+
+def replay(
+    raw_config: JsonValue,
+    raw_catalog: JsonValue,
+    address: str,
+    rejects: str | None,
+    stop: threading.Event,
+    clock: Clock,
+) -> Replayed:
+    """Raises the `DestinationError` that ended it; `rejects`: where the new report is to be."""
+    config = parse_config(raw_config)
+    try:
+        return _replay(config, raw_catalog, address, rejects, stop, clock)
+    except DestinationError as error:
+        error.message = config.naming.in_words(error.message)
+        raise
+
+
+def _replay(
+    config: Config,
+    raw_catalog: JsonValue,
+    address: str,
+    rejects: str | None,
+    stop: threading.Event,
+    clock: Clock,
+) -> Replayed:
+    done = Replayed(rejects=_new_report(config, address, rejects, clock))
+    config = replace(
+        config,
+        truncate_mode="never",
+        rejected_records=RejectedRecords("skip", sys.maxsize, done.rejects),
+    )
+    catalog = _without_replacing(raw_catalog)
+    plans = plan_streams(catalog, config)
+    done.unkeyed = [plan.table.name for plan in plans.values() if not _is_keyed(plan, config)]
+    lines = _selected(_lines(_chunks(address, config, stop)), set(plans), done)
+    done.counts = _fed(
+        lines, lambda stdin: run_sync(config, catalog, stdin, lambda _: None, stop, clock)
+    )
+    return done
+
+
+def _is_keyed(plan: StreamPlan, config: Config) -> bool:
+    return plan.table.mode == "dedup" or config.provider.rules.keyed
+
+
+def _new_report(config: Config, address: str, rejects: str | None, clock: Clock) -> str:
+    """Where rows go that are rejected again: never into the report that is read."""
+    path = rejects or config.rejected_records.report_path
+    if path is None:
+        message = (
+            "Rows may be rejected again, and there is no place for them: set "
+            "rejected_records.report_path, or give --rejects."
+        )
+        raise ConfigError(message)
+    is_one_file = not is_store(path) and not path.endswith("/") and not Path(path).is_dir()
+    if rejects is None and is_one_file:
+        return f"{path}.{stamp_of(clock.now())}"
+    if is_one_file and Path(path).resolve() == Path(address).resolve():
+        message = "--rejects is the report that is replayed. Name another file, or a folder."
+        raise ConfigError(message)
+    return path
+
+
+def _without_replacing(raw: JsonValue) -> JsonValue:
+    """The catalog in which no stream replaces its table, nor waits for the source's COMPLETE."""
+    streams = raw.get("streams") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(streams, list):
+        return raw
+    return {**raw, "streams": [_as_addition(s) if isinstance(s, dict) else s for s in streams]}
+
+
+def _as_addition(configured: JsonObject) -> JsonObject:
+    kept = {name: value for name, value in configured.items() if name not in _GENERATIONS}
+    mode = str(kept.get("destination_sync_mode"))
+    return kept | {"destination_sync_mode": _WITHOUT_REPLACING.get(mode, mode)}
+
+
+def _chunks(address: str, config: Config, stop: threading.Event) -> Iterator[bytes]:
+    if is_store(address):
+        store = Store(address, config.object_store, _OPTION)
+        try:
+            yield from store.read(stop)
+        finally:
+            store.close()
+        return
+    path = Path(address)
+    try:
+        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+            with file.open("rb") as opened:
+                while chunk := opened.read(_READ_BYTES):
+                    yield chunk
+            yield b"\n"
+    except OSError as error:
+        message = f"{_OPTION} cannot be read: {address} ({error.strerror})."
+        raise ConfigError(message) from error
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from filter(None, lines)
+    if rest:
+        yield rest
+
+
+def _selected(
+    lines: Iterable[bytes], known: Collection[StreamKey], done: Replayed
+) -> Iterator[bytes]:
+    """The records of streams in the catalog; the others are counted."""
+    for line in lines:
+        try:
+            record = _line(line).record
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            done.unreadable += 1
+            continue
+        stream = StreamKey.of(record.namespace, record.stream)
+        if find_stream(stream, known) is None:
+            done.left_out[str(stream)] += 1
+        else:
+            yield line
+
+
+def _fed(
+    lines: Iterable[bytes], run: Callable[[int], dict[StreamKey, StreamCounts]]
+) -> dict[StreamKey, StreamCounts]:
+    """Run a sync with these lines on its input, which a thread feeds as fast as it reads."""
+    stdin, feed = os.pipe()
+    failures: list[DestinationError] = []
+
+    def write() -> None:
+        # the sync ended early and says why, or it may not be told that all lines came
+        with contextlib.suppress(BrokenPipeError), os.fdopen(feed, "wb") as pipe:
+            try:
+                pipe.writelines(line + b"\n" for line in lines)
+            except DestinationError as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        counts = run(stdin)
+    finally:
+        os.close(stdin)
+    thread.join()
+    if failures:
+        raise failures[0]
+    return counts
