@@ -55,11 +55,15 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What one write did: `delivered` + `faults` + a receipt's rows account for the whole block."""
+    """What one write did: all of it together accounts for the whole block.
+
+    `again`: positions of rows that are not in and are to be sent again, as a part of their own.
+    """
 
     delivered: int = 0
     faults: tuple[RowFault, ...] = ()
     receipt: Receipt | None = None
+    again: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

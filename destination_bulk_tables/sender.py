@@ -312,7 +312,8 @@ class _Passage:
 
     def _account(self, part: _Part, report: WriteReport) -> None:
         receipted = report.receipt.rows if report.receipt else 0
-        if report.delivered + len(report.faults) + receipted != len(part.block):
+        told = report.delivered + len(report.faults) + receipted + len(report.again)
+        if told != len(part.block):
             message = f"{self._provider.title} accounted for another number of rows than were sent."
             raise UnaccountedRows(message, stream=self._table.stream)
         self._result.delivered += report.delivered
@@ -321,6 +322,9 @@ class _Passage:
             # its job changes what a look at the table would tell of other rows
             self._context = replace(self._context, alone=False)
         self._reject_faults(part.block, report.faults)
+        if report.again:
+            rest = replace(part.block.select(report.again), tombstones=())
+            self._parts.append(_Part(rest, ambiguous=part.ambiguous))
 
     @property
     def _is_hopeless(self) -> bool:

@@ -13,6 +13,7 @@ from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.outcomes import Context, Load, WriteReport
+from destination_bulk_tables.transport import TransportError
 from unit_tests.custom_forms import (
     COUNT,
     ROWS,
@@ -26,6 +27,7 @@ from unit_tests.custom_forms import (
     table,
     write,
 )
+from unit_tests.fakes import scripted
 
 RESULTS = {"results_path": "results", "result_error_member": "error"}
 STATUSES = {"results_path": "r", "result_status_member": "s"}
@@ -240,21 +242,42 @@ def put_off(*found: int) -> HttpResponse:
 @pytest.mark.parametrize("status", [429, 503])
 def test_rows_that_are_put_off_are_sent_again(status: int) -> None:
     """A row with the status of a retry is not bad; the others are in and are not repeated."""
-    provider = made(**STATUSES)
-    sent: list[HttpRequest] = []
-    flow = provider.write(table(), block(), Context())
-    report = run(provider, flow, put_off(201, status, 400), put_off(201), sent=sent)
-    assert [(f.position, f.code) for f in report.faults] == [(2, "status_400")]
-    assert report.delivered == 2
-    assert sent[1].body == b'{"rows":[%b]}' % ROWS[1]
+    wire = Wire(made(**STATUSES), scripted(put_off(201, status, 400), put_off(201)))
+    result = wire.deliver(3)
+    assert wire.bodies == [[0, 1, 2], [1]]
+    assert (result.delivered, [row.index for row in result.rejected]) == (2, [2])
 
 
 def test_positions_of_rows_put_off_twice_are_those_of_the_batch() -> None:
     """A fault found at the second request is that of the row, not of its place there."""
-    provider = made(**STATUSES)
-    flow = provider.write(table(), block(), Context())
-    report = run(provider, flow, put_off(429, 201, 429), put_off(201, 400))
-    assert [fault.position for fault in report.faults] == [2]
+    wire = Wire(made(**STATUSES), scripted(put_off(429, 201, 429), put_off(201, 400)))
+    assert [row.index for row in wire.deliver(3).rejected] == [2]
+
+
+@pytest.mark.parametrize("refusal", [answer(400), TransportError("maybe", "it broke")])
+def test_what_becomes_of_rows_put_off_does_not_touch_those_that_are_in(refusal: Any) -> None:
+    """A refused or lost second request is about its own rows: the others are never doubled."""
+    stored: list[int] = []
+    writes = iter([put_off(201, 201, 429), refusal])
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        if request.method == "GET":
+            return answer(200, {"n": len(stored)})
+        ids = [row["id"] for row in json.loads(request.body or b"")["rows"]]
+        found = next(writes, put_off(201))
+        if isinstance(found, Exception):
+            raise found
+        judged_so = json.loads(found.body or b"{}").get("r", ())
+        stored.extend(i for i, one in zip(ids, judged_so, strict=False) if one["s"] == 201)
+        return found
+
+    provider = made(**STATUSES, **COUNT)
+    wire = Wire(provider, answer_to)
+    result = wire.deliver(3, stored=wire.sender.run(table(), provider.prepare(table())))
+    assert result.error is None
+    assert stored[:2] == [0, 1]
+    assert len(stored) == len(set(stored)) == result.delivered
+    assert result.delivered + len(result.rejected) == 3
 
 
 def test_a_request_of_which_each_row_is_put_off_waits_like_any_rate_limit() -> None:
@@ -270,8 +293,7 @@ def test_a_gateways_word_about_one_row_needs_rows_that_may_be_repeated() -> None
         write(made(**STATUSES), put_off(201, 504, 201))
     assert caught.value.partial
     keyed = made(**STATUSES, repeat_is_safe=True)
-    flow = keyed.write(table(), block(), Context())
-    assert run(keyed, flow, put_off(201, 504, 201), put_off(201)).delivered == 3
+    assert write(keyed, put_off(201, 504, 201)) == WriteReport(delivered=2, again=(1,))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -294,6 +316,8 @@ def test_a_rate_limit_inside_a_refusal_is_no_bad_row() -> None:
     assert judged(partly, refusal) == Retry(applied="maybe", pause=True)
     bad = answer(400, {"e": {"1": {"s": 400}}})
     assert isinstance(judged(made(**form), bad), Throw)
+    whole = made(**STATUSES, refusals_store_nothing=True)
+    assert judged(whole, put_off(424, 429, 424)) == Retry(applied="no", pause=True)
 
 
 # --- what worked before

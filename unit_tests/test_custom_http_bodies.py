@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import Any
 
 import pytest
 
 from destination_bulk_tables.dispositions import Stop, Throw
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import HttpRequest
+from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, JsonObject
 from destination_bulk_tables.outcomes import Context, Load
-from unit_tests.custom_forms import COUNT, ROWS, answer, block, dedup, made, run, sent_by, table
+from destination_bulk_tables.preview import rehearse
+from destination_bulk_tables.preview_report import as_json
+from destination_bulk_tables.sender import Delivery
+from unit_tests.custom_forms import (
+    COUNT,
+    LEAST,
+    ROWS,
+    Wire,
+    answer,
+    block,
+    dedup,
+    made,
+    run,
+    sent_by,
+    table,
+)
+from unit_tests.fakes import FakeClock
+from unit_tests.syncs import catalog_of
 
 
 def lines(**body: Any) -> dict[str, Any]:
@@ -117,16 +136,57 @@ def test_a_row_without_a_value_that_a_path_needs_is_not_sent() -> None:
     """Nothing, or dots, would be another address; the others go without it."""
     rows = [b'{"id":%b,"n":1}' % id_ for id_ in (b'"a"', b"null", b'""', b'".."', b'"b"')]
     provider = made(row_template='{"path": "/b/{column:id}", "body": "{row}"}')
-    sent: list[HttpRequest] = []
-    flow = provider.write(table(), block(*rows), Context())
-    report = run(provider, flow, answer(201), sent=sent)
+    report = run(provider, provider.write(table(), block(*rows), Context()))
     assert [fault.position for fault in report.faults] == [1, 2, 3]
     assert {fault.code for fault in report.faults} == {"no_value"}
-    assert report.delivered == 2
-    paths = [row["path"] for row in json.loads(sent[0].body or b"")["rows"]]
+    assert report.again == (0, 4)
+    fit = block(*[rows[i] for i in report.again])
+    request = next(provider.write(table(), fit, Context()))
+    paths = [row["path"] for row in json.loads(request.body or b"")["rows"]]
     assert paths == ["/b/a", "/b/b"]
-    unsent = provider.write(table(), block(rows[1]), Context())
-    assert len(run(provider, unsent).faults) == 1
+
+
+def test_a_refusal_names_rows_of_the_request_that_left() -> None:
+    """Rows without a value stood before them in the batch, and moved no other row's place."""
+    provider = made(
+        row_template='{"path": "/b/{column:n}", "body": "{row}"}',
+        errors_path="e",
+        error_index_member="row",
+        refusals_store_nothing=True,
+    )
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        ids = [row["body"]["id"] for row in json.loads(request.body or b"")["rows"]]
+        bad = [{"row": at} for at, found in enumerate(ids) if found >= 90]
+        return answer(400 if bad else 201, {"e": bad})
+
+    wire = Wire(provider, answer_to)
+
+    def deliver(first: bytes, bad: int) -> BatchResult:
+        ids = [(1, first), (2, b'"b"'), (bad, b'"c"'), (3, b'"d"')]
+        rows = block(*[b'{"id":%d,"n":%b}' % found for found in ids])
+        return wire.sender.deliver(Delivery(Batch(1, table(), rows, "end", [(Epoch(4), 4)])))
+
+    deliver(b'"a"', 90)  # shows that its numbers are those of rows
+    result = deliver(b"null", 91)
+    assert [(row.code, row.index) for row in result.rejected] == [("no_value", 0), ("row_error", 2)]
+
+
+def test_a_preview_counts_rows_that_cannot_be_sent() -> None:
+    """No request says so: a batch may hold no other row."""
+    config: JsonObject = {
+        "provider": LEAST | {"row_template": '{"p": "/b/{column:amount}", "r": "{row}"}'},
+        "rejected_records": {"policy": "skip"},
+    }
+    stdin, source = os.pipe()
+    record = {"stream": "deals", "data": {"id": "a", "name": "b"}, "emitted_at": 1}
+    os.write(source, json.dumps({"type": "RECORD", "record": record}).encode() + b"\n")
+    os.close(source)
+    found = rehearse(config, catalog_of("append"), stdin, FakeClock(), rows=None, reads=False)
+    os.close(stdin)
+    shown: Any = as_json(found, 0.0)
+    (stream,) = shown["streams"]
+    assert (stream["rows_to_send"], stream["rows_rejected"], stream["requests"]) == (0, 1, 0)
 
 
 def test_a_request_of_one_row_has_its_key_in_the_path() -> None:

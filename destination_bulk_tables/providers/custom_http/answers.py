@@ -146,7 +146,8 @@ class Answers:
             )
             return Stop(ConfigError(message))
         again = [status for status in found if self._results.is_retried(status)]
-        if not again or (is_success and len(again) < (request.rows or 0)):
+        is_partial = is_success and not self._is_atomic
+        if not again or (is_partial and len(again) < (request.rows or 0)):
             return None  # the others are judged first, and these sent again
         is_known = self._is_atomic or (is_success and set(again) <= NOT_STORED)
         return Retry(

@@ -262,30 +262,25 @@ class CustomHttp(Base):
         return self._atomic or self.repeats_safely(table)
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
-        """Write the block; rows that the API puts off one by one are sent again."""
+        """Write the block in one request; rows that cannot be in one are told before it."""
         unfit = self._write_of(table).prepare(table).unfit(block)
-        faults = [RowFault(i, "no_value", _NO_VALUE) for i in sorted(unfit)]
-        left = [i for i in range(block.count) if i not in unfit]
-        rest = block.select(left) if unfit else block
-        if unfit and not left:
-            return WriteReport(faults=tuple(faults))
+        if unfit:
+            faults = tuple(RowFault(i, "no_value", _NO_VALUE) for i in sorted(unfit))
+            fit = tuple(i for i in range(block.count) if i not in unfit)
+            return WriteReport(faults=faults, again=fit)
         if self._jobs is not None:
-            receipt = yield from self._begin_job(self._jobs, table, rest, context)
-            return WriteReport(faults=tuple(faults), receipt=receipt)
-        delivered = 0
-        while True:
-            judged, clashes = yield from self._write_once(table, rest, context)
-            bad = judged.faults
-            delivered += rest.count - len(bad) - len(judged.again)
-            if clashes and not (yield from self._are_own(table, len(clashes), delivered, context)):
-                bad += clashes
-                delivered -= len(clashes)
-            faults += [replace(fault, position=left[fault.position]) for fault in bad]
-            if not judged.again:
-                return WriteReport(delivered=delivered, faults=tuple(faults))
-            log.warning("rows_put_off table=%s rows=%d", table.name, len(judged.again))
-            rest = rest.select(judged.again)
-            left = [left[position] for position in judged.again]
+            return WriteReport(
+                receipt=(yield from self._begin_job(self._jobs, table, block, context))
+            )
+        judged, clashes = yield from self._write_once(table, block, context)
+        bad, again = judged.faults, judged.again
+        delivered = block.count - len(bad) - len(again)
+        if clashes and not (yield from self._are_own(table, len(clashes), delivered, context)):
+            bad += clashes
+            delivered -= len(clashes)
+        if again:
+            log.warning("rows_put_off table=%s rows=%d", table.name, len(again))
+        return WriteReport(delivered=delivered, faults=bad, again=again)
 
     def _write_once(
         self, table: Table, block: RowBlock, context: Context
