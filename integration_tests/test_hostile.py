@@ -73,6 +73,7 @@ class Case:
     mode: SyncMode
     hit: tuple[str, ...] = ("write",)
     is_proof_the_status: bool = False
+    is_atomic: bool = False
     old: list[Row] = field(default_factory=list)
 
 
@@ -94,6 +95,7 @@ def custom(
         mode,
         hit or ("write",),
         is_proof_the_status=not {"count_path", "results_path", "success_text"} & set(form),
+        is_atomic="refusals_store_nothing" in form,
     )
 
 
@@ -252,7 +254,8 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 def trials(case: Case) -> Iterator[tuple[str, Trial]]:
     """Everything that is tried with one provider and mode."""
-    for name, fault in classes(is_proof_the_status=case.is_proof_the_status):
+    kinds = classes(is_proof_the_status=case.is_proof_the_status, is_atomic=case.is_atomic)
+    for name, fault in kinds:
         for hit in case.hit:
             for when in TIMES:
                 for policy in ("fail", "skip"):

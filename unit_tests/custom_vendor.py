@@ -86,15 +86,16 @@ class JobVendor(CustomVendor):
         """Serve one request."""
         if request.path.startswith("/jobs/"):
             self.asked.append(request.path)
-            number = int(request.path.rpartition("/")[2])
-            return self._tell(self.jobs[number] if number < len(self.jobs) else Job([], "gone"))
+            names = [f"j{number}" for number in range(len(self.jobs))]
+            name = request.path.rpartition("/")[2]
+            return self._tell(self.jobs[names.index(name)] if name in names else Job([], "gone"))
         return super().answer(request)
 
     def write(self, rows: list[Row]) -> HttpResponse:
         """Take rows for later."""
         number = len(self.jobs)
         self.jobs.append(Job(rows, self.fates[min(number, len(self.fates) - 1)]))
-        return answer_of(202, {"job": {"id": number}})
+        return answer_of(202, {"job": {"id": f"j{number}"}})
 
     def _tell(self, job: Job) -> HttpResponse:
         job.polls += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from destination_bulk_tables.http import HttpRequest, HttpResponse
@@ -100,6 +101,31 @@ REFUSALS: dict[str, Fault] = {
     "503 Retry-After": _plain(503, b"", retry_after="1"),
     "refused": _broken("no", "connect"),
 }
+
+
+def _partly(code: int) -> Fault:
+    """It stores the rows up to the bad one, and says no to the request."""
+
+    def fault(request: HttpRequest, answer: Answer) -> HttpResponse:
+        body = json.loads(request.body or b"null")
+        if _halve(body):
+            answer(replace(request, body=json.dumps(body).encode()))
+        return _says(code, b'{"message":"a row is bad"}')
+
+    return fault
+
+
+def _halve(body: Any) -> bool:
+    """Leave the first half of the list that holds the rows; False where there is none."""
+    inside = list(body.values()) if isinstance(body, dict) else []
+    if isinstance(body, list) and body and isinstance(body[0], dict):
+        del body[(len(body) + 1) // 2 :]
+        return True
+    return any(map(_halve, inside))
+
+
+# what says no and stored a part all the same
+PARTLY: dict[str, Fault] = {f"{code}, a part stored": _partly(code) for code in (400, 409, 422)}
 # what says nothing about the request
 SILENCES: dict[str, Fault] = {
     **{f"{code}": _plain(code, PAGE) for code in (500, 501, 502, 504, 505, 507, 520, 524, 529)},
@@ -135,11 +161,12 @@ def _off(value: Any, by: int) -> Any:
     return value + by if is_number else value
 
 
-def classes(*, is_proof_the_status: bool) -> Iterator[tuple[str, Fault]]:
+def classes(*, is_proof_the_status: bool, is_atomic: bool = False) -> Iterator[tuple[str, Fault]]:
     """Every class, each that may hide an applied request also as one that does.
 
     Where a status is the only proof there is, an empty success that stored nothing cannot be told
     from one that did: such a form says so in the log, and is not asked.
+    `is_atomic`: the API stores all rows of a request or none, so that it never stores a part.
     """
     for name, fault in (FALSE_SUCCESSES | SILENCES).items():
         yield name, fault
@@ -149,4 +176,6 @@ def classes(*, is_proof_the_status: bool) -> Iterator[tuple[str, Fault]]:
             yield name, fault
         yield f"{name}, applied", _applied(fault)
     yield from REFUSALS.items()
+    if not is_atomic:
+        yield from PARTLY.items()
     yield from SPOILED.items()

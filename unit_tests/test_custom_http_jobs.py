@@ -76,7 +76,7 @@ def test_rows_are_acknowledged_when_their_job_is_done() -> None:
     assert [number for number, _ in held] == [4, 8]
     assert all(stored >= number for number, stored in held)
     assert sync.counts == (8, 8, 0)
-    assert vendor.asked.count("/jobs/0") == 2
+    assert vendor.asked.count("/jobs/j0") == 2
 
 
 def test_several_jobs_are_under_way_and_one_where_the_number_is_set() -> None:
@@ -276,7 +276,7 @@ def test_one_job_for_two_requests_proves_nothing() -> None:
 
     def write(rows: list[Row]) -> HttpResponse:
         plain(rows)
-        return answer(202, {"job": {"id": 0}})
+        return answer(202, {"job": {"id": "j0"}})
 
     vendor.write = write  # type: ignore[method-assign]  # an API with one queue
     sync = a_sync(vendor).run()
