@@ -30,7 +30,9 @@ NO_ROWS = RowBlock((), 0, range(0))
 MAX_UNVERIFIED_ROWS = 500_000
 MAX_UNVERIFIED_JOBS = 60
 MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where an input is fast, this many gather
-MAX_FLYING_BYTES = 32_000_000  # of one table's requests, where their number is found
+# of requests under way, where their number is found, and of those that wait for a slot: each is in
+# memory as rows, as a body, and where a vendor sends the rows back as an answer
+MAX_FLYING_BYTES = 12_000_000
 MAX_KEPT_BYTES = 8_000_000  # of accepted rows that are not verified
 MAX_MINGLED = 2
 LONGEST_HOLD_S = 2.0
@@ -106,6 +108,7 @@ class Dispatch:
             not any(lane.has_backlog for lane in self._all)
             and sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
             and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
+            and sum(x.queued_bytes for x in self._all if not x.gathers) < MAX_FLYING_BYTES
             and sum(lane.followed_bytes for lane in self._all) < MAX_HELD_BYTES
             and not self._is_behind()
         )
@@ -120,9 +123,10 @@ class Dispatch:
                 under_way += len(lane.jobs)  # a request is over when its job is
         if not lane.may_send() or under_way >= lane.pace.limit:
             return False
-        flying = sum(batch.block.n_bytes for batch in lane.in_flight.values())
-        size = lane.queue[0].block.n_bytes
-        return lane.pace.is_fixed or not flying or flying + size <= MAX_FLYING_BYTES
+        if lane.pace.is_fixed or not lane.in_flight:
+            return True
+        flying = sum(b.block.n_bytes for other in self._all for b in other.in_flight.values())
+        return flying + lane.queue[0].block.n_bytes <= MAX_FLYING_BYTES
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""

@@ -98,7 +98,7 @@ class Replacing:
         lane.begin_load(plan)
         for batch in lane.load.batches(lane.batcher):
             self._dispatch.queue(lane, batch)
-            while len(lane.queue) >= lane.pace.limit:
+            while lane.queue:  # the others are better on disk
                 self._wait()
         if not size.rows and plan.single:
             self._dispatch.queue(lane, Batch(0, table, NO_ROWS, "end"))

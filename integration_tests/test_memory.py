@@ -139,17 +139,18 @@ def _some_rows() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "mode", "lines"),
+    ("vendor", "mode", "lines", "most_mb"),
     [
-        ("qobra", "append", _large_states),
-        ("qobra", "overwrite", _large_states),
-        ("qobra", "overwrite", _growing_states),
-        ("kore", "overwrite", _large_rows),
-        ("qobra", "overwrite", _some_rows),
+        ("qobra", "append", _large_states, 120),
+        ("qobra", "overwrite", _large_states, 120),
+        ("qobra", "overwrite", _growing_states, 100),
+        ("kore", "overwrite", _large_rows, 150),
+        ("kore", "append", _large_rows, 150),
+        ("qobra", "overwrite", _some_rows, 80),
     ],
 )
 def test_what_waits_is_bounded_in_bytes(
-    tmp_path: Path, vendor: Vendor, mode: str, lines: Callable[[], Iterator[bytes]]
+    tmp_path: Path, vendor: Vendor, mode: str, lines: Callable[[], Iterator[bytes]], most_mb: int
 ) -> None:
     """States, rows of any size and many tables: none of them adds up in memory."""
     with EmulatorProcess(auto_create_tables=True, time_scale=50.0) as emulator:
@@ -169,7 +170,7 @@ def test_what_waits_is_bounded_in_bytes(
             ended = sync.wait()
         assert ended.code == 0, ended.message
     print(f"{mode} {lines.__name__}: peak {peak:.0f} MB")
-    assert 0 < peak <= 220  # 187 was seen; the target is 150
+    assert 0 < peak <= most_mb
 
 
 def _unchanged(value: Callable[[], int], seconds: float) -> Callable[[], bool]:

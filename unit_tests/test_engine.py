@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from destination_bulk_tables.dispatch import MAX_FLYING_BYTES
 from destination_bulk_tables.errors import (
     BadInput,
     BadRows,
@@ -115,6 +116,40 @@ def test_the_number_of_requests_is_found_while_they_are_answered() -> None:
     busy.run()
     assert (busy.error, len(busy.vendor.rows())) == (None, 240)
     assert busy.lanes[DEALS].pace.limit == 1
+
+
+@pytest.mark.parametrize("slots", [0, 8])
+def test_large_requests_are_few_at_a_time(slots: int) -> None:
+    """What is under way is bounded in bytes, but for a number that was set."""
+    rows = [{"id": str(i), "name": "x" * 2_500_000} for i in range(10)]
+    done = sync("kore", "append", [records(rows), complete()], slots=slots, seed=3, max_rows=1)
+    lane = done.lanes[DEALS]
+    lane.pace.limit = 8
+    flying: list[int] = []
+    done.on_read = lambda _: flying.append(sum(b.block.n_bytes for b in lane.in_flight.values()))
+    done.run()
+    assert (done.error, len(done.vendor.rows())) == (None, 10)
+    assert (max(flying) <= MAX_FLYING_BYTES) is (slots == 0)
+
+
+def test_a_table_of_small_requests_does_not_wait_for_one_of_large() -> None:
+    """Each has one request under way at least."""
+    large = [{"id": str(i), "name": "x" * 3_999_000} for i in range(5)]
+    small = [{**row, "name": "y" * 1000} for row in ROWS]
+    calls = StreamKey(None, "calls")
+    first, *more = [records(small[i : i + 4], calls) for i in range(0, 12, 4)]
+    script: list[Message | float] = [first, 1.0, records(large), *more, complete(), complete(calls)]
+    vendor = KoreVendor()
+    vendor.tables["calls"] = []
+    catalog = catalog_of("append", "deals", "calls")
+    done = sync("kore", "append", script, catalog=catalog, vendor=vendor, slots=0, seed=1)
+    done.lanes[DEALS].pace.limit = 8
+    beside: list[bool] = []
+    done.on_read = lambda _: beside.append(
+        len(done.lanes[DEALS].in_flight) == 3 and bool(done.lanes[calls].in_flight)
+    )
+    done.run()
+    assert (done.error, len(vendor.rows("calls")), any(beside)) == (None, len(ROWS), True)
 
 
 def test_a_keyed_row_never_overtakes_its_key() -> None:
