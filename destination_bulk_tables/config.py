@@ -113,7 +113,7 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     reading = Reading()
     read = reading.read(raw, form)
     narrow = narrowed(form, read)
-    naming = Naming(narrow, reading.written_as, chosen.asked_as)
+    naming = Naming(narrow, reading.written_as, chosen.asked_as, chosen.is_decided)
     wrong = [f"{text}." for text in reading.wrong]
     wrong += [naming.says(*fault) for fault in _faults(read, narrow)]
     if wrong:

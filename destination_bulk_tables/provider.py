@@ -186,6 +186,9 @@ class ProviderType(Protocol):
     def asked_as(self, _: str) -> str | None:
         """The field in which the form asks for a setting that it does not have by this name."""
 
+    def is_decided(self, _: str) -> bool:
+        """Whether it has decided a setting of which its form has no field."""
+
     def from_config(self, section: JsonObject) -> Provider:
         """Make the provider from its validated part of the config."""
 
@@ -199,6 +202,10 @@ class Base:
     @staticmethod
     def asked_as(_: str) -> str | None:
         return None
+
+    @staticmethod
+    def is_decided(_: str) -> bool:
+        return False
 
     def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
         return None

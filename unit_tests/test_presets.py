@@ -156,6 +156,26 @@ def test_an_error_names_the_field_of_the_preset() -> None:
     assert "\u20ac" not in caught.value.message
 
 
+def test_an_error_says_which_settings_the_preset_decides() -> None:
+    """They have no field: a person is told so once, and where they could be changed."""
+    section = filled_in(NAMED["kinto"])
+    naming = configuration.parse({"provider": section}, PROVIDERS, is_cloud=False).naming
+    said = naming.in_words("Check base_url, write_path, stop_texts and tables[].table.")
+    assert said == (
+        'Check kinto.address ("Kinto > Address" in the form), write_path (decided by the preset; '
+        "where it has to differ, choose Custom HTTP API), stop_texts and tables[].table "
+        '("Tables > Table" in the form).'
+    )
+    plain = configuration.parse(
+        {"provider": NAMED["kinto"].expanded(section)}, PROVIDERS, is_cloud=False
+    )
+    assert "preset" not in plain.naming.in_words("Check write_path and job.done.")
+    assert naming.says("provider.write_path", "puts it inside other text").startswith(
+        "write_path (decided by the preset"
+    )
+    assert "job.done (decided by the preset" in naming.in_words("Check job.done and no_such_word.")
+
+
 def test_a_refused_credential_leads_to_the_secret_one() -> None:
     """Not to the user name that stands before it; a fault of the user name itself does."""
     assert NAMED["couchdb"].asked_as("authentication") == "couchdb.password"

@@ -20,9 +20,10 @@ _POSITION = re.compile(r"\[\d*\]")
 _NAME = re.compile(r"(?<![\w'\"./-])[a-z]\w*(?:\[\d*\])?(?:\.[a-z]\w*(?:\[\d*\])?)*(?![\w'\"/-])")
 _PLAIN_NAMES = frozenset({"authentication"})
 _IN_THE_FORM = '" in the form)'
+_DECIDED = " (decided by the preset; where it has to differ, choose Custom HTTP API)"
 
 
-def _unknown(_: str) -> str | None:
+def _unknown(_: str) -> None:
     return None
 
 
@@ -30,21 +31,26 @@ def _unknown(_: str) -> str | None:
 class Naming:
     """`form`: narrowed to the chosen options. `written_as`: the old names that the user wrote.
 
-    `asked_as`: the setting under which a provider asks for one that its form does not have.
+    `asked_as`: the setting under which a provider asks for one that its form does not have;
+    `is_decided`: whether it has decided that setting itself.
     """
 
     form: JsonObject = field(default_factory=dict)
     written_as: Mapping[str, str] = field(default_factory=dict)
     asked_as: Callable[[str], str | None] = _unknown
+    is_decided: Callable[[str], bool | None] = _unknown
 
     def says(self, path: str, what: str) -> str:
         """A sentence about one setting; `path` may use the names inside the program."""
-        shown, titles, _ = self._walk(path)
+        shown, titles, is_known = self._walk(path)
+        inner = path.removeprefix("provider.")
+        if not is_known and inner != path and self.is_decided(inner):
+            return f"{inner}{_DECIDED} {what}."
         return f"{shown or 'the config'} {what}{_where(titles)}."
 
     def in_words(self, message: str) -> str:
         """A message in which each setting has its name in JSON, and once its title in the form."""
-        if _IN_THE_FORM in message:
+        if _IN_THE_FORM in message or _DECIDED in message:
             return message  # it was made by `says`
         told: set[str] = set()
 
@@ -59,6 +65,9 @@ class Naming:
                     where = "" if shown in told else _where(titles)
                     told.add(shown)
                     return shown + where
+            if self.is_decided(name) and _DECIDED not in told:
+                told.add(_DECIDED)
+                return name + _DECIDED
             return name
 
         return _NAME.sub(tell, message)

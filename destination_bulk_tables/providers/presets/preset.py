@@ -27,6 +27,7 @@ _SHOWN: dict[Any, str] = {
     for name, field in cast("dict[str, Any]", CustomHttp.spec["properties"]).items()
     if "known_as" in field
 }
+_OF_CUSTOM_HTTP = cast("dict[str, Any]", CustomHttp.spec["properties"])
 _FIELD = re.compile(r"<(\w+)>")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _PATHS = frozenset(
@@ -101,6 +102,11 @@ class Preset:
         """The field of the preset that fills this setting of custom_http, if one does."""
         blamed = self._blamed(_)
         return None if blamed == self.name else blamed
+
+    def is_decided(self, _: str) -> bool:
+        """Whether it is a setting of custom_http, which the preset has filled in or left out."""
+        step = _STEP.match(_)
+        return step is not None and (step[0] in _SHOWN or step[0] in _OF_CUSTOM_HTTP)
 
     def from_config(self, section: JsonObject) -> CustomHttp:
         """Make the provider that the filled-in form stands for."""
