@@ -210,7 +210,7 @@ class Exchange:
                 time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
                 table=table.name if table else "-",
                 method=request.method,
-                path=request.path,
+                path=request.path if request.shown is None else request.shown,
                 rows=request.rows,
                 bytes=len(request.body or b""),
                 status=response.status if response else 0,

@@ -32,7 +32,8 @@ class HttpRequest:
     blindly; "settled": it may be repeated, but what follows must not overtake an earlier attempt,
     so that is given time; "once": the flow has another way, so whatever keeps an answer away is
     thrown as `Ambiguous`, after time to settle. `not_after`: monotonic time after which it must not
-    be sent any more. `rows`: how many it carries, if it is a write.
+    be sent any more. `rows`: how many it carries, if it is a write. `shown`: its path for who looks
+    at requests, where the path itself holds values of a row.
     """
 
     method: str
@@ -44,6 +45,7 @@ class HttpRequest:
     content_type: str = "application/json"
     url: str | None = None  # in place of base URL and path: a token server is at another address
     rows: int | None = None
+    shown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

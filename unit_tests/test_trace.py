@@ -14,6 +14,7 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused
+from destination_bulk_tables.outcomes import Context, Unverified
 from destination_bulk_tables.private_files import file_in
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.sender import Delivery, Sender
@@ -24,7 +25,7 @@ from destination_bulk_tables.trace.figures import figures_of
 from destination_bulk_tables.trace.page import page
 from destination_bulk_tables.trace.places import MOST_BYTES, PART_BYTES, PART_S, StorePlace
 from destination_bulk_tables.transport import TransportError
-from unit_tests.custom_forms import answer, made, sent_by, table
+from unit_tests.custom_forms import answer, block, dedup, made, sent_by, table
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, scripted, status
 from unit_tests.syncs import kore, qobra
 from unit_tests.test_sender import TABLE, asked, batch_of, deals
@@ -123,6 +124,28 @@ def test_no_secret_and_no_query_is_in_a_line(tmp_path: Path) -> None:
     assert picked(lines, "path", "import_id") == [
         ("/hook/****/x", None),
         ("/hook/****/x", "****"),
+    ]
+
+
+def test_no_value_of_a_row_and_no_signed_address_is_in_a_line(tmp_path: Path) -> None:
+    """A path that holds a row's key, and a job whose address carries what opens it."""
+    provider = made(
+        max_rows_per_request=1,
+        body={"body_type": "lines"},
+        upsert={"upsert_type": "request", "method": "PUT", "path": "/t/{table}/{key}/{column:n}"},
+        job={"job_type": "poll", "id": "at", "status": "s", "done": "ok"},
+    )
+    begun = answer(202, {"at": "/jobs/7?sig=abc"})
+    rig = Rig(tmp_path / "t.jsonl", scripted(begun, answer(200, {"s": "ok"})), provider)
+    row = block(b'{"id":"jane@example.com","n":"doe"}')
+    receipt = rig.sender.run(dedup(), provider.write(dedup(), row, Context())).receipt
+    assert receipt is not None
+    rig.sender.run(dedup(), provider.verify(Unverified(dedup(), (receipt,), 1, 0.0)))
+    paths = [sent.request.path for sent in rig.transport.sent]
+    assert paths == ["/t/deals/jane%40example.com/doe", "/jobs/7?sig=abc"]
+    assert picked(rig.lines(), "path", "import_id") == [
+        ("/t/deals/*/*", "/jobs/7"),
+        ("/jobs/7", "/jobs/7"),
     ]
 
 

@@ -1,10 +1,10 @@
 """One JSON line per request, for who looks at night at what a sync did. Opt-in.
 
-A line holds sizes, times and names: never a body, a header, the query of a path (which may name a
-key) or a secret. Sender threads share a trace; a line is in a file before its request's answer is
-acted on, so whatever ends the process leaves the lines of all that was answered; a store gets them
-a minute later at most. What cannot be written is warned of once and the sync goes on: a trace
-proves nothing and is owed to nobody.
+A line holds sizes, times and names: never a body, a value of a row, a header, the query of an
+address (which may name a key) or a secret. Sender threads share a trace; a line is in a file before
+its request's answer is acted on, so whatever ends the process leaves the lines of all that was
+answered; a store gets them a minute later at most. What cannot be written is warned of once and the
+sync goes on: a trace proves nothing and is owed to nobody.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Trace:
             limited_ms=round(line.limited_ms, 1),
             waited_ms=round(line.waited_ms, 1),
             path=SECRETS.mask(line.path.partition("?")[0]),
-            import_id=_masked(line.import_id),
+            import_id=_masked(line.import_id and line.import_id.partition("?")[0]),
             trouble=_masked(line.trouble),
             cause=_masked(line.cause),
         )

@@ -345,6 +345,7 @@ class CustomHttp(Base):
             table=table,
             success=prepared.success,
             rows=block.count,
+            shown=prepared.row_path.shown if prepared.row_path is not None else None,
         )
 
     def _headers_of(self, prepared: Prepared, key: str) -> dict[str, str]:

@@ -190,6 +190,7 @@ class RowPath:
         marks = {name: f"{mark}\0" for name, mark in self._values.marks.items()}
         # literal, name, literal, ...
         self._parts = _PATH_MARK.split(path.render(table, marks))
+        self.shown = "*".join(self._parts[::2])  # for who looks at requests, and at no row
 
     def of(self, block: RowBlock) -> str:
         """The path for the only row of a block that is not unfit."""
