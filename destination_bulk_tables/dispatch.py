@@ -125,8 +125,8 @@ class Dispatch:
             return False
         if lane.pace.is_fixed or not lane.in_flight:
             return True
-        flying = sum(b.block.n_bytes for other in self._all for b in other.in_flight.values())
-        return flying + lane.queue[0].block.n_bytes <= MAX_FLYING_BYTES
+        flying = sum(other.tracked[id_].weight for other in self._all for id_ in other.in_flight)
+        return flying + lane.tracked[lane.queue[0].id].weight <= MAX_FLYING_BYTES
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""
@@ -254,7 +254,7 @@ class Dispatch:
     def _begin_job(self, lane: Lane, tracked: Tracked, receipt: Receipt, now: float) -> None:
         tracked.open_receipts += 1
         tracked.is_resent = tracked.is_resent or receipt.resent > 0
-        if lane.follows and receipt.id == lane.last_job:
+        if lane.follows and (receipt.id == lane.last_job or receipt.id in lane.jobs):
             message = (
                 f"{self._tools.provider.title} named the same job for two requests of table "
                 f"{lane.plan.table.name}, so it cannot be told when each is done. "
@@ -271,7 +271,7 @@ class Dispatch:
 
         Imports may take long. The rows of a load are on disk.
         """
-        n_bytes = tracked.batch.block.n_bytes
+        n_bytes = tracked.batch.block.held_bytes
         is_plain = not lane.follows and lane.replace is None
         is_whole = tracked.open_receipts and not tracked.rejected
         if is_plain and is_whole and self._kept_bytes + n_bytes <= MAX_KEPT_BYTES:
@@ -286,7 +286,7 @@ class Dispatch:
         block = tracked.batch.block
         if not block.count or tracked.rejected or tracked.mingled >= MAX_MINGLED:
             return False
-        self._kept_bytes -= block.n_bytes
+        self._kept_bytes -= block.held_bytes
         tracked.mingled += 1
         self.doubt_again(lane, tracked, [Doubtful(block)])
         return True
@@ -310,7 +310,7 @@ class Dispatch:
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""
         del lane.tracked[tracked.batch.id]
-        self._kept_bytes -= tracked.batch.block.n_bytes
+        self._kept_bytes -= tracked.batch.block.held_bytes
         lane.retire_keys(tracked, self._tools.clock.monotonic())
         lane.repeats.n_older -= n_older(tracked.batch)
         for epoch, count in tracked.batch.counts().items():

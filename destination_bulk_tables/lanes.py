@@ -50,7 +50,7 @@ class Tracked:
 
     batch: Batch
     queued_at: float = 0.0
-    weight: int = 0  # bytes that it holds while it is queued
+    weight: int = 0  # bytes that it holds until it is answered
     tally: Tally = field(default_factory=Tally)
     open_receipts: int = 0
     lost: int = 0  # jobs that did not tell what became of its rows

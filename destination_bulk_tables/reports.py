@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTING = "rejected_records.report_path"
+_MOST_TAKEN = 5  # no other sync writes these names; an attempt without an answer may have
 _GATHER_S = 2.0  # a state waits at most this long for others to be acknowledged with it
 
 
@@ -165,11 +166,16 @@ class StoreReport:
         self._kept_at = self._clock.monotonic()
 
     def _write(self, stream: StreamKey, data: bytes) -> None:
-        is_new = False
-        while not is_new:
+        for _ in range(_MOST_TAKEN):
             self._number += 1
             key = f"{key_part(str(stream))}/{self._sync}/{self._number:06}.jsonl"
-            is_new = self._put(key, data)
+            if self._put(key, data):
+                return
+        message = (
+            f"{SETTING} cannot be written: {self.where} (the store says of each new name that it "
+            "is taken). Choose a store that takes conditional writes (If-None-Match), or a folder."
+        )
+        raise ConfigError(message)
 
     def finish(self) -> None:
         self.keep()

@@ -67,9 +67,10 @@ def qobra(**settings: Any) -> Qobra:
     return Qobra.from_config({"api_key": API_KEY, **settings})
 
 
-def records(rows: Iterable[Row], stream: StreamKey = DEALS) -> RecordRun:
-    """A run of records."""
-    return RecordRun(stream, [msgspec.Raw(json.dumps(row).encode()) for row in rows])
+def records(rows: Iterable[Row], stream: StreamKey = DEALS, line: bytes = b"") -> RecordRun:
+    """A run of records; `line`: what each stood in."""
+    data = [msgspec.Raw(json.dumps(row).encode()) for row in rows]
+    return RecordRun(stream, data, lines=[line] * len(data) if line else ())
 
 
 def state(number: int, stream: StreamKey = DEALS) -> StateMessage:
@@ -212,7 +213,7 @@ class Sync:
         """Run to the end; a failure is kept in `error`."""
         source = ScriptedSource.of(self.script, self.clock, self.workers)
         source.on_read = self.on_read
-        engine = self.engine()
+        engine = self.ran = self.engine()
         try:
             engine.run(source)
         except DestinationError as error:

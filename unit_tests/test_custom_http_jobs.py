@@ -269,17 +269,18 @@ def test_a_job_that_does_not_end_ends_the_sync(fate: str, caplog: pytest.LogCapt
     ) == 1
 
 
-def test_one_job_for_two_requests_proves_nothing() -> None:
+@pytest.mark.parametrize("named", [[0], [0, 1]], ids=["one", "two by turns"])
+def test_one_job_for_two_requests_proves_nothing(named: list[int]) -> None:
     """A path that leads to something else than the job would have every row taken for stored."""
-    vendor = JobVendor()
+    vendor = JobVendor(fates=("endless",))
     plain = vendor.write
 
     def write(rows: list[Row]) -> HttpResponse:
         plain(rows)
-        return answer(202, {"job": {"id": "j0"}})
+        return answer(202, {"job": {"id": f"j{named[len(vendor.jobs) % len(named)]}"}})
 
     vendor.write = write  # type: ignore[method-assign]  # an API with one queue
-    sync = a_sync(vendor).run()
+    sync = a_sync(vendor, max_rows=2).run()
     assert isinstance(sync.error, UnaccountedRows)
     assert "the same job for two requests" in sync.error.message
     assert "job.id" in sync.error.message

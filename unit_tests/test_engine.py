@@ -102,6 +102,20 @@ def test_requests_under_way_are_bounded(slots: int) -> None:
     assert slots == 1 or max(under_way) > 1
 
 
+def test_the_lines_of_rows_count_among_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of rejected rows keeps the line of each, which may be far longer than its row."""
+    monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_FLYING_BYTES", 5000)
+    under_way: list[int] = []
+    script: list[Message | float] = [records(ROWS * 5, line=b"x" * 500), complete()]
+    done = sync("kore", "append", script, slots=0, seed=1)
+    done.on_request = lambda it: under_way.append(
+        sum(batch.block.held_bytes for batch in it.lanes[DEALS].in_flight.values())
+    )
+    done.run()
+    assert done.error is None
+    assert 2000 < max(under_way) <= 5000
+
+
 def test_the_number_of_requests_is_found_while_they_are_answered() -> None:
     """Quick answers bring more at a time, never more than eight; a busy vendor gets fewer."""
     script = [records([row]) for row in ROWS * 20]

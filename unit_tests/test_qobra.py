@@ -16,7 +16,7 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse
-from destination_bulk_tables.model import Receipt, RowBlock, Table
+from destination_bulk_tables.model import Message, Receipt, RowBlock, Table
 from destination_bulk_tables.outcomes import (
     Context,
     Load,
@@ -571,7 +571,7 @@ def test_rows_that_joined_an_earlier_attempts_import_are_sent_again(
             "gone": STALE[1]
         }
         assert done.counts == (11, 11, 0)
-        assert done.engine()._dispatch._kept_bytes == 0
+        assert done.ran._dispatch._kept_bytes == 0
 
 
 def _limited(vendor: QobraVendor, limit: int) -> Callable[[HttpRequest], HttpResponse]:
@@ -641,6 +641,25 @@ def test_rows_in_a_foreign_import_are_not_acknowledged(
     assert isinstance(done.error, TransientError)
     assert len(done.transport.writes) == (3 if is_kept else 1)
     assert done.acknowledged == []
+
+
+def test_the_lines_of_rows_count_where_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of rejected rows keeps the line of each, which may be far longer than its row."""
+    monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_KEPT_BYTES", 5000)
+    clock = FakeClock()
+    vendor = QobraVendor(clock, delay_s=60.0)
+    script: list[Message | float] = [records(ROWS, line=b"x" * 500), state(1), complete()]
+    done = sync("qobra", "append", script, clock=clock, vendor=vendor)
+    kept: list[int] = []
+
+    def look(it: Sync) -> None:
+        tracked = [t for lane in it.lanes.values() for t in lane.tracked.values()]
+        kept.append(sum(t.batch.block.held_bytes for t in tracked if t.open_receipts))
+
+    done.on_request = look
+    done.run()
+    assert done.acknowledged == [1]
+    assert 2000 < max(kept) <= 5000
 
 
 @pytest.mark.parametrize("slots", [1, 3])

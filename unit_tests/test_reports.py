@@ -189,6 +189,16 @@ def test_what_is_kept_is_in_the_store_under_stream_and_sync() -> None:
     }
 
 
+def test_a_store_that_takes_no_name_ends_the_sync() -> None:
+    """One that answers each conditional write with 412 is not asked for ever."""
+    bucket = Bucket(taken=1000)
+    report = stored(bucket)
+    report.add(STREAM, LINE)
+    with pytest.raises(ConfigError, match=r"report_path cannot be written.*name that it is taken"):
+        report.keep()
+    assert bucket.taken > 900
+
+
 def test_no_more_than_a_part_waits_in_memory() -> None:
     """A part that is full is written at once, whether or not a state waits for it."""
     bucket = Bucket()
