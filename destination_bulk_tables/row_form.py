@@ -191,6 +191,12 @@ def _conversions(column: Column, rules: RowRules, *, coerces: bool) -> Iterator[
         yield timestamps.TIMESTAMPS[rules.timestamps]
 
 
+def are_blank(rows: Sequence[Any]) -> bool:
+    """Whether no row has a value: all are null, or their records hold other fields."""
+    blank = type(rows[0])() if rows else None
+    return bool(rows) and rows[0] == blank and all(row == blank for row in rows)
+
+
 def values_in(rows: list[Any], attribute: str) -> list[Any]:
     return list(map(attrgetter(attribute), rows))
 

@@ -22,6 +22,7 @@ from destination_bulk_tables.row_form import (
     EMITTED,
     NULL,
     Form,
+    are_blank,
     encode,
     put,
     tokens_in,
@@ -108,7 +109,8 @@ class RowCodec:
     ) -> tuple[RowBlock, list[RejectedRow]]:
         """Encode consecutive records' data; the block's `indexes` are positions in the run.
 
-        Raises `ConfigError` where the first records are not what the schema says.
+        Raises `ConfigError` where the first records, or a run without any value, are not what the
+        schema says.
         """
         if self._sample is not None and not self._sample.is_done:
             self._sample.look(data)
@@ -123,6 +125,8 @@ class RowCodec:
                 continue
         else:
             rows, indexes = self._decode_singly(form, data, rejected)
+        if self._sample is not None and are_blank(rows):
+            self._sample.look_at_blank(data)
         self._stamp(rows, [times[i] for i in indexes] if times else ())
         return self._encode(form, rows, indexes, rejected, lambda _, index: bytes(data[index]))
 

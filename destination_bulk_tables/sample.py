@@ -1,6 +1,7 @@
 """Looks whether a stream's first records hold the fields that its schema declares.
 
-What it says names fields and never values. It costs nothing once it has seen enough.
+Later ones are looked at where a whole run of them brings no value. What it says names fields and
+never values; once it has seen enough, a run that brings one costs nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Raw
 from destination_bulk_tables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, KeysView, Sequence
 
     from destination_bulk_tables.model import StreamKey
 
@@ -48,11 +49,7 @@ class FieldSample:
     def look(self, data: Sequence[Raw]) -> None:
         """Look at records before they are encoded. Raises `ConfigError` for another stream's."""
         fresh: set[str] = set()
-        for raw in data[: self._left]:
-            try:
-                names = _decode(raw).keys()
-            except (msgspec.DecodeError, RecursionError):
-                continue  # the codec says what is wrong with it
+        for names in _names_of(data[: self._left]):
             self._left -= bool(names)  # of an empty record nothing can be told
             fresh |= names - self._seen
         if not fresh:
@@ -66,12 +63,7 @@ class FieldSample:
             )
             raise ConfigError(message, stream=self._stream)
         if self._sent.isdisjoint(self._seen):
-            message = (
-                f"Stream {self._stream}: its records hold none of the fields that are sent. They "
-                f"hold: {_listed(self._seen)}. Sent are: {_listed(self._sent)}. Refresh the "
-                "stream's schema, or correct tables[].columns."
-            )
-            raise ConfigError(message, stream=self._stream)
+            raise self._strange("its records hold", self._seen)
         undeclared = fresh - self._known
         if undeclared and not self._is_open:
             log.warning(
@@ -79,6 +71,33 @@ class FieldSample:
                 self._stream,
                 _listed(undeclared),
             )
+
+    def look_at_blank(self, data: Sequence[Raw]) -> None:
+        """Look at later records without a value. Raises `ConfigError` where fields were renamed.
+
+        Then fields that nobody has seen come in place of all that are sent; a record may well have
+        nothing but fields that are left out.
+        """
+        held: set[str] = set().union(*_names_of(data[:_RECORDS]))
+        if self._sent.isdisjoint(held) and held - self._known - self._seen:
+            raise self._strange("from some record on its records hold", held)
+
+    def _strange(self, what: str, held: Collection[str]) -> ConfigError:
+        message = (
+            f"Stream {self._stream}: {what} none of the fields that are sent. They hold: "
+            f"{_listed(held)}. Sent are: {_listed(self._sent)}. Refresh the stream's schema, or "
+            "correct tables[].columns."
+        )
+        return ConfigError(message, stream=self._stream)
+
+
+def _names_of(data: Iterable[Raw]) -> Iterator[KeysView[str]]:
+    """The fields of each record; of one that cannot be read the codec says what is wrong."""
+    for raw in data:
+        try:
+            yield _decode(raw).keys()
+        except (msgspec.DecodeError, RecursionError):
+            continue
 
 
 def _listed(names: Iterable[str]) -> str:

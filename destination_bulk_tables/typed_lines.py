@@ -19,6 +19,7 @@ from destination_bulk_tables.messages import (
     status_of,
 )
 from destination_bulk_tables.model import RecordRun
+from destination_bulk_tables.row_form import are_blank
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -109,10 +110,12 @@ class Blocks:
         missed = None
         if self._current is not None:
             try:
-                return self._current.messages(text)
+                n_lines, messages = self._current.messages(text)
+                if not any(isinstance(m, RecordRun) and are_blank(m.data) for m in messages):
+                    return n_lines, messages
             except UNDECODABLE:  # another stream, or something that the plain way explains
                 missed = self._current.stream
-                self._current = None
+            self._current = None
         n_lines, messages, is_typed = self.plain.messages(text)
         keys = {message.stream for message in messages if isinstance(message, RecordRun)}
         key = keys.pop() if len(keys) == 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -82,6 +83,44 @@ def test_looking_ends() -> None:
     assert not looked.is_done
     looked.look(raws('{"name":1}', '{"x":1}'))
     assert looked.is_done
+
+
+@pytest.mark.parametrize(
+    ("later", "is_strange"),
+    [
+        (['{"Account Name":"secret","b":1}'], True),
+        (["{}", '{"Name":"secret"}', "5"], True),
+        (['{"Name":1}', '{"name":null}'], False),
+        (["{}", "{}"], False),
+        (['{"left out":1}', '{"seen":2}'], False),
+    ],
+)
+def test_fields_that_are_renamed_later_are_seen(later: list[str], is_strange: bool) -> None:  # noqa: FBT001
+    """A run without a value holds fields that nobody has seen, and none that is sent."""
+    looked = sample()
+    looked.look(raws('{"name":1,"seen":2}'))
+    if not is_strange:
+        looked.look_at_blank(raws(*later))
+        return
+    with pytest.raises(ConfigError, match="from some record on") as caught:
+        looked.look_at_blank(raws(*later))
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_a_stream_whose_fields_are_renamed_midway_ends_the_sync(mode: Any) -> None:
+    """What came before is right; no row of nulls is written, nor a table replaced."""
+    good = [{"id": f"d{i}", "name": "x"} for i in range(120)]
+    strange = [{"ID": f"e{i}", "Name": "x"} for i in range(3)]
+    script: list[Any] = [records(good), state(1), records(strange), state(2), complete()]
+    done = sync("kore", mode, script, catalog=catalog_of(mode))
+    done.vendor.put([{"id": "old"}])
+    done.run()
+    assert isinstance(done.error, ConfigError)
+    assert "Name" in done.error.message
+    assert 2 not in done.acknowledged
+    assert all(row.get("id") for row in done.vendor.rows())
+    assert mode == "append" or [row["id"] for row in done.vendor.rows()] == ["old"]
 
 
 @pytest.mark.parametrize("mode", ["append", "overwrite"])
