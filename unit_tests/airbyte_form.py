@@ -71,7 +71,7 @@ class Form:
                 case "group":
                     values[name] = values[name] if is_set else {}
                     self._set_defaults(field, values[name], respect=respect)
-                case "list" if name in group.get("required", ()) and not is_set:
+                case "list" if not is_set:
                     values[name] = []
                 case "choice" if is_set and self.keeps_inner and tag_of(field) in values[name]:
                     self._set_defaults(option_of(field, values[name]), values[name], respect=True)
