@@ -146,16 +146,24 @@ def _as_addition(configured: JsonObject) -> JsonObject:
 
 
 def _chunks(address: str, config: Config, stop: threading.Event) -> Iterator[bytes]:
+    """What is there now: the new report may be made in the same folder, and is not to be read."""
     if is_store(address):
-        store = Store(address, config.object_store, _OPTION)
-        try:
-            yield from store.read(stop)
-        finally:
-            store.close()
-        return
+        return _stored(address, config, stop)
     path = Path(address)
+    return _read(sorted(path.glob("*.jsonl")) if path.is_dir() else [path], address)
+
+
+def _stored(address: str, config: Config, stop: threading.Event) -> Iterator[bytes]:
+    store = Store(address, config.object_store, _OPTION)
     try:
-        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        yield from store.read(stop)
+    finally:
+        store.close()
+
+
+def _read(files: Iterable[Path], address: str) -> Iterator[bytes]:
+    try:
+        for file in files:
             with file.open("rb") as opened:
                 while chunk := opened.read(_READ_BYTES):
                     yield chunk
@@ -196,14 +204,14 @@ def _fed(
 ) -> dict[StreamKey, StreamCounts]:
     """Run a sync with these lines on its input, which a thread feeds as fast as it reads."""
     stdin, feed = os.pipe()
-    failures: list[DestinationError] = []
+    failures: list[Exception] = []
 
     def write() -> None:
         # the sync ended early and says why, or it may not be told that all lines came
         with contextlib.suppress(BrokenPipeError), os.fdopen(feed, "wb") as pipe:
             try:
                 pipe.writelines(line + b"\n" for line in lines)
-            except DestinationError as error:
+            except Exception as error:  # noqa: BLE001 - the border of the thread
                 failures.append(error)
 
     thread = threading.Thread(target=write, daemon=True)

@@ -26,11 +26,15 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What all rows of one stream have in common: `fields` by their columns."""
+    """What all rows of one stream have in common: `fields` by their columns.
+
+    `is_hashed`: a column holds hashes, so a row as it was sent must not be sent like a record.
+    """
 
     table: str
     attempt: int
     fields: Mapping[str, str]
+    is_hashed: bool = False
 
 
 def line_of(row: RejectedRow, common: Circumstances, now: float) -> bytes:
@@ -65,12 +69,12 @@ def _as_read(row: RejectedRow) -> dict[str, msgspec.Raw] | None:
 
 def _as_sent(row: RejectedRow, common: Circumstances, now: float) -> dict[str, msgspec.Raw]:
     """Under the names of its fields; what is no object is a text, which is rejected again."""
-    data: object
-    try:
-        data = {common.fields.get(name, name): value for name, value in _members(row.row).items()}
-    except _UNDECODABLE:
-        data = row.row.decode("utf-8", "replace")
-    members: dict[str, object] = {"stream": row.stream.name, "data": data}
-    members |= {} if row.stream.namespace is None else {"namespace": row.stream.namespace}
-    members["emitted_at"] = int(now * 1000)
-    return _members(msgspec.json.encode(members))
+    data: object = row.row.decode("utf-8", "replace")
+    if not common.is_hashed:
+        with contextlib.suppress(*_UNDECODABLE):
+            members = _members(row.row).items()
+            data = {common.fields.get(name, name): value for name, value in members}
+    record: dict[str, object] = {"stream": row.stream.name, "data": data}
+    record |= {} if row.stream.namespace is None else {"namespace": row.stream.namespace}
+    record["emitted_at"] = int(now * 1000)
+    return _members(msgspec.json.encode(record))

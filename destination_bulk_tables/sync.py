@@ -218,7 +218,10 @@ def circumstances(plans: Iterable[StreamPlan]) -> dict[StreamKey, Circumstances]
     """What the report says of all rows of a stream."""
     return {
         plan.key: Circumstances(
-            plan.table.name, attempt(), {column.name: column.field for column in plan.columns}
+            plan.table.name,
+            attempt(),
+            {column.name: column.field for column in plan.columns},
+            is_hashed=any(column.mask == "hash" for column in plan.columns),
         )
         for plan in plans
     }

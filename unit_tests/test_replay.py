@@ -98,6 +98,30 @@ def test_a_report_that_cannot_be_read_names_the_option(tmp_path: Path) -> None:
         list(replay._chunks(str(tmp_path / "gone.jsonl"), config, config))
 
 
+def test_the_new_report_is_not_read_in_the_folder_of_the_old(tmp_path: Path) -> None:
+    """Its rows would be rejected again, into the file they are read from, without an end."""
+    (tmp_path / "rejected-1.jsonl").write_bytes(b"old")
+    config: Any = None
+    chunks = replay._chunks(str(tmp_path), config, config)
+    (tmp_path / "rejected-2.jsonl").write_bytes(b"new")
+    assert b"".join(chunks) == b"old\n"
+
+
+def test_whatever_ends_the_feeding_fails_the_replay() -> None:
+    """Also what nobody thought of: the sync sees a clean end of its input."""
+
+    def lines() -> Any:
+        yield b"one"
+        raise MemoryError
+
+    def run(stdin: int) -> Any:
+        assert os.read(stdin, 100) == b"one\n"
+        return {}
+
+    with pytest.raises(MemoryError):
+        replay._fed(lines(), run)
+
+
 def test_a_problem_is_a_sentence() -> None:
     """And no counts, which would look like an end."""
     assert as_text({"problem": "P."}) == "The replay did not get to its end: P.\n"

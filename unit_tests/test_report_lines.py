@@ -7,9 +7,14 @@ from typing import Any, Literal
 
 import pytest
 
-from destination_bulk_tables.model import RejectedRow, StreamKey
+from destination_bulk_tables.catalog import plan_streams
+from destination_bulk_tables.config import parse
+from destination_bulk_tables.model import JsonValue, RejectedRow, StreamKey
+from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.report_lines import Circumstances, line_of
 from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.sync import circumstances
+from unit_tests.syncs import catalog_of
 
 STREAM = StreamKey("crm", "deals")
 NOW = 1_760_000_000.25
@@ -85,3 +90,21 @@ def test_the_reason_holds_no_secret() -> None:
     SECRETS.replace(["bad_key"])
     assert record_of(line(reason="why bad_key"))["meta"]["rejection"]["reason"] == "why ****"
     SECRETS.replace([])
+
+
+def test_a_row_with_hashes_is_a_text() -> None:
+    """As a record it would be sent with hashes of its hashes."""
+    hashed = Circumstances("Deals", 2, {"amount": "Amount"}, is_hashed=True)
+    row = RejectedRow(STREAM, "vendor", "http_400", "why", b'{"amount":"5e8f"}')
+    assert record_of(line_of(row, hashed, NOW))["data"] == '{"amount":"5e8f"}'
+    read = RejectedRow(STREAM, "vendor", "http_400", "why", b'{"amount":"5e8f"}', original=READ)
+    assert record_of(line_of(read, hashed, NOW))["data"]["x"] == 1
+    for mask in ("hash", "redact"):
+        tables: JsonValue = [
+            {"stream": "deals", "rename": [{"field": "name", "column": "n", "mask": mask}]}
+        ]
+        provider: JsonValue = {"provider_type": "qobra", "api_key": "k-1"}
+        config: JsonValue = {"provider": provider, "tables": tables, "mask_salt": "salt-1"}
+        plans = plan_streams(catalog_of("append"), parse(config, PROVIDERS, is_cloud=False))
+        (common,) = circumstances(plans.values()).values()
+        assert common.is_hashed is (mask == "hash")
