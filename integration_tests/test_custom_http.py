@@ -57,6 +57,7 @@ from integration_tests.servers import (
     ParseServer,
     PocketBase,
     PouchDB,
+    PyGeoApi,
     Relay,
     Rqlite,
     SupabaseLite,
@@ -92,11 +93,11 @@ def own(server: BulkServer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Target:
-    """A server, its preset, and what the tests must know about the two."""
+    """A server, its preset or form, and what the tests must know about the two."""
 
     kind: type[BulkServer]
     preset: str
-    fields: Callable[[BulkServer], dict[str, Any]]  # of the preset, but for the address
+    fields: Callable[[BulkServer], dict[str, Any]]  # of it, but for the address
     rows: int
     why_fewer: str = ""
     modes: tuple[str, ...] = ("append", "append_dedup", "overwrite")
@@ -106,6 +107,44 @@ class Target:
     more: Mapping[str, Any] = field(default_factory=dict)
     is_slow: bool = True
     tells_columns: bool = False
+
+
+def processes(_: BulkServer) -> dict[str, Any]:
+    """The form for an OGC API whose process `load` takes rows in a job."""
+    table_alone = '{"inputs": {"table": "{table}"}}'
+    return {
+        "api_authentication": {"auth_type": "none"},
+        "extra_headers": "Prefer: respond-async\nAccept: application/json",
+        "write_path": "/processes/load/execution",
+        "body": {
+            "body_type": "template",
+            "body_template": '{"inputs": {"table": "{table}", "rows": "{rows}"}}',
+        },
+        "upsert": {"upsert_type": "insert"},
+        "replace": {
+            "replace_type": "empty_first",
+            "requests": [
+                {"method": "POST", "path": "/processes/empty/execution", "body": table_alone}
+            ],
+        },
+        "job": {
+            "job_type": "poll",
+            "id": "header:Location",
+            "path": "/jobs/{job}",
+            "status": "status",
+            "done": "successful",
+            "failed": "failed,dismissed",
+        },
+        "check_path": "/processes/load",
+        "refusals_store_nothing": True,
+        "stop_texts": ["no such table"],
+        "table_count_path": "/processes/count/execution",
+        "table_count_method": "POST",
+        "table_count_body": table_alone,
+        "table_count_value": "n",
+        "max_rows_per_request": 500,
+        "booleans": "number",
+    }
 
 
 TARGETS = (
@@ -171,6 +210,7 @@ TARGETS = (
         modes=("append", "overwrite"),
         key="key",
     ),
+    Target(PyGeoApi, "custom_http", processes, 5_000, "each request is a job"),
     Target(
         SupabaseLite,
         "supabase",
@@ -240,8 +280,10 @@ class Lab:
 
     def config(self, table: str, **more: Any) -> dict[str, Any]:
         """Return the preset's settings spelled out as custom_http has them, to change one."""
-        preset = next(preset for preset in PRESETS if preset.name == self.target.preset)
-        provider: dict[str, Any] = {**preset.expanded(self._section()), **self.target.more}
+        provider = self._section()
+        for preset in PRESETS:
+            if preset.name == self.target.preset:
+                provider = {**preset.expanded(provider), **self.target.more}
         provider |= more.pop("provider", {})
         return self._around(provider, table, more)
 
@@ -250,7 +292,10 @@ class Lab:
         return self._around(self._section(), table, more)
 
     def _section(self) -> dict[str, Any]:
-        fields = {"address": self.server.base_url, **self.target.fields(self.server)}
+        fields = self.target.fields(self.server)
+        if self.target.preset == "custom_http":
+            return {"provider_type": "custom_http", "api_address": self.server.base_url, **fields}
+        fields = {"address": self.server.base_url, **fields}
         return {"provider_type": self.target.preset, self.target.preset: fields}
 
     def _around(self, provider: dict[str, Any], table: str, more: dict[str, Any]) -> dict[str, Any]:

@@ -309,13 +309,15 @@ def asked(response: HttpResponse, *, age_s: float = 60.0, resent: int = 0, **for
     [
         ("job.id", answer(202, {"job": {"id": 7}}), "7"),
         ("id", answer(202, {"id": "a/b"}), "a/b"),
+        ("header:Location", answer(201, b"", location="http://10.0.0.1/v1/jobs/7?f=json"), "7"),
+        ("header:Location", answer(201, b"", location="/jobs/7/"), "7"),
         ("header:X-Job", answer(200, b"", x_job="7"), "7"),
     ],
 )
 def test_a_job_is_named_in_the_answer_or_a_header(
     named: str, response: HttpResponse, job: str
 ) -> None:
-    """As a number or a text."""
+    """As a number, a text, or the last step of an address, which may be another's."""
     assert accepted(response, id=named) == job
 
 

@@ -14,6 +14,7 @@ from integration_tests.servers.nginx import Nginx
 from integration_tests.servers.parse import ParseServer
 from integration_tests.servers.pocketbase import PocketBase
 from integration_tests.servers.pouchdb import PouchDB
+from integration_tests.servers.pygeoapi import PyGeoApi
 from integration_tests.servers.relay import Relay
 from integration_tests.servers.rqlite import Rqlite
 from integration_tests.servers.supabase_lite import SupabaseLite
@@ -45,6 +46,7 @@ __all__ = [
     "ParseServer",
     "PocketBase",
     "PouchDB",
+    "PyGeoApi",
     "Relay",
     "Rqlite",
     "SupabaseLite",

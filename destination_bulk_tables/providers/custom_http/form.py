@@ -284,7 +284,10 @@ _JOB = tiles(
         ),
         path=text(
             "Path to ask for it",
-            "`{job}` is its id, encoded. Empty: the answer names its address, below the API's.",
+            (
+                "`{job}` is its id, encoded; of an address the last step. Empty: the answer names "
+                "its address, below the API's."
+            ),
             "/jobs/{job}",
         ),
         status=text(

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SETTING = "job.path"
 GRACE_S = 30.0  # a job that was just made need not be known everywhere
+_ADDRESS = re.compile(r"(?:https?:/)?/", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,40}")  # a name, and not a text that may quote a row
 
 
@@ -91,7 +92,14 @@ class Jobs:
         is_number = isinstance(found, int) and not isinstance(found, bool)
         if not (isinstance(found, str) and found) and not is_number:
             raise Ambiguous(f"HTTP {response.status} without a job where job.id says")
-        return str(found) if self.path else self._below(str(found), request)
+        text = str(found).strip()
+        if self.path is None:
+            return self._below(text, request)
+        if _ADDRESS.match(
+            text
+        ):  # of a proxy or a server behind it, perhaps: its last step is the id
+            return urlsplit(text).path.rstrip("/").rpartition("/")[2] or text
+        return text
 
     def _below(self, address: str, request: Request) -> str:
         """The path of a job's address; the credential goes to no other place."""
