@@ -149,8 +149,11 @@ class Form:
         pairs = zip(self._names, members, strict=True)
         return {n: m for n, m in pairs if not self.omits or (m is not None and m is not ABSENT)}
 
-    def pieces(self, rows: list[Any]) -> Sequence[bytes]:
-        """The rows as JSON text, joined by commas; nothing where there is no row."""
+    def pieces(self, rows: list[Any], absent: str | None = None) -> Sequence[bytes]:
+        """The rows as JSON text, joined by commas; nothing where there is no row.
+
+        `absent`: a hidden attribute that no row has.
+        """
         if not rows:
             return ()
         if self._values_of is None:
@@ -159,7 +162,8 @@ class Form:
             rows = list(starmap(self._out, map(self._values_of, rows)))
         else:
             for attribute in self.hidden:  # what is not set is not written
-                put(rows, attribute, repeat(UNSET))
+                if attribute != absent:
+                    put(rows, attribute, repeat(UNSET))
         return (encode(rows)[1:-1],)
 
 
@@ -199,6 +203,11 @@ def are_blank(rows: Sequence[Any]) -> bool:
 
 def values_in(rows: list[Any], attribute: str) -> list[Any]:
     return list(map(attrgetter(attribute), rows))
+
+
+def is_absent(rows: list[Any], attribute: str) -> bool:
+    """Whether no row has a field that came as tokens."""
+    return values_in(rows, attribute).count(UNSET) == len(rows)
 
 
 def tokens_in(rows: list[Any], attribute: str) -> list[bytes]:

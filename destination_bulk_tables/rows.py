@@ -24,6 +24,7 @@ from destination_bulk_tables.row_form import (
     Form,
     are_blank,
     encode,
+    is_absent,
     put,
     tokens_in,
     values_in,
@@ -177,7 +178,9 @@ class RowCodec:
         cursors = tokens_in(rows, self._cursor) if self._cursor else None
         if cursors and self._cursor_path:
             cursors = [values.member(token, self._cursor_path) for token in cursors]
-        deleted = tokens_in(rows, self._deleted) if self._deleted else [NULL] * len(rows)
+        mark = self._deleted
+        absent = mark if mark is not None and is_absent(rows, mark) else None
+        deleted = [NULL] * len(rows) if mark is None or absent else tokens_in(rows, mark)
         faults: dict[int, str] = {}
         for column in form.tokens if rows else ():
             self._shape(form, column, rows, faults)
@@ -201,7 +204,9 @@ class RowCodec:
                 found = [found[i] for i in kept]
                 cursors = cursors and [cursors[i] for i in kept]
             keys = cast("list[Key]", found)
-        block = RowBlock(form.pieces(rows), len(rows), indexes, keys, cursors, tuple(tombstones))
+        block = RowBlock(
+            form.pieces(rows, absent), len(rows), indexes, keys, cursors, tuple(tombstones)
+        )
         return block, rejected
 
     def _shape(
