@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 NO_ROWS = RowBlock((), 0, range(0))
 MAX_UNVERIFIED_ROWS = 500_000
 MAX_UNVERIFIED_JOBS = 60
-MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where an input is fast, this many gather
+MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where keys repeat, this many gather
+FEW_HELD_BYTES = 3_000_000  # where none has so far: what lies longer in memory costs more to read
 # of requests under way, where their number is found, and of those that wait for a slot: each is in
 # memory as rows, as a body, and where a vendor sends the rows back as an answer
 MAX_FLYING_BYTES = 12_000_000
@@ -141,7 +142,8 @@ class Dispatch:
             return float("-inf")
         if self._is_behind():
             return float("inf")
-        if self.is_flushing or sum(other.held_bytes for other in self._all) >= MAX_HELD_BYTES:
+        gathered = MAX_HELD_BYTES if lane.repeats.are_seen else FEW_HELD_BYTES
+        if self.is_flushing or sum(other.held_bytes for other in self._all) >= gathered:
             return float("-inf")
         return min(self.flowing_until, lane.tracked[lane.queue[0].id].queued_at + LONGEST_HOLD_S)
 

@@ -47,6 +47,7 @@ class Repeats:
     """What one lane knows of its keys. Streams without keys cost nothing."""
 
     n_bytes: int = 0
+    are_seen: bool = False
     n_older: int = 0  # replaced rows that are settled with the one that stays
     settled: SentVersions | None = None  # where rows have a cursor
     _known: set[Key] = field(default_factory=set)  # queued, under way or waiting
@@ -90,6 +91,7 @@ class Repeats:
         if not batch.keys or batch.keys.isdisjoint(self._known):
             self._known |= batch.keys
             return
+        self.are_seen = True
         repeated = batch.keys & self._known
         self._known |= batch.keys
         blocked = repeated - self._replace_queued(batch, repeated, queue)

@@ -326,6 +326,21 @@ def test_a_steady_input_holds_no_row_longer_than_a_while() -> None:
     assert done.transport.writes[0].at == pytest.approx(0.9 + dispatch.LONGEST_HOLD_S, abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("keys", "held_s"), [(("a", "c", "b"), 0.0), (("a", "a", "b"), dispatch.PAUSE_S)]
+)
+def test_few_rows_are_held_until_a_key_repeats(
+    monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], held_s: float
+) -> None:
+    """Without repeats nothing is won by holding more, and it costs memory and CPU."""
+    monkeypatch.setattr(dispatch, "FEW_HELD_BYTES", 1)
+    script: list[Message | float] = [*[records(rows_of(key)) for key in keys], 1.0, complete()]
+    done = sync("qobra", "append", script, max_rows=1).run()
+    assert done.error is None
+    [left] = [sent.at for sent in done.transport.writes if b'"b"' in (sent.request.body or b"")]
+    assert left == pytest.approx(held_s, abs=0.1)
+
+
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the waiting rows grow too many, the source waits for the imports."""
     monkeypatch.setattr(dispatch, "MAX_HELD_BYTES", 6_000)
