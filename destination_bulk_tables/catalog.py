@@ -190,6 +190,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         key_columns=tuple(names[field] for field in key_fields),
         text_columns=tuple(column.name for column in columns if column.is_text),
         id_column=_id_column(entry, config, key),
+        job="" if _is_pyairbyte(configured) else str(configured.get("sync_id") or ""),
     )
     _require_keys_in_clear(columns, table, key)
     expects_status = (

@@ -90,6 +90,7 @@ class Table:
     """The remote table of one stream, and how it is written.
 
     `id_column`: the one by which the vendor identifies rows in each of its modes, if it does.
+    `job`: what the attempts of a job have in common and no other sync has; empty: not known.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Table:
     key_columns: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
     id_column: str | None = None
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class RowBlock:
 
     `keys` and `cursors` run parallel to the rows where the stream is keyed, `originals` where the
     lines that brought them are wanted (empty: not known). Tombstones have a position and no row.
+    `repetition`: what a provider tells this block by from others of equal rows, when it is sent.
     """
 
     pieces: Sequence[bytes]
@@ -126,6 +129,7 @@ class RowBlock:
     cursors: list[bytes] | None = None
     tombstones: tuple[Tombstone, ...] = ()
     originals: Sequence[bytes] | None = None
+    repetition: str | None = None
 
     def __len__(self) -> int:
         return self.count + len(self.tombstones)

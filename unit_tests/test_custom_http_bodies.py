@@ -12,10 +12,12 @@ import pytest
 from destination_bulk_tables.dispositions import Stop, Throw
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.model import Batch, BatchResult, Epoch, JsonObject
-from destination_bulk_tables.outcomes import Context, Load
+from destination_bulk_tables.model import Batch, BatchResult, Epoch, JsonObject, RowBlock, Table
+from destination_bulk_tables.outcomes import Context, Load, ReplacePlan
 from destination_bulk_tables.preview import rehearse
 from destination_bulk_tables.preview_report import as_json
+from destination_bulk_tables.providers.custom_http import CustomHttp
+from destination_bulk_tables.providers.custom_http.batch_keys import BatchKeys
 from destination_bulk_tables.sender import Delivery
 from unit_tests.custom_forms import (
     COUNT,
@@ -30,8 +32,10 @@ from unit_tests.custom_forms import (
     sent_by,
     table,
 )
+from unit_tests.custom_vendor import CustomVendor
 from unit_tests.fakes import FakeClock
-from unit_tests.syncs import catalog_of
+from unit_tests.syncs import Sync, SyncMode, catalog_of, complete, records
+from unit_tests.vendors import Row
 
 
 def lines(**body: Any) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def test_a_request_of_one_row_has_its_key_in_the_path() -> None:
 def test_an_idempotency_key_may_be_a_member_of_the_body(body: dict[str, Any]) -> None:
     """It is that of the rows, the same at each attempt, and the request may be repeated."""
     made_so = [made(body=body) for _ in range(2)]
-    first, again = (sent_by(provider) for provider in made_so)
+    first, again = (sent_by(provider, table(job="7")) for provider in made_so)
     assert first.body == again.body
     found = json.loads(first.body or b"")
     key = found["batch"]["id"] if "batch" in found else found["id"].removeprefix("b-")
@@ -277,17 +281,77 @@ def test_a_body_may_be_compressed() -> None:
     assert isinstance(provider.classify(request, answer(400, row)), Stop)
 
 
-def test_an_idempotency_key_is_that_of_the_rows() -> None:
-    """The same for the same rows whenever they are sent; such a request may be repeated."""
-    provider = made(idempotency_header="Idempotency-Key")
-    first, again = sent_by(provider), sent_by(made(idempotency_header="Idempotency-Key"))
-    assert first.headers["Idempotency-Key"] == again.headers["Idempotency-Key"]
-    other = next(provider.write(table(), block(ROWS[0]), Context()))
-    elsewhere = sent_by(provider, table("orders"))
-    keys = {r.headers["Idempotency-Key"] for r in (first, other, elsewhere)}
-    assert len(keys) == 3
-    assert first.repeat == "safe"
+KEYED = {"idempotency_header": "Idempotency-Key"}
+
+
+def key_of(provider: CustomHttp, where: Table, rows: RowBlock, **context: Any) -> str:
+    """The key that a request carries."""
+    return next(provider.write(where, rows, Context(**context))).headers["Idempotency-Key"]
+
+
+def test_an_idempotency_key_is_that_of_a_batch() -> None:
+    """The same when it is sent again, by a later attempt too; such a request may be repeated."""
+    provider, later = made(**KEYED), made(**KEYED)
+    where, rows = table(job="7"), block()
+    key = key_of(provider, where, rows)
+    assert key == key_of(provider, where, rows, repeated=1)
+    assert key == key_of(later, where, block())
+    others = [
+        key_of(provider, where, block(ROWS[0])),
+        key_of(provider, table("orders", job="7"), block()),
+        key_of(provider, where, block()),  # equal rows that come again
+        key_of(later, table(job="8"), block()),  # and in the next sync
+    ]
+    assert len({key, *others}) == 5
+    assert sent_by(provider).repeat == "safe"
     assert not provider.repeats_safely(table())  # parts of it are other requests
+
+
+@pytest.mark.parametrize(
+    ("form", "where", "context"),
+    [
+        ({}, table(), {}),
+        ({"upsert": {"upsert_type": "insert"}}, dedup(job="7"), {}),
+        ({"repeat_is_safe": True}, table(job="7"), {}),
+        ({}, table(job="7"), {"replace": ReplacePlan()}),
+    ],
+    ids=["no known job", "append + deduped", "kept by key", "a load"],
+)
+def test_a_key_of_an_earlier_run_stands_for_nothing(form: Any, where: Table, context: Any) -> None:
+    """The table was emptied since, or a newer version of the rows came in between."""
+    runs = [made(**KEYED, **form), made(**KEYED, **form)]
+    assert len({key_of(run, where, block(), **context) for run in runs}) == 2
+
+
+def test_keys_of_many_batches_begin_a_new_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded, and no key comes twice for that."""
+    monkeypatch.setattr(f"{BatchKeys.__module__}.MOST_KNOWN", 2)
+    provider, where = made(**KEYED), table(job="7")
+    keys = [key_of(provider, where, block(row)) for _ in range(3) for row in ROWS]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+def test_equal_batches_are_stored_as_often_as_they_come(mode: SyncMode) -> None:
+    """At an API that answers a known key without storing: whichever came last, and each row."""
+    versions: list[Row] = [{"id": "a", "name": "n", "amount": i, "version": 1} for i in (1, 2, 1)]
+    vendor = CustomVendor(is_keyed=mode != "append", says=lambda rows: {"n": len(rows)})
+    known: dict[str, HttpResponse] = {}
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        key = request.headers["Idempotency-Key"]
+        if key not in known:
+            known[key] = vendor.answer(request)
+        return known[key]
+
+    provider = made(**KEYED, upsert={"upsert_type": "insert"} if mode != "append" else {})
+    script = [part for row in versions for part in (records([row]), 40.0)]
+    api: Any = vendor
+    sync = Sync(provider, api, FakeClock(), catalog_of(mode), [*script, complete()], max_rows=1)
+    sync.transport.answer = answer_to
+    sync.run()
+    assert sync.error is None
+    assert vendor.rows() == (versions if mode == "append" else versions[-1:])
 
 
 def test_a_count_may_be_a_header_or_an_answer_to_a_body() -> None:

@@ -623,8 +623,8 @@ SPEC: JsonObject = branch(
         "Retry: header for an idempotency key",
         (
             "For an API that knows a repeated request by a key: an insert without an answer is "
-            "sent again with the key of its rows, which is the same at a later attempt. For one in "
-            "the body, put `{idempotency_key}` there."
+            "sent again with the same key, also at a later attempt of a job. For one in the body, "
+            "put `{idempotency_key}` there."
         ),
         "Idempotency-Key",
     ),

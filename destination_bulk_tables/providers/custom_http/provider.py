@@ -11,9 +11,7 @@ from __future__ import annotations
 import gzip
 import logging
 from dataclasses import replace
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from uuid import UUID
 
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
@@ -21,6 +19,7 @@ from destination_bulk_tables.model import Receipt, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Context, Outcome, ReadBack, ReplacePlan, WriteReport
 from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
+from destination_bulk_tables.providers.custom_http.batch_keys import LENGTH, BatchKeys
 from destination_bulk_tables.providers.custom_http.credentials import authentication
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
@@ -83,6 +82,7 @@ class CustomHttp(Base):
         }.get(upsert.get("upsert_type"), lambda: None)()
         key_header = form.get("idempotency_header")
         self._key_header = header_name("idempotency_header", key_header) if key_header else ""
+        self._batch_keys = BatchKeys()
         self._zips = form.get("request_compression") == "gzip"
         self._replace = Replace.parse(form.get("replace", {}))
         self._jobs = Jobs.parse(form, self.base_url)
@@ -250,7 +250,7 @@ class CustomHttp(Base):
 
     def body_size(self, table: Table) -> int:
         prepared = self._write_of(table).prepare(table)
-        return len(prepared.filled(prepared.before + prepared.after, _batch_key("", b"")))
+        return len(prepared.filled(prepared.before + prepared.after, "-" * LENGTH))
 
     def _write_of(self, table: Table) -> Write:
         return self._upsert if table.mode == "dedup" and self._upsert is not None else self._insert
@@ -330,7 +330,10 @@ class CustomHttp(Base):
         plan, path = context.replace, prepared.path_of(block)
         if plan is not None and self._replace.is_flagged(plan):
             path += ("&" if "?" in path else "?") + self._replace.query
-        key = _batch_key(path, body) if self._key_header or prepared.holds_key else ""
+        key = ""
+        if self._key_header or prepared.holds_key:
+            lasts = plan is None and not self.repeats_safely(table)
+            key = self._batch_keys.key(path, body, block, table.job if lasts else "")
         if prepared.holds_key:
             body = prepared.filled(body, key)
         return Request(
@@ -564,9 +567,3 @@ def _page(setting: str, table: Table) -> str:
         "proxies and maintenances show. Where the API does answer so, name a text of its good "
         "answers (success_text)."
     )
-
-
-def _batch_key(path: str, body: bytes) -> str:
-    """The same for the same rows, also at a later attempt of the sync."""
-    digest = sha256(path.encode() + b"\0" + body).digest()
-    return str(UUID(bytes=digest[:16]))
