@@ -426,6 +426,20 @@ def test_too_large_is_halved() -> None:
     assert result.delivered == 15 == len(vendor.rows())
 
 
+def test_too_large_is_halved_at_once_whatever_is_set_and_under_way() -> None:
+    """It stored nothing and says nothing of a row, so nothing is put off, read back or ended."""
+    vendor = KoreVendor()
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_large = len(json.loads(request.body or b"")["data"]) > 3
+        return status(413) if is_large else vendor.answer(request)
+
+    rig = Rig(answer, kore(), narrows=False)
+    result = rig.deliver(deals(8), Context(stored=0, alone=False))
+    assert (result.error, result.doubt, result.delivered) == (None, [], 8)
+    assert len(rig.transport.sent) == len(rig.transport.writes) == 7
+
+
 def test_rejected_rows_belong_to_their_epoch() -> None:
     """A row's index leads to the epoch it was counted in."""
     first, second = Epoch(read=4), Epoch(read=4)
@@ -451,6 +465,8 @@ def test_policy_fail_stops_at_the_first_refusal() -> None:
     assert "d1" not in result.error.message
     assert "rejected_records.policy" in result.error.message
     assert len(rig.transport.writes) == 1
+    pair = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore(), narrows=False)
+    assert isinstance(pair.deliver(deals(2), Context(stored=0)).error, ConfigError)
 
 
 def test_a_refusal_of_the_table_itself_rejects_no_row() -> None:
@@ -492,6 +508,7 @@ def test_rows_that_a_refusal_names_wrongly_are_not_rejected() -> None:
         result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(wrong)))
         assert [json.loads(row.row)["id"] for row in result.rejected] == ["d1"]
         assert (result.error, result.delivered) == (None, 4)
+        assert rig.sender.doubt.names_rows == {"deals": False}
 
 
 def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
@@ -530,7 +547,8 @@ def test_a_replace_of_which_all_rows_are_named_is_not_sent() -> None:
 def test_a_policy_of_failing_still_accounts_for_each_row() -> None:
     """A row that is refused alone goes to the report; rows that are in are not refused."""
     rig = Rig(KoreVendor(is_bad=_bad("d0")).answer, kore(), narrows=False)
-    assert [row.index for row in rig.deliver(deals(1), Context(stored=0)).rejected] == [0]
+    alone = rig.deliver(deals(1), Context(stored=0))
+    assert (alone.error, [row.index for row in alone.rejected]) == (None, [0])
     vendor = KoreVendor()
     rig = Rig(vendor.answer, kore(), narrows=False)
     rig.transport.faults = {1: garble(lambda _: b'{"records":[]}')}
@@ -712,6 +730,9 @@ def test_halves_of_a_write_that_was_sent_twice_are_known_to_be() -> None:
     result = rig.deliver(deals(4))
     assert result.error is None
     assert [(receipt.rows, receipt.resent) for receipt in result.receipts] == [(2, 2), (2, 2)]
+    once = Rig(QobraVendor(FakeClock()).answer)
+    once.transport.faults = {1: answer_status(413)}
+    assert [receipt.resent for receipt in once.deliver(deals(4)).receipts] == [0, 0]
 
 
 @pytest.mark.parametrize("report", [WriteReport(delivered=1), WriteReport(delivered=3)])
@@ -850,7 +871,7 @@ def test_a_batch_that_is_not_alone_is_put_off() -> None:
 
 
 def test_writes_that_keep_ending_without_an_answer_end_the_sync() -> None:
-    """A few times are bad luck; then it is the vendor."""
+    """A few times are bad luck; then it is the vendor, whenever that begins."""
     vendor = KoreVendor()
     rig = Rig(
         lambda request: (
@@ -860,6 +881,7 @@ def test_writes_that_keep_ending_without_an_answer_end_the_sync() -> None:
         ),
         kore(),
     )
+    rig.clock.advance(5000.0)
     result = rig.deliver(deals(2), Context(stored=0))
     assert isinstance(result.error, TransientError)
     assert len(rig.transport.writes) == 6
@@ -1081,6 +1103,45 @@ def test_a_busy_vendor_is_given_time_and_read_back() -> None:
     error = ended.deliver(deals(3), Context(stored=0)).error
     assert isinstance(error, TransientError)
     assert ended.clock.elapsed < 600
+
+
+def test_a_vendor_that_stays_busy_is_given_up_by_the_clock() -> None:
+    """From the first attempt on, however long it asks to wait; the error says how many there were.
+
+    Three attempts are at 0, 100 and 200 s, and a fourth would be over the budget.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        is_write = request.path.endswith("/bulk")
+        return status(503, retry_after="100") if is_write else total_of(0)
+
+    rig = Rig(answer, kore(), jitter=lambda: 0.0)
+    error = rig.deliver(deals(3), Context(stored=0)).error
+    assert isinstance(error, TransientError)
+    assert "after 3 attempt(s)" in error.message
+    assert 200 <= rig.clock.elapsed < 210
+    assert len(rig.transport.writes) == 3
+
+
+def test_the_longest_wait_of_rows_in_doubt_is_kept() -> None:
+    """Those of other batches are looked for as well, unless they were, or go out again anyway."""
+    vendor = KoreVendor()
+    rig = Rig(vendor.answer, kore())
+    mine, other = batch_of(deals(2)), batch_of([{"id": "x", "amount": 1}])
+    slow = Doubtful(other.block, Ambiguous("no answer", is_slow=True))
+    known = Doubtful(other.block, Ambiguous("cut"), is_read=True, stored={0})
+    again = Doubtful(other.block, None)
+    refused = Doubtful(mine.block, Refused("http_400", "no"))
+    result = rig.sender.deliver(
+        Delivery(mine, Context(stored=0), [refused], [refused, slow, known, again])
+    )
+    assert (result.error, result.delivered) == (None, 2)
+    assert rig.clock.waits == [10.0]
+    assert [(d.is_read, d.stored) for d in (slow, known, again)] == [
+        (True, set()),
+        (True, {0}),
+        (False, None),
+    ]
 
 
 def total_of(count: int) -> HttpResponse:
