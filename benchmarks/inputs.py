@@ -59,6 +59,12 @@ def _rarely(i: int) -> str:
     return _mixed(i, i * 2654435761 % i if i % 2_000 == 1_999 else i)
 
 
+def _rejected(i: int) -> str:
+    """One row in a hundred holds an object where the catalog has a text."""
+    row = _mixed(i)
+    return row.replace('"region":"EMEA"', '"region":{"name":"EMEA"}') if i % 100 == 1 else row
+
+
 def _narrow(i: int) -> str:
     return f'{{"id":"{_ID}{i:08d}","amount":{i % 99991 / 100},"stage":"won"}}'
 
@@ -107,6 +113,7 @@ SHAPES = {
     "mixed": Shape("deals", _MIXED_COLUMNS, _mixed),
     "keyed": Shape("keyed_deals", _MIXED_COLUMNS, _keyed, distinct=0.75),
     "rarely": Shape("keyed_deals", _MIXED_COLUMNS, _rarely, distinct=1 - 1 / 2_000),
+    "rejected": Shape("deals", _MIXED_COLUMNS, _rejected),
     "narrow": Shape("deals", {"id": _TEXT, "amount": _NUMBER, "stage": _TEXT}, _narrow),
     "wide": Shape(
         "deals",

@@ -119,7 +119,7 @@ def arguments(case: Case, folder: Path, url: str) -> list[str]:
         program = str(Path(__file__).with_name("peers.py"))
         return [str(folder / "peers/bin/python"), program, case.contender, str(config)]
     is_ours = case.contender in {"ours", "base"}
-    content = _our_config(case, url) if is_ours else _their_config(case, url)
+    content = our_config(case, url) if is_ours else _their_config(case, url)
     config.write_text(json.dumps(content), encoding="utf-8")
     catalog = (
         inputs.catalog(folder, case.shape, case.mode)
@@ -226,7 +226,7 @@ def _verify(case: Case, rows: int, states: int, scratch: Path) -> None:
         raise Failure(f"{len(left)} files left in the temporary folder")
 
 
-def _our_config(case: Case, url: str) -> dict[str, object]:
+def our_config(case: Case, url: str) -> dict[str, object]:
     jwt_app = {"auth_type": "jwt_app", "client_id": "cs-demo", "client_secret": "kore-secret-1"}
     custom_http = {
         "provider_type": "custom_http",
