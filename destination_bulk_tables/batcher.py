@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
 from destination_bulk_tables.timestamps import instant
 
@@ -72,7 +73,7 @@ class Batcher:
             self._rows += part.count
             self._length += len(part)
             if part.originals:
-                self._original_bytes += sum(map(len, part.originals))
+                self._original_bytes += part.originals.n_bytes
             self._blocks.append(part)
             if epoch is not None:
                 self._count(epoch, len(part))
@@ -172,7 +173,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
     keyed, cursored = blocks[0].keys is not None, blocks[0].cursors is not None
     indexes: list[int] | range = []
     tombstones: list[Tombstone] = []
-    originals: list[bytes] | None = None
+    originals: Lines | None = None
     offset = 0
     if any(block.tombstones for block in blocks):
         positions: list[int] = []
@@ -186,7 +187,7 @@ def _concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
     else:
         indexes = range(sum(block.count for block in blocks))
     if any(block.originals for block in blocks):
-        originals = list(chain.from_iterable(b.originals or [b""] * b.count for b in blocks))
+        originals = Lines.joined(b.originals or Lines.of_list([b""] * b.count) for b in blocks)
     return RowBlock(
         pieces=[piece for block in blocks for piece in block.pieces],
         count=sum(block.count for block in blocks),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from destination_bulk_tables.acknowledging import Acknowledging
 from destination_bulk_tables.bounds import Bounds
 from destination_bulk_tables.dispatch import PAUSE_S, Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, InternalError, Stopped
@@ -31,7 +32,6 @@ MAX_STATE_BYTES = 16_000_000
 STOP_GRACE_S = 8.0
 FAILURE_GRACE_S = 30.0
 _LONGEST_WAIT_S = 1.0
-_ACK_BYTES = 1_000_000
 
 
 class Source(Protocol):
@@ -57,6 +57,7 @@ class Engine:
         self._verification = Verification(self._all, tools, self._tasks, self._dispatch)
         self._replacing = Replacing(tools, self._tasks, self._dispatch, self._wait)
         self.bounds = Bounds(self._all, tools.clock.monotonic())
+        self._acknowledging = Acknowledging(tools)
         self._intake = Intake(lanes, tools, self._dispatch)
         for key, lane in lanes.items():
             if lane.load is not None:
@@ -115,7 +116,7 @@ class Engine:
         if tools.ledger.taken_bytes > MAX_STATE_BYTES:
             self._flush("memory")  # states wait for rows, and rows for a batch to fill
             tools.ledger.taken_bytes = 0
-        self._acknowledge()
+        self._acknowledging.turn()
         if self._tasks.failure is not None:
             raise self._tasks.failure
         if tools.stop.is_set():
@@ -136,33 +137,12 @@ class Engine:
     def _patience(self) -> float:
         """Seconds until something is due; a second at most, so that a stop is noticed."""
         now = self._tools.clock.monotonic()
-        due = now + _LONGEST_WAIT_S
+        due = now + min(_LONGEST_WAIT_S, self._acknowledging.patience_s)
         for lane in self._all:
             if lane.batcher.opened_at is not None and lane.load is None:
                 due = min(due, lane.batcher.opened_at + self._max_wait_s)
             due = min(due, self._verification.due_at(lane), self._dispatch.due_at(lane))
         return max(0.0, due - now)
-
-    def _acknowledge(self) -> None:
-        """Print what may leave, a megabyte at a time: states may be large and many."""
-        if self._tools.rejects.gathers():
-            return
-        lines: list[bytes] = []
-        n_bytes = 0
-        for checkpoint in self._tools.ledger.ready():
-            self._tools.rejects.keep()
-            line = checkpoint.acknowledge()
-            lines.append(line)
-            n_bytes += len(line)
-            if n_bytes > _ACK_BYTES:
-                self._emit(lines)
-                lines, n_bytes = [], 0
-        self._emit(lines)
-
-    def _emit(self, lines: list[bytes]) -> None:
-        if lines:
-            self._tools.emit(lines)
-            self._tools.progress.acknowledged += len(lines)
 
     def _flush(self, reason: Cut) -> None:
         self._dispatch.is_flushing = reason == "end"
@@ -184,10 +164,11 @@ class Engine:
         if not tools.ledger.is_settled:
             message = "The sync ended with states that cannot be acknowledged."
             raise InternalError(message)
-        tools.rejects.finish()
+        if tools.rejects.report is not None:
+            tools.rejects.report.finish()
         for lane in self._all:
             tools.ledger.release(lane.plan.key)
-        self._acknowledge()
+        self._acknowledging.finish()
 
     def _abandon(self) -> None:
         """End early: start nothing, let flying requests settle, acknowledge what they prove."""
@@ -203,4 +184,4 @@ class Engine:
             if tools.stop.is_set():
                 deadline = min(deadline, tools.clock.monotonic() + STOP_GRACE_S)
         with contextlib.suppress(DestinationError):
-            self._acknowledge()
+            self._acknowledging.finish()

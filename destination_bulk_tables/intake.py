@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from destination_bulk_tables.dispatch import Dispatch
     from destination_bulk_tables.lanes import Lane
+    from destination_bulk_tables.lines import Lines
     from destination_bulk_tables.model import Epoch, Message, StreamKey
     from destination_bulk_tables.tasks import Tools
 
@@ -86,12 +87,12 @@ class Intake:
             block, rejected = encode(data[:room], times[:room])
             data, times = data[room:], times[room:]
             if lines:
-                block.originals = list(map(lines.__getitem__, block.indexes))
+                block.originals = lines.part(0, room).pick(block.indexes)
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)
             self._shape_rejects(epoch, [_of(stream, row, lines) for row in rejected])
-            lines = lines[room:]
+            lines = lines and lines.part(room)
 
     def _place(
         self, lane: Lane, block: RowBlock, epoch: Epoch, rejected: list[RejectedRow]
@@ -179,6 +180,6 @@ class Intake:
             raise TransientError(message)
 
 
-def _of(stream: StreamKey, row: RejectedRow, lines: Sequence[bytes]) -> RejectedRow:
+def _of(stream: StreamKey, row: RejectedRow, lines: Lines | None) -> RejectedRow:
     """The row with what the codec and the batch of several streams do not know of it."""
     return replace(row, stream=stream, original=lines[row.index] if lines else b"")

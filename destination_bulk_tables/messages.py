@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from destination_bulk_tables.errors import BadInput
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import (
     BadRecord,
     RecordRun,
@@ -98,7 +99,7 @@ class PlainLines:
         """The number of lines, what they hold, and whether all could be read in place."""
         lines = self._lines.decode_lines(text)
         is_typed = {line.type for line in lines} <= _TYPED
-        texts = lines_of(text, len(lines)) if self._keeps_lines else ()
+        texts = Lines.of_text(text, len(lines)) if self._keeps_lines else None
         return len(lines), _plain_messages(lines, self._timed, texts), is_typed
 
     def one(self, text: bytes, number: int) -> Iterator[Message]:
@@ -107,7 +108,9 @@ class PlainLines:
             text.decode()
             line = self._lines.decode(text)
             if line.type == "RECORD" and line.record is not None:
-                yield from _runs([line], self._timed, [text] if self._keeps_lines else ())
+                yield from _runs(
+                    [line], self._timed, Lines.of_list([text]) if self._keeps_lines else None
+                )
             else:
                 message = _other(line)
                 if message is not None:
@@ -148,21 +151,15 @@ def status_of(text: Raw) -> StatusMessage | None:
     )
 
 
-def lines_of(text: bytes, count: int) -> Sequence[bytes]:
-    """The lines of a block that are not blank; none where they are not one message each."""
-    lines = [line for line in text.split(b"\n") if line and not line.isspace()]
-    return lines if len(lines) == count else ()
-
-
 def _plain_messages(
-    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Sequence[bytes]
+    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Lines | None
 ) -> list[Message]:
     """Records as runs, whatever stands between them in its place."""
     messages: list[Message] = []
     start = 0
     odd = [i for i, line in enumerate(lines) if line.type != "RECORD" or not line.record]
     for i in [*odd, len(lines)]:
-        messages += _runs(lines[start:i], timed, texts[start:i])
+        messages += _runs(lines[start:i], timed, texts and texts.part(start, i))
         message = _other(lines[i]) if i < len(lines) else None
         if message is not None:
             messages.append(message)
@@ -171,14 +168,15 @@ def _plain_messages(
 
 
 def _runs(
-    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Sequence[bytes]
+    lines: Sequence[_Line], timed: Collection[StreamKey], texts: Lines | None
 ) -> list[Message]:
     """One run for each stream: between two checkpoints the order of streams means nothing."""
     runs: dict[tuple[str | None, str], list[Any]] = {}
-    brought: dict[tuple[str | None, str], list[bytes]] = {}
-    for line, text in zip(lines, texts, strict=False):
+    numbers: dict[tuple[str | None, str], list[int]] = {}
+    for number, line in enumerate(lines if texts else ()):
         if line.record is not None:
-            brought.setdefault((line.record.namespace or None, line.record.stream), []).append(text)
+            name = (line.record.namespace or None, line.record.stream)
+            numbers.setdefault(name, []).append(number)
     for line in lines:
         if (record := line.record) is not None:
             name = (record.namespace or None, record.stream)
@@ -187,13 +185,13 @@ def _runs(
                 found = runs[name] = []
             found.append(record)
     return [
-        _run(StreamKey.of(*name), found, timed, brought.get(name, ()))
+        _run(StreamKey.of(*name), found, timed, texts and texts.pick(numbers[name]))
         for name, found in runs.items()
     ]
 
 
 def _run(
-    key: StreamKey, records: list[Any], timed: Collection[StreamKey], texts: Sequence[bytes]
+    key: StreamKey, records: list[Any], timed: Collection[StreamKey], texts: Lines | None
 ) -> RecordRun:
     times = [record.emitted_at for record in records] if key in timed else ()
     return RecordRun(key, [record.data for record in records], times=times, lines=texts)

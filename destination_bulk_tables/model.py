@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from destination_bulk_tables.lines import Lines
+
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 JsonObject = dict[str, JsonValue]
 
@@ -63,6 +65,11 @@ def _joined(rows: Sequence[msgspec.Raw]) -> Sequence[bytes]:
 
 def _pick(items: Sequence[T], positions: Sequence[int]) -> list[T]:
     return list(map(items.__getitem__, positions))
+
+
+def text_of(key: Key) -> str:
+    """A key as people read it: that of one text column without its quotes."""
+    return key if isinstance(key, str) else key.decode()
 
 
 def key_tokens(key: Key) -> bytes:
@@ -128,7 +135,7 @@ class RowBlock:
     keys: Sequence[Key] | None = None
     cursors: list[bytes] | None = None
     tombstones: tuple[Tombstone, ...] = ()
-    originals: Sequence[bytes] | None = None
+    originals: Lines | None = None
     repetition: str | None = None
 
     def __len__(self) -> int:
@@ -142,7 +149,7 @@ class RowBlock:
     @property
     def held_bytes(self) -> int:
         """What it takes of memory, with the lines that brought it."""
-        return self.n_bytes + sum(map(len, self.originals or ()))
+        return self.n_bytes + (self.originals.n_bytes if self.originals is not None else 0)
 
     def enclosed(self, before: bytes, after: bytes) -> bytes:
         """All rows joined by commas, between two texts; for a large one this is the only copy."""
@@ -168,7 +175,7 @@ class RowBlock:
             keys=self.keys and _pick(self.keys, positions),
             cursors=self.cursors and _pick(self.cursors, positions),
             tombstones=self.tombstones,
-            originals=self.originals and _pick(self.originals, positions),
+            originals=self.originals and self.originals.pick(positions),
         )
 
     def split(self, sizes: Sequence[int]) -> list[RowBlock]:
@@ -190,7 +197,7 @@ class RowBlock:
                     keys=self.keys and self.keys[part],
                     cursors=self.cursors and self.cursors[part],
                     tombstones=tombstones,
-                    originals=self.originals and self.originals[part],
+                    originals=self.originals and self.originals.part(part.start, part.stop),
                 )
             )
         return blocks
@@ -327,7 +334,7 @@ class RecordRun(NamedTuple):
     data: list[Any]
     is_decoded: bool = False
     times: Sequence[Any] = ()
-    lines: Sequence[bytes] = ()
+    lines: Lines | None = None
 
 
 class BadRecord(NamedTuple):

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.batcher import last_versions
-from destination_bulk_tables.model import Epoch, RowBlock, key_of, key_tokens
+from destination_bulk_tables.lines import Lines
+from destination_bulk_tables.model import Epoch, RowBlock, key_of, key_tokens, text_of
 from destination_bulk_tables.outcomes import Load
 from destination_bulk_tables.spool import KeyFilter, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from destination_bulk_tables.batcher import Batcher
     from destination_bulk_tables.model import Batch, Key
@@ -148,7 +149,7 @@ class StagedLoad:
                     epoch.delivered += len(part) - len(kept)
                 if kept:
                     block = RowBlock([b",".join(kept)], len(kept), range(len(kept)))
-                    block.originals = brought or None
+                    block.originals = Lines.of_list(brought) if brought else None
                     yield from batcher.extend(block, epoch, 0.0, [])
         if batcher.opened_at is not None:
             yield batcher.cut("end")
@@ -172,6 +173,20 @@ class StagedLoad:
     def superseded(self) -> int:
         """Rows not sent because a later version of their key is, or because it was deleted."""
         return len(self._dropped)
+
+    def originals_of(self, keys: Collection[str]) -> dict[str, bytes]:
+        """The lines that brought the rows sent of these keys, where they are staged: reads all."""
+        found: dict[str, bytes] = {}
+        if self._originals is None or not self._key_columns:
+            return found
+        rows = chain.from_iterable(self._rows.read())
+        lines = chain.from_iterable(self._originals.read())
+        for number, (row, line) in enumerate(zip(rows, lines, strict=True)):
+            if number not in self._dropped and not row.startswith(_TOMBSTONE):
+                key = text_of(self._key_of(row))
+                if key in keys:
+                    found[key] = line
+        return found
 
     def close(self) -> None:
         """Free the disk."""

@@ -46,7 +46,7 @@ class Rejects:
         streams: Mapping[StreamKey, Circumstances],
     ) -> None:
         self._settings = settings
-        self._report = report
+        self.report = report
         self._clock = clock
         self._streams = streams
         self._names = {key: _names_of(common) for key, common in streams.items()}
@@ -100,24 +100,10 @@ class Rejects:
         settings = self._settings
         return 0 if settings.policy == "fail" else max(0, settings.max_rejected - self.total)
 
-    def gathers(self) -> bool:
-        """Whether states are to wait a moment, so that their rejected rows are kept together."""
-        return self._report is not None and self._report.gathers()
-
-    def keep(self) -> None:
-        """Have all rows in the report for good. Raises what keeps them out of it."""
-        if self._report is not None:
-            self._report.keep()
-
-    def finish(self) -> None:
-        """Close the report before the last states leave; raises what keeps rows out of it."""
-        if self._report is not None:
-            self._report.finish()
-
     def close(self) -> None:
         """Close the report, and say in the log which rows there are in it."""
-        if self._report is not None:
-            self._report.close()
+        if self.report is not None:
+            self.report.close()
         for (stream, code, column), rows in self._kinds.most_common(_MOST_TOLD):
             log.warning(
                 "rejected_rows stream=%s code=%s column=%s rows=%d", stream, code, column, rows
@@ -129,12 +115,12 @@ class Rejects:
 
     @property
     def _where(self) -> str:
-        if self._report is None:
+        if self.report is None:
             return " Set rejected_records.report_path to list them."
-        return f" The report {self._report.where} lists them."
+        return f" The report {self.report.where} lists them."
 
     def _write(self, rejected: Sequence[RejectedRow]) -> None:
-        if self._report is None:
+        if self.report is None:
             return
         now = self._clock.now()
         lines: dict[StreamKey, list[bytes]] = {}
@@ -142,7 +128,7 @@ class Rejects:
             line = line_of(row, self._streams[row.stream], now)
             lines.setdefault(row.stream, []).append(line)
         for stream, found in lines.items():
-            self._report.add(stream, b"".join(found))
+            self.report.add(stream, b"".join(found))
 
     def _count(self, row: RejectedRow) -> None:
         stream = str(row.stream)

@@ -13,6 +13,7 @@ from itertools import chain, compress, repeat
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.batcher import is_older
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import RowBlock, Tombstone
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Repeats:
             keys=keys,
             cursors=cursors if has_cursor else None,
             tombstones=tuple(tombstones),
-            originals=originals if any(originals) else None,
+            originals=Lines.of_list(originals) if any(originals) else None,
         )
         stones = (stone.key for stone in tombstones)
         batch = batcher.close(block, frozenset(chain(keys, stones)), reason, epochs)

@@ -39,7 +39,8 @@ class Circumstances:
 
 def line_of(row: RejectedRow, common: Circumstances, now: float) -> bytes:
     """One line. Where the message cannot be told any more, its data is the row as it was sent."""
-    rejection = {
+    record = _as_read(row)
+    rejection: dict[str, object] = {
         "stage": row.stage,
         "code": row.code,
         "reason": SECRETS.mask(row.reason, is_cut=True),
@@ -47,7 +48,9 @@ def line_of(row: RejectedRow, common: Circumstances, now: float) -> bytes:
         "attempt": common.attempt,
         "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
     }
-    record = _as_read(row) or _as_sent(row, common, now)
+    if record is None:
+        record = _as_sent(row, common, now)
+        rejection["is_as_sent"] = True
     meta: dict[str, object] = {}
     with contextlib.suppress(*_UNDECODABLE):  # null, or nothing that means something
         meta.update(_members(record.get("meta", msgspec.Raw(b"{}"))))

@@ -25,6 +25,7 @@ from destination_bulk_tables.stores import PART_BYTES, Store, is_store, key_part
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
     from destination_bulk_tables.clock import Clock
@@ -44,10 +45,15 @@ class Report(Protocol):
     where: str
 
     def add(self, stream: StreamKey, lines: bytes) -> None: ...
+    def is_keeping(self) -> bool: ...
     def gathers(self) -> bool: ...
+    def start_keeping(self) -> None: ...
     def keep(self) -> None: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
+
+    @property
+    def has_waiting(self) -> bool: ...
 
 
 def open_report(
@@ -58,11 +64,7 @@ def open_report(
         return FileReport(file_in(path, "rejected", clock.now()))
     store = Store(path, settings, SETTING)
     sync = f"{stamp_of(clock.now())}-{secrets.token_hex(4)}"
-
-    def put(key: str, data: bytes) -> bool:
-        return store.put_new(key, data, stop)
-
-    return StoreReport(store.address, sync, put, clock)
+    return StoreReport(store.address, sync, _Uploads(store, stop), clock)
 
 
 class FileReport:
@@ -87,12 +89,23 @@ class FileReport:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def gathers(self) -> bool:
-        """Nothing waits in memory."""
+    # each line is written when it comes, and a process that is killed loses none
+
+    @property
+    def has_waiting(self) -> bool:
         return False
 
+    def is_keeping(self) -> bool:
+        return False
+
+    def gathers(self) -> bool:
+        return False
+
+    def start_keeping(self) -> None:
+        pass
+
     def keep(self) -> None:
-        """Each line is written when it comes: a process that is killed loses none."""
+        pass
 
     def finish(self) -> None:
         if self._file:
@@ -125,19 +138,41 @@ class FileReport:
         return ConfigError(message)
 
 
-class StoreReport:
-    """Objects in a store; `put` writes one, and says False where its name is taken."""
+class Uploads(Protocol):
+    """How objects get into a store: `put` in the thread of what was started, the others here."""
 
-    def __init__(
-        self, address: str, sync: str, put: Callable[[str, bytes], bool], clock: Clock
-    ) -> None:
+    def put(self, key: str, data: bytes) -> bool: ...
+    def start(self, work: Callable[[], None]) -> Future[None]: ...
+    def wait(self, upload: Future[None]) -> None: ...
+
+
+class _Uploads:
+    """Uploads to a real store."""
+
+    def __init__(self, store: Store, stop: threading.Event) -> None:
+        self._stop = stop
+        self._store = store
+        self.put = store.put_here
+
+    def start(self, work: Callable[[], None]) -> Future[None]:
+        return self._store.start(work)
+
+    def wait(self, upload: Future[None]) -> None:
+        self._store.wait(upload, self._stop, "written")
+
+
+class StoreReport:
+    """Objects in a store, one upload at a time; rows go on while it runs."""
+
+    def __init__(self, address: str, sync: str, uploads: Uploads, clock: Clock) -> None:
         self.where = f"{address}/STREAM/{sync}"
         self._sync = sync
-        self._put = put
+        self._uploads = uploads
         self._clock = clock
         self._parts: dict[StreamKey, list[bytes]] = {}
         self._n_bytes = 0
-        self._kept_at = float("-inf")
+        self._upload: Future[None] | None = None
+        self._started_at = float("-inf")
         self._number = 0
         self._failure: DestinationError | None = None
 
@@ -145,45 +180,72 @@ class StoreReport:
         self._parts.setdefault(stream, []).append(lines)
         self._n_bytes += len(lines)
         if self._n_bytes >= PART_BYTES:
-            self.keep()
+            self.start_keeping()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether lines are in memory of which no upload is under way."""
+        return bool(self._parts)
+
+    def is_keeping(self) -> bool:
+        """Whether an upload is under way; raises what ended one."""
+        if self._upload is not None and self._upload.done():
+            self._land()
+        return self._upload is not None
 
     def gathers(self) -> bool:
-        """Whether lines wait that are soon written together with more."""
-        return bool(self._parts) and self._clock.monotonic() < self._kept_at + _GATHER_S
+        """Whether lines that wait are to be uploaded with more, as one began a moment ago."""
+        return self._clock.monotonic() < self._started_at + _GATHER_S
+
+    def start_keeping(self) -> None:
+        """Begin to upload what waits; an upload that is under way ends before."""
+        self._land()
+        parts, self._parts, self._n_bytes = self._parts, {}, 0
+        self._started_at = self._clock.monotonic()
+        self._upload = self._uploads.start(lambda: self._write(parts))
 
     def keep(self) -> None:
-        # what failed once is not in the store, whatever comes later
-        if self._failure is not None:
-            raise self._failure
-        try:
-            for stream in list(self._parts):
-                self._write(stream, b"".join(self._parts[stream]))
-                del self._parts[stream]
-        except DestinationError as error:
-            self._failure = error
-            raise
-        self._n_bytes = 0
-        self._kept_at = self._clock.monotonic()
-
-    def _write(self, stream: StreamKey, data: bytes) -> None:
-        for _ in range(_MOST_TAKEN):
-            self._number += 1
-            key = f"{key_part(str(stream))}/{self._sync}/{self._number:06}.jsonl"
-            if self._put(key, data):
-                return
-        message = (
-            f"{SETTING} cannot be written: {self.where} (the store says of each new name that it "
-            "is taken). Choose a store that takes conditional writes (If-None-Match), or a folder."
-        )
-        raise ConfigError(message)
+        """Have everything in the store."""
+        if self._parts:
+            self.start_keeping()
+        self._land()
 
     def finish(self) -> None:
         self.keep()
 
     def close(self) -> None:
         """Whatever ended the sync is what the user must read, so a failure here is a warning."""
-        if self._parts and self._failure is None:
+        if self._failure is None:
             try:
                 self.keep()
             except DestinationError as error:
                 log.warning("report_not_closed cause=%s", error.message)
+
+    def _land(self) -> None:
+        # what failed once is not in the store, whatever comes later
+        if self._failure is not None:
+            raise self._failure
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            try:
+                self._uploads.wait(upload)
+            except DestinationError as error:
+                self._failure = error
+                raise
+
+    def _write(self, parts: dict[StreamKey, list[bytes]]) -> None:
+        """In the uploads' thread."""
+        for stream, lines in parts.items():
+            self._put(stream, b"".join(lines))
+
+    def _put(self, stream: StreamKey, data: bytes) -> None:
+        for _ in range(_MOST_TAKEN):
+            self._number += 1
+            key = f"{key_part(str(stream))}/{self._sync}/{self._number:06}.jsonl"
+            if self._uploads.put(key, data):
+                return
+        message = (
+            f"{SETTING} cannot be written: {self.where} (the store says of each new name that it "
+            "is taken). Choose a store that takes conditional writes (If-None-Match), or a folder."
+        )
+        raise ConfigError(message)

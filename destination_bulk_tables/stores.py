@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,12 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from destination_bulk_tables.errors import ConfigError, SettingError, Stopped, TransientError
+from destination_bulk_tables.errors import (
+    ConfigError,
+    DestinationError,
+    SettingError,
+    Stopped,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from destination_bulk_tables.errors import DestinationError
 
 T = TypeVar("T")
 
@@ -138,17 +142,22 @@ class Store:
 
     def put_new(self, key: str, data: bytes, stop: threading.Event) -> bool:
         """Write a new object; False where one of that name is there. Raises `DestinationError`."""
+        return self._call(partial(self.put_here, key, data), stop, "written")
+
+    def put_here(self, key: str, data: bytes) -> bool:
+        """The same in this thread, which a signal does not reach: for what `start` is given."""
         import obstore  # noqa: PLC0415 - as above
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - as above
 
-        def put() -> bool:
-            try:
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
-            return True
+        try:
+            obstore.put(self._store, key, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
 
-        return self._call(put, stop, "written")
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Have the store's thread do something; `wait` for it."""
+        return self._pool.submit(work)
 
     def read(self, stop: threading.Event) -> Iterator[bytes]:
         """The bytes of the object at the address, or of all under it, in the order of their keys.
@@ -179,7 +188,10 @@ class Store:
 
     def _call(self, work: Callable[[], T], stop: threading.Event, done: str) -> T:
         """Work beside this thread, which must notice a signal."""
-        future = self._pool.submit(work)
+        return self.wait(self.start(work), stop, done)
+
+    def wait(self, future: Future[T], stop: threading.Event, done: str) -> T:
+        """What was started, when it is over. Raises the `DestinationError` that ended it."""
         left = _STOP_GRACE_S
         while True:
             try:
@@ -189,6 +201,8 @@ class Store:
                 if left <= 0:
                     message = f"The sync was asked to stop while {self._setting} was {done}."
                     raise Stopped(message) from None
+            except DestinationError:
+                raise
             except Exception as error:
                 raise self._explained(error, done) from error
 

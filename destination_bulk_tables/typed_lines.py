@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import (
     UNDECODABLE,
     PlainLines,
-    lines_of,
     state_of,
     status_of,
 )
@@ -60,7 +60,7 @@ class _TypedLines:
     def messages(self, text: bytes) -> tuple[int, list[Message]]:
         """The number of lines and what they hold; raises when a line is not as expected."""
         lines: list[Any] = self._lines.decode_lines(text)
-        texts = lines_of(text, len(lines)) if self._keeps_lines else ()
+        texts = Lines.of_text(text, len(lines)) if self._keeps_lines else None
         try:
             return len(lines), [self._run(lines, texts)]
         except AttributeError:  # most blocks hold nothing but records
@@ -70,7 +70,7 @@ class _TypedLines:
         start = 0
         for i in [i for i, line in enumerate(lines) if line.__class__ is not kind]:
             if i > start:
-                messages.append(self._run(lines[start:i], texts[start:i]))
+                messages.append(self._run(lines[start:i], texts and texts.part(start, i)))
             line = lines[i]
             is_state = line.__class__ is _StateLine
             message = state_of(line.state) if is_state else status_of(line.trace)
@@ -78,10 +78,10 @@ class _TypedLines:
                 messages.append(message)
             start = i + 1
         if start < len(lines):
-            messages.append(self._run(lines[start:], texts[start:]))
+            messages.append(self._run(lines[start:], texts and texts.part(start)))
         return len(lines), messages
 
-    def _run(self, lines: list[Any], texts: Sequence[bytes]) -> RecordRun:
+    def _run(self, lines: list[Any], texts: Lines | None) -> RecordRun:
         times = [line.record.emitted_at for line in lines] if self._is_timed else ()
         data = [line.record.data for line in lines]
         return RecordRun(self.stream, data, is_decoded=True, times=times, lines=texts)

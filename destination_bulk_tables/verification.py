@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import Doubtful, RejectedRow
+from destination_bulk_tables.model import Doubtful, RejectedRow, text_of
 from destination_bulk_tables.outcomes import Mingled, Outcome
 from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
 
@@ -137,7 +137,11 @@ class Verification:
             )
             self._tasks.fail(UnaccountedRows(message, stream=stream), lane)
             return
-        faults = [RejectedRow(stream, "vendor", f.code, f.reason, f.row) for f in verdict.faults]
+        brought = _brought(lane, job, {fault.key for fault in verdict.faults})
+        faults = [
+            RejectedRow(stream, "vendor", f.code, f.reason, f.row, original=brought.get(f.key, b""))
+            for f in verdict.faults
+        ]
         if not self._tasks.count_rejected(lane, faults):
             return
         self._end(lane, job)
@@ -187,3 +191,18 @@ class Verification:
         ).rstrip()
         self._tasks.fail(TransientError(message, stream=lane.plan.key), lane)
         return False
+
+
+def _brought(lane: Lane, job: Job, keys: set[str]) -> dict[str, bytes]:
+    """The lines that brought the rows of these keys, as far as they are still at hand."""
+    if not keys:
+        return {}
+    if lane.load is not None:
+        return lane.load.originals_of(keys)
+    blocks = [tracked.batch.block for tracked in job.batches]
+    return {
+        text: line
+        for block in blocks
+        for key, line in zip(block.keys or (), block.originals or (), strict=False)
+        if (text := text_of(key)) in keys
+    }

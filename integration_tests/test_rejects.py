@@ -102,6 +102,8 @@ def entry_of(line: str) -> dict[str, Any]:
     assert message["type"] == "RECORD"
     record = message["record"]
     assert record["meta"]["rejection"]["table"] == TABLE
+    assert record["emitted_at"] == 1_700_000_000_000  # as read, also where an import refused it
+    assert "is_as_sent" not in record["meta"]["rejection"]
     return {"stream": record["stream"], "row": record["data"], **record["meta"]["rejection"]}
 
 

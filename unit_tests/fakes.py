@@ -11,12 +11,15 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, TypeVar
 
+from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Message
+from destination_bulk_tables.reports import StoreReport
 from destination_bulk_tables.transport import Transport, TransportError
 
 T = TypeVar("T")
@@ -346,3 +349,50 @@ def positions_of(requests: Sequence[Sent], path_end: str) -> list[int]:
         for number, sent in enumerate(requests, 1)
         if sent.request.path.partition("?")[0].endswith(path_end)
     ]
+
+
+class Bucket:
+    """Objects by their keys, and the uploads of a report to them.
+
+    `taken`: so many names are there before. `is_slow`: an upload takes place when it is waited for
+    or `arrive` is called. `fails`: what ends the next one.
+    """
+
+    def __init__(self, taken: int = 0, *, is_slow: bool = False) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.taken = taken
+        self.fails: Exception | None = None
+        self._is_slow = is_slow
+        self._under_way: list[tuple[Future[None], Callable[[], None]]] = []
+
+    def report(self, clock: FakeClock | None = None) -> StoreReport:
+        return StoreReport("s3://bucket/path", "SYNC", self, clock or FakeClock())
+
+    def put(self, key: str, data: bytes) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        if self.taken:
+            self.taken -= 1
+            return False
+        assert key not in self.objects
+        self.objects[key] = data
+        return True
+
+    def start(self, work: Callable[[], None]) -> Future[None]:
+        upload: Future[None] = Future()
+        self._under_way.append((upload, work))
+        if not self._is_slow:
+            self.arrive()
+        return upload
+
+    def arrive(self) -> None:
+        for upload, work in self._under_way:
+            try:
+                upload.set_result(work())
+            except DestinationError as error:
+                upload.set_exception(error)
+        self._under_way.clear()
+
+    def wait(self, upload: Future[None]) -> None:
+        self.arrive()
+        upload.result()

@@ -19,6 +19,7 @@ from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.mapping import TableEntry
 from destination_bulk_tables.model import (
     JsonObject,
@@ -70,7 +71,7 @@ def qobra(**settings: Any) -> Qobra:
 def records(rows: Iterable[Row], stream: StreamKey = DEALS, line: bytes = b"") -> RecordRun:
     """A run of records; `line`: what each stood in."""
     data = [msgspec.Raw(json.dumps(row).encode()) for row in rows]
-    return RecordRun(stream, data, lines=[line] * len(data) if line else ())
+    return RecordRun(stream, data, lines=Lines.of_list([line] * len(data)) if line else None)
 
 
 def state(number: int, stream: StreamKey = DEALS) -> StateMessage:

@@ -11,7 +11,7 @@ from destination_bulk_tables.errors import ConfigError, DestinationError, Stoppe
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import BadRecord, Message, StateMessage, StreamKey
-from unit_tests.fakes import FakeClock, answer_status, status
+from unit_tests.fakes import Bucket, FakeClock, answer_status, status
 from unit_tests.syncs import DEALS, Sync, VendorName, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
@@ -88,11 +88,10 @@ def test_a_stop_between_two_replaces_lets_no_state_go(
 def test_a_report_that_cannot_be_finished_lets_no_state_of_a_replaced_table_go() -> None:
     """After the states nothing may fail any more."""
     done = two_streams("kore")
-
-    def finish() -> None:
-        raise ConfigError("the disk is gone")
-
-    done.rejects.finish = finish  # type: ignore[method-assign]
+    bucket = Bucket()
+    done.rejects.report = bucket.report(done.clock)
+    done.rejects.report.add(StreamKey(None, "deals"), b"a line")
+    bucket.fails = ConfigError("the store is gone")
     done.run()
     assert isinstance(done.error, ConfigError)
     assert done.acknowledged == []

@@ -74,7 +74,7 @@ def test_a_row_without_its_line_has_the_names_of_its_fields(original: bytes) -> 
         "namespace": "crm",
         "data": {"Amount": 1.1, "extra": 2},
         "emitted_at": 1_760_000_000_250,
-        "meta": {"rejection": REJECTION},
+        "meta": {"rejection": REJECTION | {"is_as_sent": True}},
     }
 
 

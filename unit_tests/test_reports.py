@@ -13,7 +13,7 @@ from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.reports import FileReport, StoreReport, open_report
 from destination_bulk_tables.stores import PART_BYTES, StoreSettings
-from unit_tests.fakes import FakeClock
+from unit_tests.fakes import Bucket, FakeClock
 
 STREAM = StreamKey("crm", "deals")
 LINE = b'{"type":"RECORD"}\n'
@@ -146,33 +146,10 @@ def test_a_full_disk_under_the_report_is_a_config_error(caplog: pytest.LogCaptur
     assert Path("/dev/null").exists()
 
 
-class Bucket:
-    """Objects by their keys; `fails` is what writing one raises."""
-
-    def __init__(self, taken: int = 0) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.taken = taken
-        self.fails: Exception | None = None
-
-    def put(self, key: str, data: bytes) -> bool:
-        if self.fails is not None:
-            raise self.fails
-        if self.taken:
-            self.taken -= 1
-            return False
-        assert key not in self.objects
-        self.objects[key] = data
-        return True
-
-
-def stored(bucket: Bucket, clock: FakeClock | None = None) -> StoreReport:
-    return StoreReport("s3://bucket/path", "SYNC", bucket.put, clock or FakeClock())
-
-
 def test_what_is_kept_is_in_the_store_under_stream_and_sync() -> None:
     """One object for each stream and part; an object that is there is not written over."""
     bucket = Bucket(taken=1)
-    report = stored(bucket)
+    report = bucket.report()
     report.add(STREAM, LINE)
     report.add(StreamKey(None, "a/b"), LINE)
     report.add(STREAM, LINE)
@@ -192,7 +169,7 @@ def test_what_is_kept_is_in_the_store_under_stream_and_sync() -> None:
 def test_a_store_that_takes_no_name_ends_the_sync() -> None:
     """One that answers each conditional write with 412 is not asked for ever."""
     bucket = Bucket(taken=1000)
-    report = stored(bucket)
+    report = bucket.report()
     report.add(STREAM, LINE)
     with pytest.raises(ConfigError, match=r"report_path cannot be written.*name that it is taken"):
         report.keep()
@@ -202,31 +179,47 @@ def test_a_store_that_takes_no_name_ends_the_sync() -> None:
 def test_no_more_than_a_part_waits_in_memory() -> None:
     """A part that is full is written at once, whether or not a state waits for it."""
     bucket = Bucket()
-    report = stored(bucket)
+    report = bucket.report()
     report.add(STREAM, b"x" * (PART_BYTES - 1))
     assert not bucket.objects
     report.add(STREAM, b"y")
+    report.close()
     assert [len(data) for data in bucket.objects.values()] == [PART_BYTES]
 
 
 def test_states_gather_for_two_seconds_at_most() -> None:
-    """Each is a request to the store otherwise; nothing gathers where no row waits."""
+    """Each is a request to the store otherwise."""
     clock, bucket = FakeClock(), Bucket()
-    report = stored(bucket, clock)
+    report = bucket.report(clock)
     report.add(STREAM, LINE)
     assert not report.gathers()
-    report.keep()
-    assert not report.gathers()
-    report.add(STREAM, LINE)
+    report.start_keeping()
     assert report.gathers()
     clock.advance(2)
     assert not report.gathers()
 
 
+def test_rows_go_on_while_a_part_is_uploaded() -> None:
+    """A second part waits for the first, so that no more than two are in memory."""
+    bucket = Bucket(is_slow=True)
+    report = bucket.report()
+    report.add(STREAM, LINE)
+    report.start_keeping()
+    report.add(STREAM, LINE)
+    assert (report.is_keeping(), report.has_waiting, bucket.objects) == (True, True, {})
+    bucket.arrive()
+    assert (report.is_keeping(), len(bucket.objects)) == (False, 1)
+    report.start_keeping()
+    report.add(STREAM, b"x" * PART_BYTES)
+    assert len(bucket.objects) == 2
+    report.close()
+    assert len(bucket.objects) == 3
+
+
 def test_what_failed_once_is_never_said_to_be_kept(caplog: pytest.LogCaptureFixture) -> None:
     """A state of those rows would leave after the next success; closing hides no other error."""
     bucket = Bucket()
-    report = stored(bucket)
+    report = bucket.report()
     report.add(STREAM, LINE)
     bucket.fails = TransientError("full")
     for _ in range(2):
@@ -235,7 +228,7 @@ def test_what_failed_once_is_never_said_to_be_kept(caplog: pytest.LogCaptureFixt
         bucket.fails = None
     report.close()
     assert not bucket.objects
-    late = stored(bucket)
+    late = bucket.report()
     late.add(STREAM, LINE)
     bucket.fails = TransientError("away")
     late.close()

@@ -1,0 +1,100 @@
+"""Lines of the input that travel beside their rows, as places in the blocks that were read.
+
+Nothing is done per line: a block is taken apart when one of its lines is asked for, which most
+syncs never do. A line that cannot be told is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+
+class _Block:
+    """Text of so many messages, one a line; `lines`: where it is taken apart already."""
+
+    __slots__ = ("_lines", "count", "size", "text")
+
+    def __init__(self, text: bytes, count: int, lines: Sequence[bytes] | None = None) -> None:
+        self.text = text
+        self.count = count
+        self.size = len(text) if lines is None else sum(map(len, lines))
+        self._lines = lines
+
+    def line(self, number: int) -> bytes:
+        if self._lines is None:
+            lines = [line for line in self.text.split(b"\n") if line and not line.isspace()]
+            # two messages in one line, or one in two: which is which is not known
+            self._lines = lines if len(lines) == self.count else [b""] * self.count
+        return self._lines[number]
+
+
+class Lines:
+    """Some lines, in the order of their rows."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[tuple[_Block, Sequence[int]]] = ()) -> None:
+        self.parts = parts
+
+    @classmethod
+    def of_text(cls, text: bytes, count: int) -> Lines:
+        """All lines of a text that holds so many messages."""
+        return cls([(_Block(text, count), range(count))])
+
+    @classmethod
+    def of_list(cls, lines: Sequence[bytes]) -> Lines:
+        """These lines."""
+        return cls([(_Block(b"", len(lines), lines), range(len(lines)))])
+
+    @classmethod
+    def joined(cls, several: Iterable[Lines]) -> Lines:
+        """All of these, one after the other."""
+        return cls([part for lines in several for part in lines.parts])
+
+    def __len__(self) -> int:
+        return sum(len(numbers) for _, numbers in self.parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block, numbers in self.parts:
+            yield from map(block.line, numbers)
+
+    def __getitem__(self, position: int) -> bytes:
+        for block, numbers in self.parts:
+            if position < len(numbers):
+                return block.line(numbers[position])
+            position -= len(numbers)
+        raise IndexError
+
+    def part(self, start: int, end: int | None = None) -> Lines:
+        """Those from one position to before another."""
+        found: list[tuple[_Block, Sequence[int]]] = []
+        for block, numbers in self.parts:
+            kept = numbers[max(0, start) : None if end is None else max(0, end)]
+            start -= len(numbers)
+            end = None if end is None else end - len(numbers)
+            if kept:
+                found.append((block, kept))
+        return Lines(found)
+
+    def pick(self, positions: Sequence[int]) -> Lines:
+        """Those at these positions, in their order."""
+        if positions == range(len(self)):
+            return self
+        if len(self.parts) == 1:
+            ((block, numbers),) = self.parts
+            return Lines([(block, list(map(numbers.__getitem__, positions)))])
+        places = [(block, number) for block, numbers in self.parts for number in numbers]
+        found: list[tuple[_Block, list[int]]] = []
+        for position in positions:
+            block, number = places[position]
+            if not found or found[-1][0] is not block:
+                found.append((block, []))
+            found[-1][1].append(number)
+        return Lines(found)
+
+    @property
+    def n_bytes(self) -> int:
+        """About what they take of memory: their share of their blocks."""
+        return sum(
+            block.size * len(numbers) // block.count for block, numbers in self.parts if numbers
+        )
