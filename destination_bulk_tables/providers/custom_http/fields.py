@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from destination_bulk_tables.http import HttpResponse
+    from destination_bulk_tables.model import Table
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -117,3 +118,12 @@ def squeeze(text: bytes) -> bytes:
 
 def says(squeezed: bytes, wanted: Iterable[bytes]) -> bool:
     return any(text in squeezed for text in wanted)
+
+
+def told_by_page(setting: str, table: Table) -> str:
+    """What to say of an answer that is a page."""
+    return (
+        f"The API answered {setting} of table {table.name} with a page of HTML or XML, as logins, "
+        "proxies and maintenances show. Where the API does answer so, name a text of its good "
+        "answers (success_text)."
+    )
