@@ -1,12 +1,15 @@
 """Lines of the input that travel beside their rows, as places in the blocks that were read.
 
 Nothing is done per line: a block is taken apart when one of its lines is asked for, which most
-syncs never do. A line that cannot be told is empty.
+syncs never do, or when few of its lines are left, as the others would stay in memory with them. A
+line that cannot be told is empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+
+_FEW = 4  # of a block: less than one in so many
 
 
 class _Block:
@@ -25,6 +28,7 @@ class _Block:
             lines = [line for line in self.text.split(b"\n") if line and not line.isspace()]
             # two messages in one line, or one in two: which is which is not known
             self._lines = lines if len(lines) == self.count else [b""] * self.count
+            self.text = b""
         return self._lines[number]
 
 
@@ -82,7 +86,7 @@ class Lines:
             return self
         if len(self.parts) == 1:
             ((block, numbers),) = self.parts
-            return Lines([(block, list(map(numbers.__getitem__, positions)))])
+            return Lines([_without_others(block, list(map(numbers.__getitem__, positions)))])
         places = [(block, number) for block, numbers in self.parts for number in numbers]
         found: list[tuple[_Block, list[int]]] = []
         for position in positions:
@@ -90,7 +94,7 @@ class Lines:
             if not found or found[-1][0] is not block:
                 found.append((block, []))
             found[-1][1].append(number)
-        return Lines(found)
+        return Lines([_without_others(*part) for part in found])
 
     @property
     def n_bytes(self) -> int:
@@ -98,3 +102,11 @@ class Lines:
         return sum(
             block.size * len(numbers) // block.count for block, numbers in self.parts if numbers
         )
+
+
+def _without_others(block: _Block, numbers: Sequence[int]) -> tuple[_Block, Sequence[int]]:
+    """Lines of a block; few of them as a block of their own."""
+    if len(numbers) * _FEW >= block.count:
+        return block, numbers
+    lines = list(map(block.line, numbers))
+    return _Block(b"", len(lines), lines), range(len(lines))

@@ -53,3 +53,21 @@ def test_the_size_is_their_share_of_what_was_read() -> None:
     assert lines.part(0, 5).n_bytes == lines.n_bytes // 2
     assert Lines.of_list([b"ab", b""]).n_bytes == 2
     assert Lines.of_list([]).n_bytes == 0
+
+
+def held(lines: Lines) -> int:
+    """The bytes of all blocks that these lines keep in memory."""
+    blocks = {id(block): block for block, _ in lines.parts}.values()
+    return sum(len(block.text) + sum(map(len, block._lines or ())) for block in blocks)
+
+
+def test_few_lines_do_not_keep_their_block_in_memory() -> None:
+    """A stream with a record here and there among another's would keep all that was read."""
+    blocks = [block(1000 * n, 200) for n in range(1, 50)]
+    few = Lines.joined(found.pick([7, 9]) for found in blocks)
+    assert held(few) == few.n_bytes
+    assert list(few)[:2] == [b"line-1007", b"line-1009"]
+    many = blocks[0].pick(range(0, 200, 2))
+    assert held(many) <= 2 * many.n_bytes + 200
+    assert many[3] == b"line-1006"
+    assert held(many) <= 2 * many.n_bytes + 200
