@@ -9,8 +9,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from destination_bulk_tables.errors import DestinationError, InternalError
+from destination_bulk_tables.errors import DestinationError, InternalError, TransientError
 from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 
 if TYPE_CHECKING:
     import threading
@@ -98,6 +99,16 @@ class Tasks:
     def fail(self, error: Exception, lane: Lane) -> None:
         """Remember the first failure and have the sender threads stop retrying."""
         if self.failure is None:
+            if isinstance(error, Refused | TooLarge | Ambiguous):
+                # a question, which is small: a proxy on the way may answer in the vendor's place
+                cause = error.code if isinstance(error, Refused) else type(error).__name__.lower()
+                message = (
+                    f"{self._tools.provider.title} did not take a question about table "
+                    f"{lane.plan.table.name} ({cause}). The next attempt starts where this one "
+                    "stopped. If it stays so, look at what answers at its address: a gateway or a "
+                    "proxy may be in between."
+                )
+                error = TransientError(message, stream=lane.plan.key)
             if not isinstance(error, DestinationError):
                 log.error("unexpected_error", exc_info=error)
                 message = (

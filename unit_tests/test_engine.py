@@ -166,6 +166,16 @@ def test_a_table_of_small_requests_does_not_wait_for_one_of_large() -> None:
     assert (done.error, len(vendor.rows("calls")), any(beside)) == (None, len(ROWS), True)
 
 
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_a_question_that_is_refused_as_too_large_is_no_fault_of_ours(mode: Any) -> None:
+    """A gateway answered a request of some bytes so; the next attempt may meet another one."""
+    done = sync("kore", mode, [records(ROWS), state(1), complete()], faults={1: answer_status(413)})
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert "a gateway or a proxy" in done.error.message
+    assert (done.acknowledged, done.vendor.rows()) == ([], [])
+
+
 def test_a_keyed_row_never_overtakes_its_key() -> None:
     """With many requests under way, versions of a key still arrive in order."""
     rows = [{"id": f"k{i % 3}", "version": i} for i in range(30)]

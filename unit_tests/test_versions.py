@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.batcher import is_older
+from destination_bulk_tables.model import Batch, RowBlock, Table, Tombstone
 from destination_bulk_tables.versions import SentVersions
 from unit_tests.syncs import DEALS, complete, records, state, sync
 from unit_tests.vendors import Row
@@ -47,6 +48,54 @@ def test_a_deletion_that_is_older_than_the_row_sent_deletes_nothing() -> None:
     rows[1]["version"] = 7
     done = sync("kore", "append_dedup", [records(rows), complete()], max_rows=1).run()
     assert done.vendor.rows() == []
+
+
+@pytest.mark.parametrize("gone", [{}, {"_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}])
+@pytest.mark.parametrize("silence", [0.0, 60.0])
+def test_a_version_that_is_settled_is_not_replaced_by_an_older(gone: Row, silence: float) -> None:
+    """However long after; one of equal age may, and a newer one does."""
+    for version, held in ((4, 5), (5, 5 if not gone else None), (6, 6 if not gone else None)):
+        later = {"id": "a", "version": version, **gone}
+        script: list[Any] = [
+            records([{"id": "a", "version": 5}]),
+            silence,
+            records([later]),
+            complete(),
+        ]
+        done = sync("kore", "append_dedup", script, max_rows=1, max_wait_s=1.0).run()
+        found = [row["version"] for row in done.vendor.rows()]
+        assert (done.error, found) == (None, [] if held is None else [held])
+        assert done.counts == (2, 2, 0)
+
+
+def batch_of(**cursors: bytes | None) -> Batch:
+    """A batch of rows with these keys; those that begin with a `d` are deletions."""
+    rows = {key: cursor or b"null" for key, cursor in cursors.items() if not key.startswith("d")}
+    stones = tuple(
+        Tombstone(i, key, cursor)
+        for i, (key, cursor) in enumerate(cursors.items())
+        if key.startswith("d")
+    )
+    block = RowBlock(
+        [b"{}"] * len(rows), len(rows), range(len(rows)), list(rows), list(rows.values()), stones
+    )
+    return Batch(1, Table("deals", DEALS, "dedup"), block, "rows", keys=frozenset(cursors))
+
+
+def test_what_is_late_is_told_by_the_version_settled_last() -> None:
+    """In the younger generation before the older, which is forgotten when that is full again."""
+    versions = SentVersions(most=2)
+    batch = batch_of(a=b"3", b=b"3", d1=b"3", d2=None, c=b"3")
+    assert versions.late(batch) == set()
+    versions.remember([("a", b"5"), ("b", b"2"), ("d1", b"5"), ("d2", b"5")])
+    assert versions.late(batch) == {"a", "d1"}
+    versions.remember([("a", b"1"), ("b", b"4")])
+    assert versions.late(batch) == {"b", "d1"}
+    versions.remember([("x", b"1")])
+    assert versions.late(batch) == {"b"}
+    versions.remember([("y", b"1"), ("z", b"1")])
+    versions.remember([("v", b"1"), ("w", b"1"), ("u", b"1")])
+    assert versions.late(batch) == set()
 
 
 def test_what_is_remembered_is_bounded() -> None:

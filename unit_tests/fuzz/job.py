@@ -322,9 +322,7 @@ class Job:
             report.add(f"STATUS: attempt {sent} succeeded without the source's COMPLETE")
         if error is not None and self.tables.has_released:
             report.add(f"EARLY: attempt {sent}: states of replaced streams left, then {error!r}")
-        if isinstance(error, InternalError) and not (
-            isinstance(error, UnaccountedRows) or "(TooLarge)" in str(error)
-        ):
+        if isinstance(error, InternalError) and not isinstance(error, UnaccountedRows):
             report.add(f"INTERNAL: attempt {sent}: {error}")
         found = list(self.tables.judge(is_success=error is None, may_double=may_double))
         if error is None and isinstance(self.vendor, QobraVendor):
