@@ -24,6 +24,7 @@ from integration_tests.connector import Connector, echoed
 from integration_tests.demo_source import Faker
 from integration_tests.emulator import Emulator
 from integration_tests.forked import Nursery
+from integration_tests.servers.object_stores import Moto
 
 
 @dataclass(frozen=True)
@@ -138,3 +139,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     chrome = start_browser(tmp_path_factory.mktemp("profile"))
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Moto]:
+    """Give S3."""
+    store = Moto()
+    store.install()
+    store.start()
+    yield store
+    store.stop()

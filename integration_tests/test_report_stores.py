@@ -60,15 +60,6 @@ def stand() -> Iterator[Stand]:
         yield stand
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Moto]:
-    store = Moto()
-    store.install()
-    store.start()
-    yield store
-    store.stop()
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(kore_bulk_mode="atomic") as emulator:

@@ -9,15 +9,27 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from integration_tests.browsing import WIDTHS, clipped, window
-from integration_tests.connector import Connector, catalog, complete, configured, record, state
+from integration_tests.connector import (
+    Connector,
+    Outcome,
+    catalog,
+    complete,
+    configured,
+    record,
+    state,
+)
 from integration_tests.emulator import Emulator
+from integration_tests.servers.object_stores import Moto
 from integration_tests.vendor_configs import Vendor, config_for
+
+pytestmark = pytest.mark.timeout(600)  # the first run installs
 
 ROWS = 40
 FAULTS = [
@@ -26,12 +38,10 @@ FAULTS = [
 ]
 
 
-@pytest.fixture
-def traced(
-    connector: Connector, emulate: Callable[..., Emulator], request: pytest.FixtureRequest
-) -> tuple[Emulator, Path]:
-    """A sync of eight batches of which one meets a 429 and one is cut off."""
-    vendor: Vendor = getattr(request, "param", "qobra")
+def trace_sync(
+    connector: Connector, emulate: Callable[..., Emulator], vendor: Vendor, path: str, **more: Any
+) -> tuple[Emulator, Outcome]:
+    """Run a sync of eight batches of which one meets a 429 and one is cut off."""
     emulator = emulate(auto_create_tables=True, qobra_import_s=0.2)
     emulator.create_table("kore", "deals", {"id": "string", "name": "string"})
     emulator.faults(FAULTS)
@@ -39,11 +49,22 @@ def traced(
         vendor,
         emulator.url,
         batching={"max_rows": 5, "max_parallel_requests": 1},
-        diagnostics={"trace_path": f"{connector.folder}/trace/"},
+        diagnostics={"trace_path": path},
+        **more,
     )
     lines = [record("deals", {"id": f"d{n}", "name": f"canary-{n}"}) for n in range(ROWS)]
     streams = catalog(configured("deals", ["id", "name"]))
-    connector.write(config, streams, [*lines, state("deals", 1), complete("deals")]).delivered()
+    ended = connector.write(config, streams, [*lines, state("deals", 1), complete("deals")])
+    return emulator, ended.delivered()
+
+
+@pytest.fixture
+def traced(
+    connector: Connector, emulate: Callable[..., Emulator], request: pytest.FixtureRequest
+) -> tuple[Emulator, Path]:
+    """Give the emulator and the trace of a sync."""
+    vendor: Vendor = getattr(request, "param", "qobra")
+    emulator, _ = trace_sync(connector, emulate, vendor, f"{connector.folder}/trace/")
     [trace] = (connector.folder / "trace").iterdir()
     return emulator, trace
 
@@ -90,3 +111,30 @@ def test_the_page_of_a_trace_in_a_browser(
         assert text in shown
     asked = browser.execute_script("return performance.getEntriesByType('resource').length")
     assert asked == 0
+
+
+def test_a_trace_in_a_store_is_whole_and_makes_a_page(
+    connector: Connector, emulate: Callable[..., Emulator], moto: Moto, tmp_path: Path
+) -> None:
+    """Each request has a line there; the command reads it with the connector's own config."""
+    address = f"{moto.address}/trace"
+    emulator, _ = trace_sync(connector, emulate, "kore", address, object_store=moto.settings)
+    [(key, text)] = moto.objects().items()
+    assert key.endswith("/000001.jsonl")
+    assert len(text.splitlines()) == len(emulator.requests)
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "destination_bulk_tables.trace", address, str(page)]
+    config = f"--config={connector.folder}/config.json"
+    subprocess.run([*command, config], check=True, timeout=60)
+    assert f"{len(emulator.requests)} requests from" in page.read_text()
+
+
+def test_a_store_that_is_away_fails_no_sync(
+    connector: Connector, emulate: Callable[..., Emulator], moto: Moto
+) -> None:
+    """The bucket does not exist: the sync ends well, with one warning."""
+    settings = {"object_store": moto.settings}
+    _, ended = trace_sync(connector, emulate, "kore", "s3://nowhere/trace", **settings)
+    [warning] = [line for line in ended.logs if "trace_not_written" in line]
+    assert "diagnostics.trace_path" in warning
+    assert "store-secret-1" not in ended.text

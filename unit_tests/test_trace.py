@@ -340,6 +340,19 @@ def test_the_command_makes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == text
 
 
+@pytest.mark.parametrize("config", ["{", "{}", '{"object_store": 1}'])
+def test_a_config_without_a_store_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str
+) -> None:
+    """The command needs it for an address only."""
+    path = tmp_path / "config.json"
+    path.write_text(config)
+    assert main(["s3://bucket/x", f"--config={path}"]) == 1
+    assert capsys.readouterr().err == (
+        f"{path} is no config of this connector with an object_store.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "No such file"), (b"", "no trace"), (b'{"a":1}\n\xff', "no trace")]
 )

@@ -1,7 +1,8 @@
 """Makes one HTML page of a trace: `python -m destination_bulk_tables.trace FILE [PAGE]`.
 
-FILE is a file, or an address in an object store, which the environment's credential opens. PAGE is
-FILE with .html after it unless named, here for a store; `-` stands for standard input and output.
+FILE is a file, or an address in an object store: `--config` names the connector's config, whose
+`object_store` opens it, else the environment's credential does. PAGE is FILE with .html after it
+unless named, here for a store; `-` stands for standard input and output.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.stores import Store, StoreSettings, is_store
 from destination_bulk_tables.trace import Line
 from destination_bulk_tables.trace.figures import figures_of
 from destination_bulk_tables.trace.page import page
+
+
+class _Config(msgspec.Struct):
+    object_store: StoreSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,13 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m destination_bulk_tables.trace")
     parser.add_argument("file", help="a trace, as diagnostics.trace_path has it; - reads stdin")
     parser.add_argument("page", nargs="?", help="where to write the page; - writes to stdout")
+    parser.add_argument("--config", type=Path, help="the connector's config, for its object_store")
     options = parser.parse_args(arguments)
     piped, stored = options.file == "-", is_store(options.file)
     name = Path(options.file).name
     target = options.page or ("-" if piped else f"{name if stored else options.file}.html")
     try:
         if stored:
-            store = Store(options.file, StoreSettings(), "FILE")
+            store = Store(options.file, _settings(options.config), "FILE")
             data = b"".join(store.read(threading.Event()))
         else:
             data = sys.stdin.buffer.read() if piped else Path(options.file).read_bytes()
@@ -52,6 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error.filename or options.file}: {error.strerror}\n")
         return 1
     return 0
+
+
+def _settings(config: Path | None) -> StoreSettings:
+    """What a config says about its store; raises `ConfigError` where it says nothing readable."""
+    if config is None:
+        return StoreSettings()
+    try:
+        return msgspec.json.decode(config.read_bytes(), type=_Config).object_store
+    except msgspec.DecodeError as error:
+        message = f"{config} is no config of this connector with an object_store."
+        raise ConfigError(message) from error
 
 
 def _read(data: bytes) -> tuple[list[Line], int]:
