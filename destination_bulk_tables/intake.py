@@ -91,7 +91,7 @@ class Intake:
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)
-            self._shape_rejects(epoch, [_of(stream, row, lines) for row in rejected])
+            self._shape_rejects(epoch, _of(stream, rejected, lines))
             lines = lines and lines.part(room)
 
     def _place(
@@ -180,6 +180,13 @@ class Intake:
             raise TransientError(message)
 
 
-def _of(stream: StreamKey, row: RejectedRow, lines: Lines | None) -> RejectedRow:
-    """The row with what the codec and the batch of several streams do not know of it."""
-    return replace(row, stream=stream, original=lines[row.index] if lines else b"")
+def _of(
+    stream: StreamKey, rejected: Sequence[RejectedRow], lines: Lines | None
+) -> list[RejectedRow]:
+    """The rows with what the codec and the batch of several streams do not know of them."""
+    indexes = [row.index for row in rejected]
+    brought = lines.at(indexes) if lines else [b""] * len(indexes)
+    return [
+        replace(row, stream=stream, original=line)
+        for row, line in zip(rejected, brought, strict=True)
+    ]

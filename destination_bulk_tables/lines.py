@@ -7,7 +7,9 @@ line that cannot be told is empty.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 _FEW = 4  # of a block: less than one in so many
 
@@ -19,17 +21,19 @@ class _Block:
 
     def __init__(self, text: bytes, count: int, lines: Sequence[bytes] | None = None) -> None:
         self.text = text
+        self._lines = lines
         self.count = count
         self.size = len(text) if lines is None else sum(map(len, lines))
-        self._lines = lines
 
-    def line(self, number: int) -> bytes:
-        if self._lines is None:
-            lines = [line for line in self.text.split(b"\n") if line and not line.isspace()]
-            # two messages in one line, or one in two: which is which is not known
-            self._lines = lines if len(lines) == self.count else [b""] * self.count
-            self.text = b""
-        return self._lines[number]
+    def lines(self) -> Sequence[bytes]:
+        """All of them; not kept, as they would take the same memory once more."""
+        if self._lines is not None:
+            return self._lines
+        lines = self.text.removesuffix(b"\n").split(b"\n")
+        if len(lines) != self.count:
+            lines = [line for line in lines if line and not line.isspace()]
+        # two messages in one line, or one in two: which is which is not known
+        return lines if len(lines) == self.count else [b""] * self.count
 
 
 class Lines:
@@ -60,14 +64,11 @@ class Lines:
 
     def __iter__(self) -> Iterator[bytes]:
         for block, numbers in self.parts:
-            yield from map(block.line, numbers)
+            yield from map(block.lines().__getitem__, numbers)
 
-    def __getitem__(self, position: int) -> bytes:
-        for block, numbers in self.parts:
-            if position < len(numbers):
-                return block.line(numbers[position])
-            position -= len(numbers)
-        raise IndexError
+    def at(self, positions: Sequence[int]) -> list[bytes]:
+        """The lines at these positions."""
+        return list(self.pick(positions))
 
     def part(self, start: int, end: int | None = None) -> Lines:
         """Those from one position to before another."""
@@ -87,13 +88,14 @@ class Lines:
         if len(self.parts) == 1:
             ((block, numbers),) = self.parts
             return Lines([_without_others(block, list(map(numbers.__getitem__, positions)))])
-        places = [(block, number) for block, numbers in self.parts for number in numbers]
+        ends = list(accumulate(len(numbers) for _, numbers in self.parts))
         found: list[tuple[_Block, list[int]]] = []
         for position in positions:
-            block, number = places[position]
+            at = bisect_right(ends, position)
+            block, numbers = self.parts[at]
             if not found or found[-1][0] is not block:
                 found.append((block, []))
-            found[-1][1].append(number)
+            found[-1][1].append(numbers[position - ends[at]])
         return Lines([_without_others(*part) for part in found])
 
     @property
@@ -108,5 +110,5 @@ def _without_others(block: _Block, numbers: Sequence[int]) -> tuple[_Block, Sequ
     """Lines of a block; few of them as a block of their own."""
     if len(numbers) * _FEW >= block.count:
         return block, numbers
-    lines = list(map(block.line, numbers))
+    lines = list(map(block.lines().__getitem__, numbers))
     return _Block(b"", len(lines), lines), range(len(lines))

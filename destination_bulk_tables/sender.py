@@ -371,6 +371,8 @@ class _Passage:
 def rejected_rows(table: Table, block: RowBlock, faults: Sequence[RowFault]) -> list[RejectedRow]:
     """The rows of a block that a vendor names as bad."""
     rows = block.rows() if faults else []
+    positions = [fault.position for fault in faults]
+    brought = block.originals.at(positions) if block.originals else [b""] * len(positions)
     return [
         RejectedRow(
             table.stream,
@@ -379,7 +381,7 @@ def rejected_rows(table: Table, block: RowBlock, faults: Sequence[RowFault]) -> 
             fault.reason,
             rows[fault.position],
             block.indexes[fault.position],
-            block.originals[fault.position] if block.originals else b"",
+            line,
         )
-        for fault in faults
+        for fault, line in zip(faults, brought, strict=True)
     ]

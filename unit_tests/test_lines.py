@@ -34,7 +34,7 @@ def test_cut_joined_and_picked_lines_are_those_of_a_list(
     texts = [b"line-%d" % n for n in range(sum(sizes))]
     for _ in range(3):
         assert (list(lines), len(lines)) == (texts, len(texts))
-        assert [lines[i] for i in range(len(texts))] == texts
+        assert lines.at(range(len(texts))[::-1]) == texts[::-1]
         if not texts:
             break
         if data.draw(st.booleans()):
@@ -69,5 +69,5 @@ def test_few_lines_do_not_keep_their_block_in_memory() -> None:
     assert list(few)[:2] == [b"line-1007", b"line-1009"]
     many = blocks[0].pick(range(0, 200, 2))
     assert held(many) <= 2 * many.n_bytes + 200
-    assert many[3] == b"line-1006"
+    assert many.at([3]) == [b"line-1006"]
     assert held(many) <= 2 * many.n_bytes + 200
