@@ -197,7 +197,7 @@ TARGETS = (
         Kinto,
         "kinto",
         lambda server: {**server.credentials, "bucket": "lab"},
-        2_000,
+        1_000,
         "it stores some hundred rows a second",
         more={"max_rows_per_request": 100},
     ),
@@ -778,6 +778,37 @@ def test_data_clickhouse_can_never_store_is_not_retried(pool: Pool, connector: C
     outcome = sync(connector, lab.config(table), "append", [bad])
     assert outcome.error[0] == "config_error"
     assert "attempt_failed" not in outcome.text
+
+
+@pytest.mark.slow_servers
+def test_rows_go_through_a_background_job_of_parse(pool: Pool, connector: Connector) -> None:
+    """Its cloud code saves them, and its own record of the job tells when it is over, and how."""
+    lab = Lab(next(t for t in TARGETS if t.kind is ParseServer), pool.get(ParseServer))
+    table = lab.table()
+    job = {
+        "job_type": "poll",
+        "id": "header:X-Parse-Job-Status-Id",
+        "path": "/parse/classes/_JobStatus/{job}",
+        "status": "status",
+        "done": "succeeded",
+        "failed": "failed",
+    }
+    body = {"body_type": "template", "body_template": '{"table": "{table}", "rows": "{rows}"}'}
+    config = lab.config(
+        table, provider={"write_path": "/parse/jobs/load", "body": body, "job": job}
+    )
+    for setting in ("row_template", "results_path", "result_error_member", "error_message_member"):
+        del config["provider"][setting]
+    rows = some_rows(300)
+    sync(connector, config, "append", rows).delivered()
+    lab.holds(table, rows)
+    bad = {**some_rows(1, start=300)[0], **lab.server.facts.bad_row}
+    refused = sync(connector, config, "append", [bad])
+    assert refused.error[0] == "config_error"
+    assert "job_failed" in refused.error[1]
+    assert "schema mismatch" in refused.error[1]
+    assert refused.states == []
+    lab.holds(table, rows)
 
 
 # --- nginx in front of Datasette

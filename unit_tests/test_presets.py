@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 
 from destination_bulk_tables import commands
 from destination_bulk_tables import config as configuration
+from destination_bulk_tables.dispositions import Retry, Stop, Throw
 from destination_bulk_tables.errors import ConfigError, SettingError
-from destination_bulk_tables.model import JsonObject, StreamKey, Table
+from destination_bulk_tables.http import HttpResponse
+from destination_bulk_tables.model import JsonObject, RowBlock, StreamKey, Table
+from destination_bulk_tables.outcomes import Context
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.presets import PRESETS, Preset
@@ -154,6 +158,39 @@ def test_an_error_names_the_field_of_the_preset() -> None:
         parse(filled_in(NAMED["datasette"], token="bad\u20ac"))
     assert caught.value.message.startswith("Config: provider.datasette.token does not fit")
     assert "\u20ac" not in caught.value.message
+
+
+@pytest.mark.parametrize("end", [",", ". DB::Exception:"])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        *((code, Throw) for code in (26, 27, 69, 130, 467, 691)),
+        *((c, Stop) for c in (60, 117, 164)),
+    ],
+)
+def test_clickhouses_codes_are_known_in_both_spellings(code: int, kind: type, end: str) -> None:
+    """Old servers write a comma after a code, newer ones a full stop; either way it is a 500."""
+    provider = parse(filled_in(NAMED["clickhouse"]))
+    block = RowBlock([b'{"id":1}'], 1, range(1))
+    request = next(provider.write(table(), block, Context()))
+    said = HttpResponse(500, {}, f"Code: {code}{end} e.displayText() = no".encode())
+    assert isinstance(provider.classify(request, said), kind)
+
+
+def test_pocketbases_limit_inside_a_batch_is_no_bad_row() -> None:
+    """A row with a 429 of its own is put off with its request, under whatever status."""
+    provider = parse(filled_in(NAMED["pocketbase"]))
+    block = RowBlock([b'{"id":"a"}', b'{"id":"b"}'], 2, range(2))
+    request = next(provider.write(table(), block, Context()))
+    inner = {"response": {"status": 429, "message": "Too Many Requests.", "data": {}}}
+    said = {
+        "status": 400,
+        "message": "Batch transaction failed.",
+        "data": {"requests": {"1": inner}},
+    }
+    found = provider.classify(request, HttpResponse(400, {}, json.dumps(said).encode()))
+    assert isinstance(found, Retry)
+    assert found.pause
 
 
 def test_an_error_says_which_settings_the_preset_decides() -> None:

@@ -116,7 +116,7 @@ class ClickHouse(LocalServer):
             else f"{column.name} Nullable({TYPES[column.kind]})"
             for column in columns
         ]
-        self._run(f"create table {name} ({', '.join(parts)}) engine = MergeTree order by {key}")
+        self.run(f"create table {name} ({', '.join(parts)}) engine = MergeTree order by {key}")
 
     def insert(
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
@@ -128,18 +128,19 @@ class ClickHouse(LocalServer):
 
     def empty(self, table: str) -> None:
         """Truncate the table."""
-        self._run(f"truncate table {table}")
+        self.run(f"truncate table {table}")
 
     def rows(self, table: str) -> list[TableRow]:
         """Read every row as JSON lines."""
-        lines = self._run(f"select * from {table} format JSONEachRow").splitlines()  # noqa: S608
+        lines = self.run(f"select * from {table} format JSONEachRow").splitlines()  # noqa: S608
         return [json.loads(line) for line in lines]
 
     def count(self, table: str) -> int:
         """Count by SQL."""
-        return int(self._run(f"select count() from {table}"))  # noqa: S608
+        return int(self.run(f"select count() from {table}"))  # noqa: S608
 
-    def _run(self, statement: str) -> str:
+    def run(self, statement: str) -> str:
+        """Run one statement."""
         response = self.must("POST", "/", statement.encode())
         response.encoding = "utf-8"
         return response.text

@@ -1,10 +1,11 @@
 """Kinto: a batch of sub-requests, 200 with a status per row, HTTP Basic.
 
-Measured on Kinto 26.5.0 with its memory backend, so a killed server has lost its rows. Any name and
-password are a user; the one who made the bucket may write to it.
+Measured on Kinto 26.5.0 with its backends on PostgreSQL 15. Any name and password are a user; the
+one who made the bucket may write to it.
 """
 
 import secrets
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
     TableRow,
     pip_install,
 )
+from integration_tests.servers.postgres import OnPostgres, Postgres, programs
 
 RECORDS = "/v1/buckets/lab/collections/{table}/records"
 TYPES = {"text": "string", "number": "number", "boolean": "boolean"}
@@ -45,7 +46,6 @@ FACTS = Facts(
     bad_row={"amount": "not a number"},
     stored_beside_bad_row=True,
     max_rows=100,
-    survives_kill=False,
     notes=(
         "an insert of a known id is answered 200 with the old record, 201 is a new one",
         "a row's schema is checked only with experimental_collection_schema_validation",
@@ -61,8 +61,10 @@ port = {port}
 [app:main]
 use = egg:kinto
 kinto.userid_hmac_secret = {secret}
-kinto.storage_backend = kinto.core.storage.memory
-kinto.permission_backend = kinto.core.permission.memory
+kinto.storage_backend = kinto.core.storage.postgresql
+kinto.storage_url = {database}
+kinto.permission_backend = kinto.core.permission.postgresql
+kinto.permission_url = {database}
 kinto.cache_backend = kinto.core.cache.memory
 kinto.bucket_create_principals = system.Authenticated
 kinto.batch_max_requests = 100
@@ -71,7 +73,7 @@ multiauth.policies = basicauth
 """
 
 
-class Kinto(LocalServer):
+class Kinto(OnPostgres):
     """A Kinto with one bucket, `lab`."""
 
     name = "kinto"
@@ -82,15 +84,23 @@ class Kinto(LocalServer):
         self.program = Path()
 
     def fetch(self, home: Path) -> None:
-        """Install with pip."""
-        self.program = pip_install(home, "kinto==26.5.0", "setuptools<81") / "kinto"
+        """Install with pip, PostgreSQL with apt."""
+        programs()
+        drivers = ("psycopg2-binary", "SQLAlchemy<3", "zope.sqlalchemy<4")
+        self.program = pip_install(home, "kinto==26.5.0", "setuptools<81", *drivers) / "kinto"
 
     def start(self) -> None:
         """Start on a free port with an empty bucket."""
         folder, port = self.place()
         self.use_basic("loader")
-        settings = SETTINGS.format(port=port, secret=secrets.token_hex(16))
+        self.postgres = Postgres()
+        self.postgres.start()
+        settings = SETTINGS.format(
+            port=port, secret=secrets.token_hex(16), database=self.postgres.url
+        )
         (folder / "kinto.ini").write_text(settings)
+        migrate = (str(self.program), "migrate", "--ini", "kinto.ini")
+        subprocess.run(migrate, cwd=folder, capture_output=True, check=True)
         command = (str(self.program), "start", "--ini", "kinto.ini", "--port", str(port))
         self.launch(command, folder, "/v1/")
         self.must("PUT", "/v1/buckets/lab", {})

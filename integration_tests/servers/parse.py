@@ -15,12 +15,11 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
     TableRow,
     npm_install,
     renamed,
 )
-from integration_tests.servers.postgres import Postgres, programs
+from integration_tests.servers.postgres import OnPostgres, Postgres, programs
 
 TYPES = {"text": "String", "number": "Number", "boolean": "Boolean"}
 OWN = ("objectId", "createdAt", "updatedAt")
@@ -75,7 +74,7 @@ Parse.Cloud.job('load', async ({ params, message }) => {
 """
 
 
-class ParseServer(LocalServer):
+class ParseServer(OnPostgres):
     """A Parse application with one master key."""
 
     name = "parse"
@@ -84,7 +83,6 @@ class ParseServer(LocalServer):
     def __init__(self) -> None:
         super().__init__()
         self.modules = Path()
-        self.postgres: Postgres | None = None
         self.keys: dict[str, str] = {}
 
     def fetch(self, home: Path) -> None:
@@ -105,24 +103,6 @@ class ParseServer(LocalServer):
         self.postgres = Postgres()
         self.postgres.start()
         self.launch(("node", "app.js", str(port), self.postgres.url, key), folder, "/parse/health")
-
-    def stop(self) -> None:
-        """End it and its database."""
-        super().stop()
-        if self.postgres is not None:
-            self.postgres.stop()
-
-    def kill(self) -> None:
-        """Kill it and its database where they stand."""
-        super().kill()
-        if self.postgres is not None:
-            self.postgres.kill()
-
-    def restart(self) -> None:
-        """Start both again."""
-        if self.postgres is not None:
-            self.postgres.start()
-        super().restart()
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Create a class whose columns refuse values of another type, for the master key alone."""

@@ -11,7 +11,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from integration_tests.servers.base import apt_install, free_port, temporary_folder
+from integration_tests.servers.base import (
+    LocalServer,
+    apt_install,
+    free_port,
+    temporary_folder,
+)
 
 USER = "postgres"
 
@@ -54,6 +59,32 @@ class Postgres:
         subprocess.run(
             command, cwd="/", env=environment, stdout=subprocess.DEVNULL, check=True, timeout=60
         )
+
+
+class OnPostgres(LocalServer):
+    """A server that keeps its rows in a database of its own; the two live and die together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.postgres: Postgres | None = None
+
+    def stop(self) -> None:
+        """End it and its database."""
+        super().stop()
+        if self.postgres is not None:
+            self.postgres.stop()
+
+    def kill(self) -> None:
+        """Kill it and its database where they stand."""
+        super().kill()
+        if self.postgres is not None:
+            self.postgres.kill()
+
+    def restart(self) -> None:
+        """Start both again."""
+        if self.postgres is not None:
+            self.postgres.start()
+        super().restart()
 
 
 def programs() -> Path:
