@@ -197,7 +197,7 @@ TARGETS = (
         Kinto,
         "kinto",
         lambda server: {**server.credentials, "bucket": "lab"},
-        1_000,
+        250,
         "it stores some hundred rows a second",
         more={"max_rows_per_request": 100},
     ),

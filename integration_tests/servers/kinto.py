@@ -47,6 +47,7 @@ FACTS = Facts(
     stored_beside_bad_row=True,
     max_rows=100,
     notes=(
+        "two batches at once into a collection: 409 for single rows, please retry",
         "an insert of a known id is answered 200 with the old record, 201 is a new one",
         "a row's schema is checked only with experimental_collection_schema_validation",
     ),
