@@ -558,6 +558,21 @@ def test_polls_grow_apart() -> None:
     assert job.next_poll == 15.0
 
 
+def test_an_acceptance_begins_the_wait_for_its_job_anew() -> None:
+    """Polls grow apart up to a bound, and what joins a job later has as long as the first."""
+    job, tracked = Job(), Tracked(batch_of_keys())
+    job.add(Receipt("i", 2, resent=1), tracked, 5.0)
+    assert (job.accepted_at, job.next_poll, job.rows, job.revision) == (5.0, 5.2, 2, 1)
+    for _ in range(20):
+        job.postpone(10.0)
+    assert job.next_poll == 25.0
+    job.add(Receipt("i", 3, resent=2), tracked, 50.0)
+    assert (job.accepted_at, job.next_poll, job.rows, job.revision) == (50.0, 50.2, 5, 2)
+    assert job.receipts == {"i": Receipt("i", 5, resent=3)}
+    job.postpone(60.0)
+    assert job.next_poll == pytest.approx(60.32)
+
+
 def test_one_import_of_several_requests_is_one_job() -> None:
     """Receipts of one id add up, and each new one has it asked for soon again."""
     job = Job()
