@@ -284,6 +284,26 @@ def test_a_block_that_fits_is_not_taken_apart() -> None:
     assert batcher.cut("end").block.enclosed(b"", b"") == b"no JSON"
 
 
+@pytest.mark.parametrize(("max_rows", "max_bytes"), [(2, 100), (9, 17)])
+def test_a_block_that_fills_a_batch_is_not_taken_apart(max_rows: int, max_bytes: int) -> None:
+    """By rows or by bytes: its text, which nothing could be found in, goes out as it is."""
+    batcher = Batcher(TABLE, max_rows=max_rows, max_bytes=max_bytes, overhead=10)
+    found = list(batcher.extend(RowBlock([b"no,JSON"], 2, range(2)), None, 0.0, []))
+    found += [batcher.cut("end")] if not found else []
+    assert [batch.block.enclosed(b"", b"") for batch in found] == [b"no,JSON"]
+
+
+def test_what_brought_the_rows_counts_while_they_are_held() -> None:
+    """Lines that are kept for a report take memory; a row that came without one has none."""
+    batcher = Batcher(TABLE, max_rows=9, max_bytes=100, overhead=10)
+    block = RowBlock([b"{}", b"{}"], 2, range(2), originals=[b"a line", b"another"])
+    assert list(batcher.extend(block, None, 0.0, [])) == []
+    assert list(batcher.extend(RowBlock([b"{}"], 1, range(1)), None, 0.0, [])) == []
+    assert (batcher.n_bytes, batcher.held_bytes) == (18, 31)
+    assert batcher.cut("end").block.originals == [b"a line", b"another", b""]
+    assert batcher.held_bytes == 0
+
+
 def test_a_batch_may_be_exactly_as_large_as_the_limit() -> None:
     """Not a byte is wasted: two rows and their comma fill what is left beside the overhead."""
     batcher = Batcher(TABLE, max_rows=9, max_bytes=15, overhead=10)
