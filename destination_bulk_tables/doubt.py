@@ -1,7 +1,7 @@
 """A write that was not accepted: whether its rows are in, by what is known, read back, or decided.
 
 Shared by all sender threads. What is learnt of a table, that a kind of refusal stores nothing or
-that its refusals name the right rows, holds for the rest of the sync.
+that a kind of fault names the right rows, holds for the rest of the sync.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from destination_bulk_tables.errors import (
 )
 from destination_bulk_tables.exchange import settle_s
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
+from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.outcomes import ReadBack
 from destination_bulk_tables.redact import mask_values
 
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from destination_bulk_tables.exchange import Exchange, Tally
-    from destination_bulk_tables.model import Doubtful, RowBlock, Table
+    from destination_bulk_tables.http import RowFault
+    from destination_bulk_tables.model import Doubtful, Table
     from destination_bulk_tables.outcomes import Context
     from destination_bulk_tables.provider import Provider
 
 log = logging.getLogger(__name__)
 
+_MOST_KINDS = 1000  # a vendor may make up its words
+_NUMBER = re.compile(r"\d+")
 _OF_ONE_ROW = re.compile(r"""\"[^\"]*\"|'[^']*'|\d+""")
 
 
@@ -42,11 +46,28 @@ class Doubt:
         self._provider = provider
         self._exchange = exchange
         self._atomic: set[tuple[str, str]] = set()  # kinds of refusals seen to store nothing
-        self.names_rows: dict[str, bool] = {}  # whether a table's refusals name the right rows
+        self._names: dict[tuple[str, str], bool] = {}  # whether what is said of a row is about it
+        self._misled: set[str] = set()  # tables of which a named row turned out to be good
 
     def learn(self, table: Table, kind: str) -> None:
         """A kind of refusal was seen to store nothing at a table."""
         self._atomic.add((table.name, kind))
+
+    def names_row(self, table: Table, kind: str) -> bool | None:
+        """Whether such faults are those of the rows they name; None where that was not seen yet.
+
+        An API may count from another number than is set, or say of good rows that they were not
+        stored because of others. Once it did, no other kind is tried out at that table.
+        """
+        known = self._names.get((table.name, kind))
+        return False if known is None and table.name in self._misled else known
+
+    def learn_naming(self, table: Table, kind: str, *, is_right: bool) -> None:
+        """A row that was named so was sent alone, and refused for the same, or taken."""
+        if len(self._names) < _MOST_KINDS:
+            self._names[table.name, kind] = is_right
+        if not is_right:
+            self._misled.add(table.name)
 
     def needs_reading(self, table: Table, fate: Exception | None) -> bool:
         """Whether the table has to be looked at, with no other write under way."""
@@ -163,6 +184,18 @@ class Doubt:
 def kind_of(fate: Refused) -> str:
     """A refusal's text without what differs from row to row."""
     return f"{fate.code} {_OF_ONE_ROW.sub('', fate.reason[:200])}"
+
+
+def kinds_of(faults: Sequence[RowFault], block: RowBlock) -> list[str]:
+    """What each fault says, without the values of its row."""
+    rows = block.rows() if faults else []
+    texts = (
+        mask_values(fault.reason[:200], RowBlock([rows[fault.position]], 1, range(1)))
+        for fault in faults
+    )
+    return [
+        f"{fault.code} {_NUMBER.sub('', text)}" for fault, text in zip(faults, texts, strict=True)
+    ]
 
 
 def name_of(fate: Exception) -> str:

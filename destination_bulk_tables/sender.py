@@ -11,9 +11,10 @@ import logging
 import random
 import sys
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, TypeVar
 
-from destination_bulk_tables.doubt import Doubt, kind_of, name_of
+from destination_bulk_tables.doubt import Doubt, kind_of, kinds_of, name_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
@@ -61,7 +62,8 @@ class _Part:
     fate: Exception | None = None
     doubt: Doubtful | None = None  # the same, where it was put off until nothing else is under way
     proves: str | None = None  # this kind of refusal stores nothing, if this part is delivered
-    is_named: bool = False  # the one row that a refusal names, sent alone to see whether it is bad
+    named: str | None = None  # what a refusal says of this row, sent alone to see if it is so
+    is_rest: bool = False  # the fate is that of a larger block
     ambiguous: int = 0
     since: float = float("inf")  # when the first attempt began
 
@@ -163,17 +165,24 @@ class _Passage:
         self._account(part, report)
         if part.proves is not None and report.delivered == len(part.block):
             self._doubt.learn(self._table, part.proves)
-        if part.is_named and report.receipt is None:
-            self._doubt.names_rows[self._table.name] = report.delivered == 0
+        if part.named is not None and report.receipt is None:
+            self._judge_naming(part.named, part.block, report.faults, taken=report.delivered > 0)
         self._add_stored(report.delivered)
         return None
+
+    def _judge_naming(
+        self, kind: str, block: RowBlock, faults: Sequence[RowFault], *, taken: bool
+    ) -> None:
+        """Learn from a row sent alone: it was taken, or refused, maybe for something else."""
+        if taken or not faults or kind in kinds_of(faults, block):
+            self._doubt.learn_naming(self._table, kind, is_right=not taken)
 
     def _goes_on(self, part: _Part, fate: Exception) -> bool:
         """Whether a part that was not accepted is pursued now; raises where the batch ends."""
         if isinstance(fate, Refused):
             self._examine()
-            if part.is_named:
-                self._doubt.names_rows[self._table.name] = True
+            if part.named is not None:
+                self._judge_naming(part.named, part.block, fate.faults, taken=False)
         is_over = not self._deletes_first or self._is_hopeless
         if not self._narrows and part.block.count > 1 and is_over:
             if isinstance(fate, Refused) and not fate.partial:
@@ -241,15 +250,10 @@ class _Passage:
         if isinstance(fate, Ambiguous):
             self._require_patience(part, fate)
             self._parts.append(_Part(block, ambiguous=part.ambiguous + 1, since=part.since))
-        elif (
-            block.count > 1
-            and isinstance(fate, Refused)
-            and fate.faults
-            and not stored
-            and self._doubt.names_rows.get(self._table.name, True)
-            and not (self._at_once and len(fate.faults) >= block.count)
-        ):
-            self._leave_out(part, fate)
+        elif isinstance(fate, Refused) and not stored and self._leaves_out(part, fate):
+            pass
+        elif part.is_rest:
+            self._parts.append(_Part(block, ambiguous=part.ambiguous, since=part.since))
         elif self._at_once:
             raise self._indivisible(fate)
         elif block.count > 1:
@@ -266,32 +270,44 @@ class _Passage:
             message = f"Writes to table {self._table.name} keep ending without an answer ({fate})."
             raise TransientError(message, stream=self._table.stream)
 
-    def _leave_out(self, part: _Part, fate: Refused) -> None:
-        """Send the block again without the rows that a refusal names, which are rejected.
+    def _leaves_out(self, part: _Part, fate: Refused) -> bool:
+        """Whether the block goes on without the rows that a refusal names.
 
-        The first row that is named at a table goes out alone instead: an API that counts from
-        another number than is set would have good rows rejected.
+        They are rejected where such faults are known to be those of their rows. Else the first that
+        is named goes out alone, to see whether it is bad.
         """
         block, faults = part.block, fate.faults
-        is_proven = self._at_once or self._table.name in self._doubt.names_rows
-        bad = {fault.position for fault in (faults if is_proven else faults[:1])}
-        rest = block.select([i for i in range(block.count) if i not in bad])
-        again, since = part.ambiguous, part.since
-        if is_proven:
-            self._reject_faults(block, faults)
-            if rest.count or rest.tombstones:
-                self._parts.append(_Part(rest, ambiguous=again, since=since))
-            return
-        first = faults[0].position
+        kinds = kinds_of(faults, block)
+        known = [self._doubt.names_row(self._table, kind) for kind in kinds]
+        if self._at_once:
+            bad = faults if len(faults) < block.count else ()
+        else:
+            bad = tuple(compress(faults, known))
+        if bad and (block.count > 1 or part.is_rest):
+            self._reject_faults(block, bad)
+            self._send_rest(part, bad)
+            return True
+        if self._at_once or None not in known or block.count == 1:
+            return False
+        first, kind = faults[known.index(None)], kinds[known.index(None)]
         left = [
-            replace(fault, position=fault.position - (fault.position > first))
+            replace(fault, position=fault.position - (fault.position > first.position))
             for fault in faults
-            if fault.position != first
+            if fault.position != first.position
         ]
         refused = Refused(fate.code, fate.reason, faults=tuple(left)) if left else None
-        self._parts.append(_Part(rest, refused, ambiguous=again, since=since))
-        named = replace(block.select([first]), tombstones=())
-        self._parts.append(_Part(named, ambiguous=again, since=since, is_named=True))
+        self._send_rest(part, (first,), refused)
+        alone = replace(block.select([first.position]), tombstones=())
+        self._parts.append(_Part(alone, ambiguous=part.ambiguous, since=part.since, named=kind))
+        return True
+
+    def _send_rest(self, part: _Part, bad: Sequence[RowFault], fate: Refused | None = None) -> None:
+        """Queue a block without some rows; `fate`: what is known of the others already."""
+        named = {fault.position for fault in bad}
+        rest = part.block.select([i for i in range(part.block.count) if i not in named])
+        if rest.count or rest.tombstones:
+            again, since = part.ambiguous, part.since
+            self._parts.append(_Part(rest, fate, ambiguous=again, since=since, is_rest=bool(fate)))
 
     def _halve(self, part: _Part, block: RowBlock, fate: Exception, *, is_none: bool) -> None:
         left, right = block.halves()

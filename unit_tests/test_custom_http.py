@@ -1189,6 +1189,35 @@ def test_rows_that_a_refusal_names_are_left_out(
     ]
 
 
+def rolling_back(bad: set[int]) -> Answer:
+    """An API that says of each row of a failed request that it failed, as Salesforce does."""
+
+    def answer_to(request: HttpRequest) -> HttpResponse:
+        rows = [row["id"] for row in json.loads(request.body or b"")["rows"]]
+        if bad.isdisjoint(rows):
+            return answer(200, [{"s": 201, "errors": []} for _ in rows])
+        why = {True: (400, "REQUIRED_FIELD_MISSING"), False: (424, "ROLLED_BACK")}
+        told = [why[row in bad] for row in rows]
+        return answer(200, [{"s": status, "errors": [text]} for status, text in told])
+
+    return answer_to
+
+
+@pytest.mark.parametrize(
+    "form", [{"result_status_member": "s"}, {"result_error_member": "errors"}], ids=["424", "text"]
+)
+@pytest.mark.parametrize("bad", [{0}, {2}, {1, 4}, {0, 1, 2, 3, 4}])
+def test_rows_that_failed_with_a_bad_one_are_not_bad(form: dict[str, Any], bad: set[int]) -> None:
+    """Each kind of fault is proven by itself: good rows of an all-or-nothing request go in."""
+    provider = made(results_path=".", refusals_store_nothing=True, **form)
+    wire = Wire(provider, rolling_back(bad))
+    for _ in range(2):
+        result = wire.deliver(5)
+        assert result.error is None
+        assert sorted(row.index for row in result.rejected) == sorted(bad)
+        assert result.delivered == 5 - len(bad)
+
+
 class KeyedApi:
     """An API whose key refuses a request with a row that is in already, as a whole."""
 

@@ -509,7 +509,7 @@ def test_rows_that_a_refusal_names_wrongly_are_not_rejected() -> None:
         result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(wrong)))
         assert [json.loads(row.row)["id"] for row in result.rejected] == ["d1"]
         assert (result.error, result.delivered) == (None, 4)
-        assert rig.sender.doubt.names_rows == {"deals": False}
+        assert rig.sender.doubt.names_row(TABLE, "any other kind") is False
 
 
 def test_named_rows_of_a_refusal_that_stored_some_are_found_anew() -> None:
@@ -554,7 +554,7 @@ def test_a_replace_in_one_request_that_is_in_is_not_repeated_with_no_rows() -> N
 def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
     """An empty request would replace a table, or mean nothing."""
     rig = Rig(QobraVendor(FakeClock()).answer)
-    rig.sender.doubt.names_rows["deals"] = True
+    rig.sender.doubt.learn_naming(TABLE, "bad too long", is_right=True)
     faults = tuple(RowFault(i, "bad", "too long") for i in range(5))
     refused = Refused("http_422", "all rows", faults=faults)
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
