@@ -70,7 +70,7 @@ class Guard:
         )
         raise ConfigError(message, stream=plan.key)
 
-    def require_whole(self, plan: StreamPlan, rows: int, held: int | None, left: int = 0) -> None:
+    def require_whole(self, plan: StreamPlan, rows: int, held: int | None, left: int) -> None:
         """Raise `ConfigError` where a load of `rows` is too small for a table that holds `held`.
 
         `left`: how many of these are `left_beside`.

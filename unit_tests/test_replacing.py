@@ -309,13 +309,16 @@ def test_where_no_copies_can_be_counted_none_are_taken_for_granted() -> None:
     assert isinstance(done.run().error, ConfigError)
 
 
-def test_where_nothing_counts_only_an_empty_load_may_be_the_rest() -> None:
-    """Qobra cannot be asked what a table holds."""
+def test_where_nothing_counts_only_an_empty_load_may_be_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Qobra cannot be asked what a table holds; the log says what may be."""
     empty = refresh("qobra", [], 3, Guard(attempt=1))
     assert isinstance(empty.error, ConfigError)
     assert len(empty.vendor.rows()) == 3
     some = refresh("qobra", NEW[:1], 3, Guard(attempt=1))
     assert (some.error, len(some.vendor.rows())) == (None, 1)
+    assert "load_may_be_a_rest table=deals rows=1" in caplog.text
 
 
 @pytest.mark.parametrize(

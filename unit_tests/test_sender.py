@@ -961,6 +961,17 @@ def test_a_timeout_waits_longer_before_reading_back() -> None:
     assert waits == [[10.0], [1.0]]
 
 
+def test_only_a_busy_vendor_is_left_alone_longer_each_time() -> None:
+    """A connection that breaks says nothing of how much the vendor has to do."""
+    waits = []
+    for fault in (cut_before, answer_status(503)):
+        rig = Rig(KoreVendor().answer, kore())
+        rig.transport.faults = {1: fault, 4: fault}
+        assert rig.deliver(deals(2), Context(stored=0)).error is None
+        waits.append(rig.clock.waits[:2])
+    assert waits == [[1.0, 1.0], [1.0, 2.0]]
+
+
 def test_a_vendor_that_dies_during_a_write_ends_it_within_ten_minutes() -> None:
     """The write's timeout, the wait and the attempts to read back fit the budget together."""
     rig = Rig(scripted(status(200)), kore())
