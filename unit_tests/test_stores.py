@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from destination_bulk_tables.errors import ConfigError, SettingError
+from destination_bulk_tables.errors import ConfigError, SettingError, TransientError
 from destination_bulk_tables.stores import (
     Store,
     StoreSettings,
@@ -61,3 +62,31 @@ def test_settings_that_open_no_store(tmp_path: Path) -> None:
     key = tmp_path.name
     with pytest.raises(ConfigError, match=r"opened .* Correct the settings in object_store"):
         Store("gs://b/p", StoreSettings(service_account_key=key), "report_path")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ConfigError("as it is"), ConfigError, "as it is"),
+        (FileNotFoundError("secret"), ConfigError, "it does not exist). Create the bucket"),
+        (OSError("status code: 507 secret"), TransientError, "answered 507, also when asked again"),
+        (OSError("status code: 403 secret"), ConfigError, "answered 403). Correct the credential"),
+        (OSError("GET http://169.254.169.254/ secret"), ConfigError, "no credential was found)"),
+        (OSError("secret"), TransientError, "did not answer, also when asked again"),
+    ],
+)
+def test_what_ends_an_upload_is_said_without_the_stores_words(
+    error: Exception, kind: type[Exception], words: str
+) -> None:
+    """They may quote a key; what this package says of it stays as it is."""
+    settings = StoreSettings("eu-central-1", "https://store.example.com", "id", "hidden")
+    store = Store("s3://b/p", settings, "report_path")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(kind) as caught:
+        store.wait(store.start(fail), threading.Event(), "written")
+    store.close()
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
