@@ -46,6 +46,7 @@ from integration_tests.connector import (
     state,
 )
 from integration_tests.servers import (
+    ArcadeDB,
     BulkServer,
     ClickHouse,
     Column,
@@ -147,6 +148,39 @@ def processes(_: BulkServer) -> dict[str, Any]:
     }
 
 
+def commands(server: BulkServer) -> dict[str, Any]:
+    """The form for an ArcadeDB, whose command has the rows as a parameter."""
+    insert = {
+        "language": "sql",
+        "command": "insert into {table} content :rows",
+        "params": {"rows": "{rows}"},
+    }
+    count = {"language": "sql", "command": "select count(*) as n from {table}"}
+    empty = {"language": "sql", "command": "delete from {table}"}
+    return {
+        "api_authentication": {"auth_type": "basic", **server.credentials},
+        "write_path": "/api/v1/command/lab",
+        "body": {"body_type": "template", "body_template": json.dumps(insert)},
+        "replace": {
+            "replace_type": "empty_first",
+            "requests": [
+                {"method": "POST", "path": "/api/v1/command/lab", "body": json.dumps(empty)}
+            ],
+        },
+        "check_path": "/api/v1/databases",
+        "count_path": "returned",
+        "refusals_store_nothing": True,
+        "refused_texts": ["ValidationException"],
+        "stop_texts": ["SchemaException"],
+        "table_count_path": "/api/v1/query/lab",
+        "table_count_method": "POST",
+        "table_count_body": json.dumps(count),
+        "table_count_value": "result.0.n",
+        "table_count_is_exact": True,
+        "max_rows_per_request": 1000,
+    }
+
+
 TARGETS = (
     Target(
         Datasette,
@@ -210,6 +244,7 @@ TARGETS = (
         modes=("append", "overwrite"),
         key="key",
     ),
+    Target(ArcadeDB, "custom_http", commands, 10_000, modes=("append", "overwrite")),
     Target(PyGeoApi, "custom_http", processes, 5_000, "each request is a job"),
     Target(
         SupabaseLite,
@@ -450,7 +485,7 @@ def test_rows_arrive_in_every_mode(lab: Lab, connector: Connector) -> None:
     else:
         refused = sync(connector, config, "append_dedup", rows[:1])
         assert refused.error[0] == "config_error"
-        assert "provider.upsert" in refused.error[1]
+        assert "Describe how in upsert (" in refused.error[1]
     fresh = some_rows(lab.target.rows // 2, start=7, name="fresh")
     measure(lab, "overwrite", connector, config, fresh)
     lab.holds(table, fresh)
@@ -500,10 +535,11 @@ def test_a_wrong_credential_is_a_config_error(lab: Lab, connector: Connector) ->
     """A wrong secret fails the check and the sync, is not printed, and nothing is stored."""
     table = lab.table()
     config = lab.filled_in(table)
-    fields = config["provider"][lab.target.preset]
+    is_form = lab.target.preset == "custom_http"
+    fields = config["provider"]["api_authentication" if is_form else lab.target.preset]
     (secret,) = {"token", "secret_key", "master_key", "password"} & set(fields)
     fields[secret] = "wrong-Zz9zZz9z"
-    named = f"{lab.target.preset}.{secret}"
+    named = "api_authentication" if is_form else f"{lab.target.preset}.{secret}"
     status, message = connector.check(config).check
     assert (status, named in message) == ("FAILED", True)
     outcome = sync(connector, config, "append", some_rows(2))

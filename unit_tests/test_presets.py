@@ -207,6 +207,12 @@ def test_an_error_says_which_settings_the_preset_decides() -> None:
         {"provider": NAMED["kinto"].expanded(section)}, PROVIDERS, is_cloud=False
     )
     assert "preset" not in plain.naming.in_words("Check write_path and job.done.")
+    other = configuration.parse(
+        {"provider": filled_in(NAMED["clickhouse"])}, PROVIDERS, is_cloud=False
+    ).naming
+    assert other.in_words("Describe how in provider.upsert.").startswith(
+        "Describe how in upsert (decided by the preset"
+    )
     assert naming.says("provider.write_path", "puts it inside other text").startswith(
         "write_path (decided by the preset"
     )

@@ -65,9 +65,10 @@ class Naming:
                     where = "" if shown in told else _where(titles)
                     told.add(shown)
                     return shown + where
-            if self.is_decided(name) and _DECIDED not in told:
+            bare = name.removeprefix("provider.")
+            if self.is_decided(bare) and _DECIDED not in told:
                 told.add(_DECIDED)
-                return name + _DECIDED
+                return bare + _DECIDED
             return name
 
         return _NAME.sub(tell, message)

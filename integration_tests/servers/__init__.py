@@ -4,6 +4,7 @@ FAST are pure pip installs and run in every test run; SLOW need npm or apt, or a
 a second step. Each module's Facts say what its server answers; test_servers.py measures it again.
 """
 
+from integration_tests.servers.arcadedb import ArcadeDB
 from integration_tests.servers.base import BulkServer, Column, Facts
 from integration_tests.servers.clickhouse import ClickHouse
 from integration_tests.servers.datasette import Datasette
@@ -21,6 +22,7 @@ from integration_tests.servers.supabase_lite import SupabaseLite
 
 FAST: tuple[type[BulkServer], ...] = (Datasette, PocketBase)
 SLOW: tuple[type[BulkServer], ...] = (
+    ArcadeDB,
     PouchDB,
     Rqlite,
     ClickHouse,
@@ -34,6 +36,7 @@ SLOW: tuple[type[BulkServer], ...] = (
 __all__ = [
     "FAST",
     "SLOW",
+    "ArcadeDB",
     "BulkServer",
     "ClickHouse",
     "Column",
