@@ -176,6 +176,35 @@ def test_a_question_that_is_refused_as_too_large_is_no_fault_of_ours(mode: Any) 
     assert (done.acknowledged, done.vendor.rows()) == ([], [])
 
 
+def test_questions_take_a_slot_and_count_as_requests() -> None:
+    """One at a time is one at a time, whatever is asked of whatever table."""
+    calls = StreamKey(None, "calls")
+    vendor = KoreVendor()
+    vendor.tables["calls"] = []
+    script: list[Message | float] = [records(ROWS[:4]), records(ROWS[:4], calls)]
+    script += [complete(), complete(calls)]
+    catalog = catalog_of("append", "deals", "calls")
+    more: Any = {"catalog": catalog, "vendor": vendor, "seed": 1, "faults": {1: answer_status(429)}}
+    done = sync("kore", "append", script, slots=1, **more)
+    running: list[int] = []
+    done.on_read = lambda _: running.append(len(done.workers._running))  # type: ignore[union-attr]
+    done.run()
+    assert (done.error, max(running)) == (None, 1)
+    counts = done.progress.counts.values()
+    assert sum(count.requests for count in counts) == len(done.transport.sent) == 5
+    assert sum(count.retries for count in counts) == 1
+
+
+def test_the_first_failure_is_told_and_stops_what_is_under_way() -> None:
+    """What fails after it may be because of it."""
+    done = sync("kore", "append", [])
+    tasks = done.engine()._tasks
+    for text in ("first", "second"):
+        tasks.fail(TransientError(text), done.lanes[DEALS])
+    assert tasks.failure is not None
+    assert (tasks.failure.message, done.halt.is_set()) == ("first", True)
+
+
 def test_a_keyed_row_never_overtakes_its_key() -> None:
     """With many requests under way, versions of a key still arrive in order."""
     rows = [{"id": f"k{i % 3}", "version": i} for i in range(30)]
