@@ -18,7 +18,12 @@ from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.reading import Reading, inside, narrowed
 from destination_bulk_tables.mapping import TableEntry, entries_of, require_pattern, table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
-from destination_bulk_tables.stores import StoreSettings, is_store, require_address
+from destination_bulk_tables.stores import (
+    StoreSettings,
+    is_store,
+    require_address,
+    require_own_credential,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,11 +179,15 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
     if store.endpoint is not None:
         check_address(store.endpoint, "object_store.endpoint", is_cloud=is_cloud)
     report_path = cast("str | None", rejected.get("report_path"))
-    if report_path is not None and is_store(report_path):
-        require_address(report_path, "rejected_records.report_path")
     trace_path = cast("str", diagnostics.get("trace_path", "")).strip() or None
-    if trace_path is not None and is_store(trace_path):
-        require_address(trace_path, "diagnostics.trace_path")
+    for setting, path in (
+        ("rejected_records.report_path", report_path),
+        ("diagnostics.trace_path", trace_path),
+    ):
+        if path is not None and is_store(path):
+            require_address(path, setting)
+            if is_cloud:
+                require_own_credential(path, store)
     return Config(
         provider=provider,
         tables=entries_of(cast("list[Any]", config.get("tables", [])), has_salt=bool(salt)),

@@ -68,6 +68,25 @@ def require_address(address: str, setting: str) -> None:
         raise SettingError(setting, what)
 
 
+def require_own_credential(address: str, settings: StoreSettings) -> None:
+    """On Airbyte Cloud: the machine's role is the platform's, and its network is not the user's.
+
+    Raises `SettingError` where the settings would fall back to either.
+    """
+    needed = {
+        "s3": ("access_key_id", "secret_access_key"),
+        "gs": ("service_account_key",),
+        "az": ("account_name", "account_key"),
+    }[address.partition(":")[0]]
+    for name in needed:
+        if not getattr(settings, name):
+            raise SettingError(f"object_store.{name}", "is missing, and Airbyte Cloud lends none")
+    # a Google key may name another place to send rows to
+    if address.startswith("gs:") and "gcs_base_url" in (settings.service_account_key or ""):
+        what = "names an address of its own (gcs_base_url), which Airbyte Cloud does not reach"
+        raise SettingError("object_store.service_account_key", what)
+
+
 def key_part(text: str) -> str:
     """A name as one step of a key: without slashes, and never `.` or `..`."""
     return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")

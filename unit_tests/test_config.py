@@ -446,3 +446,12 @@ def test_which_addresses_are_taken(url: str, *, on_premises: bool, in_the_cloud:
 
 if __name__ == "__main__":
     write_golden()
+
+
+def test_on_cloud_a_store_needs_a_credential_of_its_own() -> None:
+    """Both settings that take the address of a store ask for it; elsewhere the machine's may do."""
+    with pytest.raises(ConfigError, match="access_key_id"):
+        parse(is_cloud=True, rejected_records={"report_path": "s3://b/p"})
+    with pytest.raises(ConfigError, match="access_key_id"):
+        parse(is_cloud=True, diagnostics={"trace_path": "s3://b/p"})
+    parse(rejected_records={"report_path": "s3://b/p"}, diagnostics={"trace_path": "s3://b/p"})

@@ -14,6 +14,7 @@ from destination_bulk_tables.stores import (
     is_store,
     key_part,
     require_address,
+    require_own_credential,
 )
 
 
@@ -55,6 +56,41 @@ def test_an_address_that_leads_nowhere_names_its_setting(address: str) -> None:
 def test_a_name_is_one_step_of_a_key(name: str, key: str) -> None:
     """A stream's name leads into no other folder, and two names never to one key."""
     assert key_part(name) == key
+
+
+@pytest.mark.parametrize(
+    ("address", "settings", "named"),
+    [
+        ("s3://b/p", StoreSettings(), "access_key_id is missing"),
+        ("s3://b/p", StoreSettings(access_key_id="i"), "secret_access_key is missing"),
+        ("gs://b", StoreSettings(account_key="k"), "service_account_key is missing"),
+        ("az://b", StoreSettings(account_name="n"), "account_key is missing"),
+        (
+            "gs://b",
+            StoreSettings(service_account_key='{"gcs_base_url": "https://10.0.0.1"}'),
+            "service_account_key names an address of its own",
+        ),
+    ],
+)
+def test_on_cloud_no_store_is_opened_with_the_platforms_role(
+    address: str, settings: StoreSettings, named: str
+) -> None:
+    """An empty setting would fall back to the role of the machine, which is not the user's."""
+    with pytest.raises(SettingError, match=f"object_store.{named}"):
+        require_own_credential(address, settings)
+
+
+def test_on_cloud_a_store_is_opened_with_a_users_own_credential() -> None:
+    """With each cloud's own settings there is nothing to say."""
+    settings = StoreSettings(
+        access_key_id="i",
+        secret_access_key="s",
+        service_account_key="{}",
+        account_name="n",
+        account_key="k",
+    )
+    for address in ("s3://b", "gs://b", "az://b"):
+        require_own_credential(address, settings)
 
 
 def test_settings_that_open_no_store(tmp_path: Path) -> None:
