@@ -176,22 +176,23 @@ def test_a_question_that_is_refused_as_too_large_is_no_fault_of_ours(mode: Any) 
     assert (done.acknowledged, done.vendor.rows()) == ([], [])
 
 
-def test_questions_take_a_slot_and_count_as_requests() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_questions_take_a_slot_and_count_as_requests(seed: int) -> None:
     """One at a time is one at a time, whatever is asked of whatever table."""
-    calls = StreamKey(None, "calls")
+    names = ("deals", "calls", "notes")
+    keys = [StreamKey(None, name) for name in names]
     vendor = KoreVendor()
-    vendor.tables["calls"] = []
-    script: list[Message | float] = [records(ROWS[:4]), records(ROWS[:4], calls)]
-    script += [complete(), complete(calls)]
-    catalog = catalog_of("append", "deals", "calls")
-    more: Any = {"catalog": catalog, "vendor": vendor, "seed": 1, "faults": {1: answer_status(429)}}
-    done = sync("kore", "append", script, slots=1, **more)
+    vendor.tables |= {name: [] for name in names}
+    script: list[Message | float] = [records(ROWS[:4], key) for key in keys]
+    script += [complete(key) for key in keys]
+    more: Any = {"vendor": vendor, "seed": seed, "faults": {1: answer_status(429)}}
+    done = sync("kore", "append", script, slots=1, catalog=catalog_of("append", *names), **more)
     running: list[int] = []
-    done.on_read = lambda _: running.append(len(done.workers._running))  # type: ignore[union-attr]
+    done.on_request = lambda _: running.append(len(done.workers._running))  # type: ignore[union-attr]
     done.run()
     assert (done.error, max(running)) == (None, 1)
     counts = done.progress.counts.values()
-    assert sum(count.requests for count in counts) == len(done.transport.sent) == 5
+    assert sum(count.requests for count in counts) == len(done.transport.sent) == 7
     assert sum(count.retries for count in counts) == 1
 
 
