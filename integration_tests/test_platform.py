@@ -35,12 +35,11 @@ from integration_tests.scenario import (
 )
 from integration_tests.vendor_configs import Vendor, config_for
 
-pytestmark = pytest.mark.timeout(300)
-
 STREAMS = ("one", "two", "three")
 ROWS = 6
 ATTEMPTS = 5
 TURNS = int(os.environ.get("PLATFORM_TURNS", "1"))
+pytestmark = pytest.mark.timeout(300 * TURNS)
 WAYS = ("refused", "vendor gone", "killed before", "killed after", "terminated")
 SIGNALS = {
     "killed before": signal.SIGKILL,
