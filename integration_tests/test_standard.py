@@ -19,7 +19,7 @@ from airbyte_cdk.test.standard_tests.pytest_hooks import (
 from destination_bulk_tables import DestinationBulkTables
 from integration_tests.emulator import Emulator
 
-PORT = 47899  # as in integration_tests/configs
+PORT = 21899  # as in integration_tests/configs; the system hands out none so low
 pytestmark = pytest.mark.xdist_group("standard")  # one worker has the port
 
 
