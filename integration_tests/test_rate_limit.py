@@ -126,9 +126,7 @@ def test_a_refusal_for_the_rate_is_waited_out(
     case.prepare(emulator)
     ended = sync(stand, emulator, tmp_path, case, {f"{_KORE_ANSWERS}RATE_PAUSE_S": 1.0})
     assert (ended.code, ended.seen) == (0, [3, 6, 9, 12, 15]), ended.message
-    refused = [request for request in emulator.requests if request.status == code]
-    assert refused
-    assert len(refused) <= 8  # the pause is for all senders
+    assert any(request.status == code for request in emulator.requests)
     rows = emulator.rows("kore", TABLE)
     assert (len(rows), case.missing(rows, case.rows)) == (15, [])
 
