@@ -8,7 +8,7 @@ that its workers load several at a time. Both send batches of the size that they
 neither knows Airbyte's messages: for dlt the rows are taken out of them.
 
 Source: https://dlthub.com/docs/dlt-ecosystem/destinations/destination (read 2026-11-28) and
-https://pypi.org/project/drt-core/ 1.2.1, `drt/destinations/rest_api.py`
+drt-core 1.2.1, `drt/destinations/rest_api.py`
 """
 
 import json
