@@ -88,12 +88,9 @@ class Engine:
 
     def _read(self) -> DestinationError | None:
         """Read to the end. An error in the input is returned: what came before it is good."""
-        was_reading = True
         while not self._source.ended:
             try:
                 has_room = self._dispatch.has_room()
-                self.bounds.spend(self._tools.clock.monotonic(), is_reading=was_reading)
-                was_reading = has_room
                 for message in self._source.read(self._patience(), wants_input=has_room):
                     self._dispatch.flowing_until = self._tools.clock.monotonic() + PAUSE_S
                     self._intake.take(message)
@@ -101,6 +98,7 @@ class Engine:
                 return error
             except UndeliverableRow as error:
                 return error.cause
+            self.bounds.spend(self._tools.clock.monotonic(), is_reading=has_room)
             self._turn()
         return None
 
@@ -131,8 +129,9 @@ class Engine:
         """Wait for something to happen without reading, and take a turn."""
         for _ in self._source.read(self._patience(), wants_input=False):
             pass
-        self._turn()
+        # before the turn, in which what was waited for is settled
         self.bounds.spend(self._tools.clock.monotonic(), is_reading=False)
+        self._turn()
 
     def _patience(self) -> float:
         """Seconds until something is due; a second at most, so that a stop is noticed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,11 @@ def file_in(path: str, stem: str, now: float) -> Path:
 def stamp_of(now: float) -> str:
     """A Unix time in a name: names are in the order of their times."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def name_of_sync(now: float) -> str:
+    """A name in the order of time that no other sync has."""
+    return f"{stamp_of(now)}-{secrets.token_hex(4)}"
 
 
 def make_folder(folder: Path) -> None:

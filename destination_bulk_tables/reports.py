@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from destination_bulk_tables.errors import ConfigError, DestinationError
@@ -17,8 +16,8 @@ from destination_bulk_tables.private_files import (
     file_in,
     is_at,
     make_folder,
+    name_of_sync,
     open_private,
-    stamp_of,
 )
 from destination_bulk_tables.stores import PART_BYTES, Store, is_store, key_part
 
@@ -63,7 +62,7 @@ def open_report(
     if not is_store(path):
         return FileReport(file_in(path, "rejected", clock.now()))
     store = Store(path, settings, SETTING)
-    sync = f"{stamp_of(clock.now())}-{secrets.token_hex(4)}"
+    sync = name_of_sync(clock.now())
     return StoreReport(store.address, sync, _Uploads(store, stop), clock)
 
 

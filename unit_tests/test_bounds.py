@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.bounds import Bounds
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import Message
-from unit_tests.fakes import FakeClock
+from unit_tests.fakes import Answer, FakeClock
 from unit_tests.syncs import DEALS, complete, records, sync
 from unit_tests.vendors import QobraVendor
 
@@ -64,6 +65,20 @@ def test_a_vendor_that_holds_the_source_back(
     found = line_of(caplog)
     assert (found["bound_by"], found["setting"]) == (bound_by, setting)
     assert (found["reading"], found[bound_by], found["imports"]) == ("9%", "82%", "0%")
+
+
+def test_a_short_sync_waits_for_its_one_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """What the last wait of a sync was for is told as well: there is no other table."""
+    caplog.set_level("INFO")
+    clock = FakeClock()
+
+    def slowly(request: HttpRequest, answer: Answer) -> HttpResponse:
+        clock.advance(5.0)
+        return answer(request)
+
+    run("kore", [ROWS[0]], clock=clock, faults={2: slowly})
+    found = line_of(caplog)
+    assert (found["bound_by"], found["other_tables"]) == ("answers", "0%")
 
 
 def test_a_table_that_waits_for_another(caplog: pytest.LogCaptureFixture) -> None:

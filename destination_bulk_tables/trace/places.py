@@ -6,14 +6,13 @@ last one so long and no longer. Each verb raises what keeps a line from being wr
 
 from __future__ import annotations
 
-import secrets
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import TransientError
-from destination_bulk_tables.private_files import file_in, make_folder, open_private, stamp_of
+from destination_bulk_tables.private_files import file_in, make_folder, name_of_sync, open_private
 from destination_bulk_tables.stores import Store, is_store
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def open_place(
     if not is_store(path):
         return FilePlace(path, clock)
     store = Store(path, settings, SETTING)
-    sync = f"{stamp_of(clock.now())}-{secrets.token_hex(4)}"
+    sync = name_of_sync(clock.now())
 
     def put(number: int, data: bytes) -> None:
         store.put_new(f"{sync}/{number:06}.jsonl", data, stop)
