@@ -6,12 +6,9 @@ the ledger and held until they are there; rows go on meanwhile. Order: what is h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.tasks import Tools
 
 _ACK_BYTES = 1_000_000
 _UPLOADING_S = 0.05

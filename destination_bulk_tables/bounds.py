@@ -8,13 +8,10 @@ table as what that table waits for.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.lanes import Lane
 
 log = logging.getLogger(__name__)
 

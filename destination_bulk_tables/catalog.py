@@ -8,21 +8,15 @@ is appended to.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.columns import columns_of, extras_of, fields_of
+from destination_bulk_tables.columns import Column, Extra, columns_of, extras_of, fields_of
+from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.mapping import table_name
+from destination_bulk_tables.mapping import TableEntry, table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey, Table
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from destination_bulk_tables.columns import Column, Extra
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.mapping import TableEntry
 
 _MODES: dict[str, tuple[Mode, bool]] = {
     "append": ("append", False),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import threading
+from typing import Protocol
 
 
 class Clock(Protocol):

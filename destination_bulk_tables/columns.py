@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.mapping import FieldMapping
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.mapping import Masking, TableEntry
-    from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.mapping import FieldMapping, Masking, TableEntry
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 
 _MOST_PARTS = 200  # of a schema behind references and unions
 _MOST_NAMES = 20  # of fields in a message

@@ -10,19 +10,23 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.catalog import plan_streams, unmatched_entries
-from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.clock import Clock, SystemClock
+from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.form.connection import DOCUMENTATION_URL, connection_specification
 from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.published import published
 from destination_bulk_tables.form.reading import with_old_names
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.known_columns import ask_columns, lacking_columns
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.progress import StreamCounts
 from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.reports import open_report
@@ -32,16 +36,6 @@ from destination_bulk_tables.stdio import LineWriter, MessageReader
 from destination_bulk_tables.sync import Sync, circumstances, require_possible
 from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.exchange import Exchange
-    from destination_bulk_tables.http import HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
-    from destination_bulk_tables.progress import StreamCounts
 
 log = logging.getLogger(__name__)
 

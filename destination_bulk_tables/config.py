@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -18,6 +19,7 @@ from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.reading import Reading, inside, narrowed
 from destination_bulk_tables.mapping import TableEntry, entries_of, require_pattern, table_name
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.provider import Provider, ProviderType
 from destination_bulk_tables.stores import (
     StoreSettings,
     is_store,
@@ -26,11 +28,7 @@ from destination_bulk_tables.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jsonschema.exceptions import ValidationError
-
-    from destination_bulk_tables.provider import Provider, ProviderType
 
 log = logging.getLogger(__name__)
 

@@ -17,17 +17,15 @@ import ipaddress
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests.adapters
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from destination_bulk_tables.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BROKEN = "the connection broke before the answer was complete"
 CONNECT_TIMEOUT_S = 15.0

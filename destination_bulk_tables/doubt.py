@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import (
     ConfigError,
@@ -17,20 +17,12 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
-from destination_bulk_tables.exchange import settle_s
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.outcomes import ReadBack
+from destination_bulk_tables.exchange import Exchange, Tally, settle_s
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
+from destination_bulk_tables.model import Doubtful, RowBlock, Table
+from destination_bulk_tables.outcomes import Context, ReadBack
+from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.redact import mask_values
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.exchange import Exchange, Tally
-    from destination_bulk_tables.http import RowFault
-    from destination_bulk_tables.model import Doubtful, Table
-    from destination_bulk_tables.outcomes import Context
-    from destination_bulk_tables.provider import Provider
 
 log = logging.getLogger(__name__)
 

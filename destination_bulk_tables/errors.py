@@ -16,10 +16,9 @@ value (`model.RejectedRow`), never an exception. Only `commands.py` turns these 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import StreamKey
 
 FailureType = Literal["config_error", "transient_error", "system_error"]
 

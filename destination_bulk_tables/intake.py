@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.catalog import find_stream
+from destination_bulk_tables.dispatch import Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, TransientError
+from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import (
     BadRecord,
+    Epoch,
+    Message,
     RecordRun,
     RejectedRow,
     RowBlock,
     StateMessage,
     StatusMessage,
+    StreamKey,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.dispatch import Dispatch
-    from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.lines import Lines
-    from destination_bulk_tables.model import Epoch, Message, StreamKey
-    from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.tasks import Tools
 
 log = logging.getLogger(__name__)
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import difflib
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
+from destination_bulk_tables.catalog import StreamPlan
+from destination_bulk_tables.columns import Column
 from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.columns import Column
-    from destination_bulk_tables.exchange import Exchange
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import ColumnKind, Provider, RowRules
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.provider import ColumnKind, Provider, RowRules
 
 log = logging.getLogger(__name__)
 

@@ -9,21 +9,15 @@ read and what became of it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from destination_bulk_tables.errors import BadInput
-from destination_bulk_tables.model import Epoch
-from destination_bulk_tables.states import StateStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.model import StreamKey
-    from destination_bulk_tables.states import Kept
+from destination_bulk_tables.model import Epoch, StreamKey
+from destination_bulk_tables.states import Kept, StateStore
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -7,15 +7,12 @@ renames or excludes. Either way it may add columns of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from destination_bulk_tables.errors import ConfigError, SettingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.model import JsonObject, StreamKey
+from destination_bulk_tables.model import JsonObject, StreamKey
 
 Masking = Literal["hash", "redact", "truncate"]
 Holds = Literal["emitted_at", "stream", "namespace", "generation_id"]

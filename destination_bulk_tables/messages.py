@@ -8,7 +8,8 @@ CONTROL and other TRACE messages are ignored.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -17,16 +18,12 @@ from destination_bulk_tables.errors import BadInput
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import (
     BadRecord,
+    Message,
     RecordRun,
     StateMessage,
     StatusMessage,
     StreamKey,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from destination_bulk_tables.model import Message
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TYPED = {"RECORD", "STATE", "TRACE"}  # what a block that is read in place may hold

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.http import RowFault
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.errors import DestinationError
-    from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-    from destination_bulk_tables.model import Receipt, Table
+from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
+from destination_bulk_tables.model import Receipt, Table
 
 
 @dataclass(frozen=True, slots=True)

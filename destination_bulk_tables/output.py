@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.secrecy import SECRETS
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.stdio import LineWriter
+from destination_bulk_tables.stdio import LineWriter
 
 # what the platform acts on is left as it is, also where a secret has the same text
 _FOR_PEOPLE = frozenset({"message", "internal_message", "stack_trace"})

@@ -13,40 +13,41 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 
-from destination_bulk_tables.catalog import plan_streams
+from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import is_cloud, parse_config
+from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import RecordRun
-from destination_bulk_tables.outcomes import ReplacePlan, Verdict, WriteReport
+from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, TooLarge
+from destination_bulk_tables.model import (
+    JsonValue,
+    Message,
+    RecordRun,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+    Table,
+)
+from destination_bulk_tables.outcomes import (
+    Context,
+    Load,
+    ReplacePlan,
+    Unverified,
+    Verdict,
+    WriteReport,
+)
+from destination_bulk_tables.provider import ColumnKind, Provider
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import MessageReader
 from destination_bulk_tables.sync import Sync, circumstances, require_possible
 from destination_bulk_tables.transport import Transport
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.http import Flow, HttpRequest
-    from destination_bulk_tables.model import (
-        JsonValue,
-        Message,
-        RejectedRow,
-        RowBlock,
-        StreamKey,
-        Table,
-    )
-    from destination_bulk_tables.outcomes import Context, Load, Unverified
-    from destination_bulk_tables.provider import ColumnKind, Provider
 
 _NAMED_RECORDS = 1000  # of each stream: their members are compared with the schema
 _EXAMPLES = 3

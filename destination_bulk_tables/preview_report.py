@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from destination_bulk_tables.columns import Column
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.http import HttpRequest
-    from destination_bulk_tables.model import JsonObject, JsonValue
-    from destination_bulk_tables.preview import Preview, TablePreview
-    from destination_bulk_tables.provider import Limits
+from destination_bulk_tables.columns import Column
+from destination_bulk_tables.config import Config
+from destination_bulk_tables.http import HttpRequest
+from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.preview import Preview, TablePreview
+from destination_bulk_tables.provider import Limits
 
 BODY_BYTES = 600
 _NOT_SECRET = {"content-type", "accept", "prefer", "user-agent"}

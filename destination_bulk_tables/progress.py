@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import StreamKey
 
 log = logging.getLogger(__name__)
 INTERVAL_S = 30.0

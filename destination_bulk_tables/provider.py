@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
+from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.outcomes import ReadBack, Verdict
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.dispositions import Disposition
-    from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject, RowBlock, Table
-    from destination_bulk_tables.outcomes import (
-        Context,
-        Load,
-        Outcome,
-        ReplacePlan,
-        Unverified,
-        WriteReport,
-    )
+from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
+from destination_bulk_tables.model import JsonObject, RowBlock, Table
+from destination_bulk_tables.outcomes import (
+    Context,
+    Load,
+    Outcome,
+    ReadBack,
+    ReplacePlan,
+    Unverified,
+    Verdict,
+    WriteReport,
+)
 
 ColumnKind = Literal["text", "number", "date", "boolean"]
 

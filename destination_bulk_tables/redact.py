@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
+from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.secrecy import MASK, SECRETS, SHORTEST
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.model import RowBlock
 
 # a number with a point, as the row has it and as a float is printed
 _decode = msgspec.json.Decoder(float_hook=lambda token: [token, str(float(token))]).decode

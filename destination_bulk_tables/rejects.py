@@ -10,21 +10,15 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
+from destination_bulk_tables.clock import Clock
+from destination_bulk_tables.config import RejectedRecords
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.model import RejectedRow, RowBlock, StreamKey
 from destination_bulk_tables.redact import mask_values
-from destination_bulk_tables.report_lines import line_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.config import RejectedRecords
-    from destination_bulk_tables.model import RejectedRow, StreamKey
-    from destination_bulk_tables.report_lines import Circumstances
-    from destination_bulk_tables.reports import Report
+from destination_bulk_tables.report_lines import Circumstances, line_of
+from destination_bulk_tables.reports import Report
 
 log = logging.getLogger(__name__)
 

@@ -11,28 +11,21 @@ import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from destination_bulk_tables.catalog import find_stream, plan_streams
+from destination_bulk_tables.catalog import StreamPlan, find_stream, plan_streams
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import parse_config, run_sync
-from destination_bulk_tables.config import RejectedRecords
+from destination_bulk_tables.config import Config, RejectedRecords
 from destination_bulk_tables.errors import ConfigError, DestinationError
-from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 from destination_bulk_tables.private_files import stamp_of
+from destination_bulk_tables.progress import StreamCounts
 from destination_bulk_tables.stores import Store, is_store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.model import JsonObject, JsonValue
-    from destination_bulk_tables.progress import StreamCounts
 
 _READ_BYTES = 1_000_000
 _OPTION = "--report"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.model import JsonObject
-    from destination_bulk_tables.replay import Replayed
+from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.replay import Replayed
 
 
 def as_json(done: Replayed) -> JsonObject:

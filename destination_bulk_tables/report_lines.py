@@ -7,18 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from destination_bulk_tables.model import RejectedRow
 from destination_bulk_tables.secrecy import SECRETS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from destination_bulk_tables.model import RejectedRow
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

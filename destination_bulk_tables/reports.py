@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import ConfigError, DestinationError
+from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.private_files import (
     file_in,
     is_at,
@@ -19,17 +25,7 @@ from destination_bulk_tables.private_files import (
     name_of_sync,
     open_private,
 )
-from destination_bulk_tables.stores import PART_BYTES, Store, is_store, key_part
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-    from concurrent.futures import Future
-    from pathlib import Path
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.model import StreamKey
-    from destination_bulk_tables.stores import StoreSettings
+from destination_bulk_tables.stores import PART_BYTES, Store, StoreSettings, is_store, key_part
 
 log = logging.getLogger(__name__)
 

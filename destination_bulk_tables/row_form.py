@@ -6,17 +6,15 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import repeat, starmap
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from destination_bulk_tables import timestamps, values
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.columns import Column, Extra
-    from destination_bulk_tables.provider import RowRules
-    from destination_bulk_tables.values import Convert
+from destination_bulk_tables.columns import Column, Extra
+from destination_bulk_tables.provider import RowRules
+from destination_bulk_tables.values import Convert
 
 NULL = b"null"
 EMITTED = "\ue000emitted_at"  # no field of a source: it stands for the message's own time

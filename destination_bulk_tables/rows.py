@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from destination_bulk_tables import timestamps, values
-from destination_bulk_tables.model import RejectedRow, RowBlock, Tombstone, key_of
+from destination_bulk_tables.columns import Column, Extra
+from destination_bulk_tables.model import Key, RejectedRow, RowBlock, StreamKey, Tombstone, key_of
+from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.row_form import (
     ABSENT,
     EMITTED,
     NULL,
     Form,
+    TokenColumn,
     are_blank,
     encode,
     is_absent,
@@ -29,13 +32,7 @@ from destination_bulk_tables.row_form import (
     tokens_in,
     values_in,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.columns import Column, Extra
-    from destination_bulk_tables.model import Key, StreamKey
-    from destination_bulk_tables.provider import RowRules
-    from destination_bulk_tables.row_form import TokenColumn
-    from destination_bulk_tables.sample import FieldSample
+from destination_bulk_tables.sample import FieldSample
 
 _DIGITS = b"0123456789"
 _UNDECODABLE = (msgspec.DecodeError, RecursionError)

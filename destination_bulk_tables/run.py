@@ -11,19 +11,16 @@ import signal
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from destination_bulk_tables import commands
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import DestinationError, InternalError
+from destination_bulk_tables.model import JsonValue
 from destination_bulk_tables.output import LogLines, Output, PlainLines
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import LineWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.model import JsonValue
 
 _STDIN, _STDOUT = 0, 1
 HARD_STOP_S = 12  # whatever hangs, the process is gone this long after the first signal

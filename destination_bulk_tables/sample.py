@@ -7,17 +7,13 @@ never values; once it has seen enough, a run that brings one costs nothing.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, KeysView, Sequence
 
 import msgspec
 from msgspec import Raw
 
 from destination_bulk_tables.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, KeysView, Sequence
-
-    from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import StreamKey
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,11 @@ import binascii
 import functools
 import re
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from html.entities import codepoint2name
-from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject, JsonValue
 
 MASK = "****"
 SHORTEST = 3  # shorter ones ("1", "EU") would mask half of every text and give nothing away

@@ -10,18 +10,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from destination_bulk_tables.clock import Clock
+from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.provider import Provider, TokenSource
 from destination_bulk_tables.secrecy import SECRETS
-from destination_bulk_tables.trace import Line
-from destination_bulk_tables.transport import TransportError
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.http import HttpRequest, HttpResponse
-    from destination_bulk_tables.provider import Provider, TokenSource
-    from destination_bulk_tables.trace import Trace
-    from destination_bulk_tables.transport import Transport
+from destination_bulk_tables.trace import Line, Trace
+from destination_bulk_tables.transport import Transport, TransportError
 
 TOKEN_TIMEOUT_S = 30.0
 _MARGIN_S = 60.0  # a token is renewed so long before it ends, or a fifth of a short life

@@ -12,15 +12,11 @@ import contextlib
 import errno
 import tempfile
 from array import array
+from collections.abc import Iterator
 from itertools import compress, count, pairwise
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from destination_bulk_tables.errors import ConfigError, TransientError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
 
 _READ_BYTES = 1_000_000
 _BY_SETTING = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}

@@ -10,12 +10,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from destination_bulk_tables.spool import disk_error
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.spool import DiskBudget, disk_error
 
 MEMORY_BYTES = 8_000_000
 

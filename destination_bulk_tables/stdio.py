@@ -11,16 +11,12 @@ import fcntl
 import os
 import select
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from destination_bulk_tables.errors import Stopped, TransientError
 from destination_bulk_tables.messages import UNDECODABLE
+from destination_bulk_tables.model import Message, StreamKey
 from destination_bulk_tables.typed_lines import Blocks
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from destination_bulk_tables.model import Message, StreamKey
 
 BLOCK_BYTES = 1 << 17  # larger blocks leave a core's cache, smaller ones cost more calls
 _PIPE_BYTES = 1 << 20

@@ -6,14 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from msgspec import Raw
 
-from destination_bulk_tables.values import SEPARATOR
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.values import Convert
+from destination_bulk_tables.values import SEPARATOR, Convert
 
 _SEPARATOR = SEPARATOR.decode()
 _NULL = Raw(b"null")

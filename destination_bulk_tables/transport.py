@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import requests
 import requests.utils
@@ -25,15 +26,10 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.connections import BROKEN, CONNECT_TIMEOUT_S, Adapter
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import HttpResponse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.http import HttpRequest
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 
 MAX_RESPONSE_BYTES = 128_000_000
 IDLE_LIMIT_S = 5.0

@@ -6,7 +6,8 @@ keeping their text and decoding it later. Everything else is read by `messages.P
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,13 +19,8 @@ from destination_bulk_tables.messages import (
     state_of,
     status_of,
 )
-from destination_bulk_tables.model import RecordRun
+from destination_bulk_tables.model import Message, RecordRun, StreamKey
 from destination_bulk_tables.row_form import are_blank
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from destination_bulk_tables.model import Message, StreamKey
 
 _MOST_MISSES = 3
 

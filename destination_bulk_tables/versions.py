@@ -6,14 +6,10 @@ older is forgotten when the younger is full.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from destination_bulk_tables.batcher import is_older
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.model import Batch, Key
+from destination_bulk_tables.model import Batch, Key
 
 MOST_KEYS = 100_000  # of all tables together, in each generation
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from destination_bulk_tables.form.delivery import DELIVERY
 from destination_bulk_tables.form.fields import one_of
 from destination_bulk_tables.form.tables import TABLES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 DOCUMENTATION_URL = "https://docs.airbyte.com/integrations/destinations/bulk-tables"
 

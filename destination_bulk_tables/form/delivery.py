@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     choice,
     decimal,
@@ -13,9 +11,7 @@ from destination_bulk_tables.form.fields import (
     section,
     text,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 _FROM_ENVIRONMENT = "Leave empty to take it from the environment or the machine's role."
 

@@ -7,12 +7,9 @@ that is typed as one text per line, `words` says what the values of a choice mea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject, JsonValue
 
 
 def text(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:

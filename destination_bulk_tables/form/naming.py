@@ -7,13 +7,10 @@ reads has the name that stands in the config, and the title over the field.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 _POSITION = re.compile(r"\[\d*\]")
 # a name of a setting in a sentence: not a plain word, and not a quoted name of a table or column

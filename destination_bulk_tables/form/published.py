@@ -7,10 +7,8 @@ leads to the field and the field to them. Descriptions are HTML there.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject, JsonValue
 
 _CODE = re.compile(r"`([^`]+)`")
 _OWN = {"known_as", "lines", "words"}

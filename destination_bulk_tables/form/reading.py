@@ -9,14 +9,12 @@ would do nothing, which for a lock such as `truncate_mode` is worse than an erro
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject, JsonValue
 
 
 @dataclass(slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     choice,
     flag,
@@ -15,9 +13,7 @@ from destination_bulk_tables.form.fields import (
     text,
     texts,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 _COLUMN = members(
     ["field", "column"],

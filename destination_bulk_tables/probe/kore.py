@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from destination_bulk_tables.http import segment
-from destination_bulk_tables.probe.session import OK, ROW_PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from destination_bulk_tables.probe.session import Probe
+from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe
 
 _SENT_BESIDE_BAD = 3
 _LONG_FILTER = 1000  # as long as a sync's longest delete

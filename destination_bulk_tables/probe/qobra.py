@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from destination_bulk_tables.http import segment
-from destination_bulk_tables.probe.session import OK, ROW_PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from destination_bulk_tables.probe.session import Probe
+from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe
 
 
 def probe_qobra(probe: Probe, id_field: str, window_s: int) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.http import HttpRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.transport import Transport
+from destination_bulk_tables.transport import Transport
 
 ROW_PREFIX = "airbyte-probe"
 OK = 200

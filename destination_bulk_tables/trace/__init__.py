@@ -13,17 +13,14 @@ import contextlib
 import logging
 import threading
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.secrecy import SECRETS
+from destination_bulk_tables.stores import StoreSettings
 from destination_bulk_tables.trace.places import SETTING, FilePlace, StorePlace, open_place
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.stores import StoreSettings
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from heapq import nlargest
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from destination_bulk_tables.trace import Line
+from destination_bulk_tables.trace import Line
 
 KINDS = ("2xx", "429", "other 3xx, 4xx", "5xx", "no answer")
 _SPANS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600)

@@ -6,16 +6,11 @@ read on a telephone as on a wide screen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.trace.figures import KINDS, kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from destination_bulk_tables.trace import Line
-    from destination_bulk_tables.trace.figures import Figures
+from destination_bulk_tables.trace import Line
+from destination_bulk_tables.trace.figures import KINDS, Figures, kind_of
 
 _COLOURS = dict(zip(KINDS, ("#2a7f62", "#e08e0b", "#7a4fb5", "#c0342b", "#4a4a4a"), strict=True))
 _HEIGHT = 220

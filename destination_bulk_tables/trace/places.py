@@ -7,19 +7,14 @@ last one so long and no longer. Each verb raises what keeps a line from being wr
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
-from typing import TYPE_CHECKING
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import TransientError
 from destination_bulk_tables.private_files import file_in, make_folder, name_of_sync, open_private
-from destination_bulk_tables.stores import Store, is_store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.stores import StoreSettings
+from destination_bulk_tables.stores import Store, StoreSettings, is_store
 
 SETTING = "diagnostics.trace_path"
 PART_BYTES = 1_000_000

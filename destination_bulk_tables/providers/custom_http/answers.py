@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from destination_bulk_tables.dispositions import (
     Accept,
+    Disposition,
     Renew,
     Retry,
     Stop,
@@ -17,7 +19,8 @@ from destination_bulk_tables.dispositions import (
     classify_by_status,
 )
 from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
-from destination_bulk_tables.http import HttpRequest, Refused, TooLarge
+from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused, TooLarge
+from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.custom_http.fields import (
     says,
     squeeze,
@@ -31,13 +34,6 @@ from destination_bulk_tables.providers.custom_http.results import (
     RETRY_STATUSES,
     Results,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.dispositions import Disposition
-    from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import RowBlock, Table
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))

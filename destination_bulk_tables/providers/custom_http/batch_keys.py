@@ -13,11 +13,9 @@ import secrets
 import threading
 from collections import Counter
 from hashlib import sha256
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import RowBlock
+from destination_bulk_tables.model import RowBlock
 
 MOST_KNOWN = 50_000  # batches that are told from equal ones; more begin a new series of keys
 LENGTH = len(str(UUID(int=0)))

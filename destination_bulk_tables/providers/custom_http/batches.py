@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from destination_bulk_tables.http import Refused, TooLarge
+from destination_bulk_tables.model import RowBlock, Table
+from destination_bulk_tables.outcomes import Context, ReplacePlan
 from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.batch_keys import LENGTH, BatchKeys
+from destination_bulk_tables.providers.custom_http.emptying import Replace
 from destination_bulk_tables.providers.custom_http.fields import header_name
 from destination_bulk_tables.providers.custom_http.writing import Prepared, Write
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.outcomes import Context, ReplacePlan
-    from destination_bulk_tables.providers.custom_http.emptying import Replace
 
 
 class Batches:

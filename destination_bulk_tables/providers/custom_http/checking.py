@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Refused, TooLarge
+from destination_bulk_tables.http import Flow, Refused, TooLarge
 from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import is_page, says, squeeze
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.providers.custom_http.reading import Check
+from destination_bulk_tables.providers.custom_http.reading import Check
 
 
 def try_credential(check: Check) -> Flow[None]:

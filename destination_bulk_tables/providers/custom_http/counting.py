@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.http import Refused, TooLarge
+from destination_bulk_tables.http import Flow, Refused, TooLarge
+from destination_bulk_tables.model import Table
 from destination_bulk_tables.providers.custom_http.fields import is_page, told_by_page
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.providers.custom_http.reading import Count
+from destination_bulk_tables.providers.custom_http.reading import Count
 
 
 class Counting:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import HttpRequest
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.provider import Token
 from destination_bulk_tables.providers.custom_http.fields import header_name, header_value, wrong
 from destination_bulk_tables.providers.custom_http.templates import Template, require_known
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from destination_bulk_tables.http import HttpResponse
 
 _CLOCK_SKEW_S = 30
 # Source: https://www.rfc-editor.org/rfc/rfc6749#section-5.2 (read 2026-11-28)

@@ -9,12 +9,10 @@ list of it; not what a row may have brought along, so no member that is called l
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from destination_bulk_tables.http import HttpResponse
+from destination_bulk_tables.http import HttpResponse
 
 _WORDS = frozenset(
     {"error", "errors", "fail", "failed", "failure", "failures", "invalid", "unprocessed"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.providers.custom_http.answers import OK, Request
 from destination_bulk_tables.providers.custom_http.fields import statuses, texts, wrong
 from destination_bulk_tables.providers.custom_http.templates import (
@@ -15,12 +18,6 @@ from destination_bulk_tables.providers.custom_http.templates import (
     plain,
     require_known,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.outcomes import ReplacePlan
 
 
 @dataclass(frozen=True, slots=True)

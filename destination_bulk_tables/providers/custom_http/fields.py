@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from destination_bulk_tables.errors import SettingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import Table
+from destination_bulk_tables.http import HttpResponse
+from destination_bulk_tables.model import Table
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")

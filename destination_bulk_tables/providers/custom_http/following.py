@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import Receipt
-from destination_bulk_tables.outcomes import Outcome
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.model import Receipt, RowBlock, Table
+from destination_bulk_tables.outcomes import Context, Outcome, Unverified
+from destination_bulk_tables.providers.custom_http.answers import Answers
+from destination_bulk_tables.providers.custom_http.batches import Batches
 from destination_bulk_tables.providers.custom_http.jobs import GRACE_S, Jobs
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.outcomes import Context, Unverified
-    from destination_bulk_tables.providers.custom_http.answers import Answers
-    from destination_bulk_tables.providers.custom_http.batches import Batches
-    from destination_bulk_tables.providers.custom_http.results import Results
+from destination_bulk_tables.providers.custom_http.results import Results
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Ambiguous, Refused
+from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, RowFault
+from destination_bulk_tables.model import Table
 from destination_bulk_tables.providers.custom_http.answers import OK, Request
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
@@ -23,10 +24,6 @@ from destination_bulk_tables.providers.custom_http.fields import (
     wrong,
 )
 from destination_bulk_tables.providers.custom_http.templates import LITERAL, Path
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import HttpResponse, RowFault
-    from destination_bulk_tables.model import Table
 
 log = logging.getLogger(__name__)
 

@@ -8,19 +8,23 @@ Not covered: rows deleted one by one, staging and committing, values wrapped cel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Ambiguous
-from destination_bulk_tables.model import RowBlock, StreamKey, Table
+from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, HttpResponse
+from destination_bulk_tables.model import JsonObject, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import (
     Context,
+    Load,
     Outcome,
     ReadBack,
     ReplacePlan,
+    Unverified,
     WriteReport,
 )
-from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
+from destination_bulk_tables.provider import Base, ColumnKind, Limits, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.batches import Batches
 from destination_bulk_tables.providers.custom_http.checking import try_credential
@@ -38,15 +42,6 @@ from destination_bulk_tables.providers.custom_http.replacing import Replacing
 from destination_bulk_tables.providers.custom_http.results import Results
 from destination_bulk_tables.providers.custom_http.sending import Sending
 from destination_bulk_tables.providers.custom_http.table_columns import TableColumns
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.dispositions import Disposition
-    from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject
-    from destination_bulk_tables.outcomes import Load, Unverified
-    from destination_bulk_tables.provider import ColumnKind
 
 _MEGABYTE = 1_000_000
 _UNKNOWN_HINT = (

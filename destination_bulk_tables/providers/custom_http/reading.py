@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.http import HttpResponse
+from destination_bulk_tables.model import Table
 from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
@@ -16,10 +18,6 @@ from destination_bulk_tables.providers.custom_http.fields import (
     wrong,
 )
 from destination_bulk_tables.providers.custom_http.templates import Path, Template
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.outcomes import Context, ReplacePlan
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.model import RowBlock, Table
+from destination_bulk_tables.outcomes import Context, Load, ReplacePlan
+from destination_bulk_tables.providers.custom_http.answers import Request
+from destination_bulk_tables.providers.custom_http.counting import Counting
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
+from destination_bulk_tables.providers.custom_http.emptying import Replace
 from destination_bulk_tables.providers.custom_http.fields import (
     is_page,
     says,
     squeeze,
     told_by_page,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.outcomes import Load
-    from destination_bulk_tables.providers.custom_http.answers import Request
-    from destination_bulk_tables.providers.custom_http.counting import Counting
-    from destination_bulk_tables.providers.custom_http.emptying import Replace
-    from destination_bulk_tables.providers.custom_http.sending import Sending
+from destination_bulk_tables.providers.custom_http.sending import Sending
 
 _NO_ROWS = RowBlock((), 0, range(0))
 

@@ -6,12 +6,13 @@ promised, one that tells of trouble where no setting reads is no success either 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from destination_bulk_tables.http import Ambiguous, Refused, RowFault
+from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, RowFault
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
@@ -24,11 +25,6 @@ from destination_bulk_tables.providers.custom_http.fields import (
     words_and_statuses,
     wrong,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.http import HttpResponse
 
 REFUSED_STATUSES = "400,409,422"
 RETRY_STATUSES = "408,425,429,500,502-504,520-524"

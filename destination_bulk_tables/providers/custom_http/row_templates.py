@@ -14,18 +14,14 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 from urllib.parse import quote
 
 import msgspec
 
+from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.custom_http.fields import wrong
 from destination_bulk_tables.providers.custom_http.templates import COLUMN, Path, Template
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from destination_bulk_tables.model import RowBlock, Table
 
 _ROWS = frozenset({"row", "row_values", "row_text", "row_base64"})
 _PARTS = frozenset({"key", "row_number"})

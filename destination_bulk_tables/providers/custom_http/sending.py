@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.http import Refused, RowFault
-from destination_bulk_tables.outcomes import ReadBack, WriteReport
-from destination_bulk_tables.providers.custom_http.following import warn_stored_before
-from destination_bulk_tables.providers.custom_http.results import Judgement
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.outcomes import Context
-    from destination_bulk_tables.providers.custom_http.batches import Batches
-    from destination_bulk_tables.providers.custom_http.counting import Counting
-    from destination_bulk_tables.providers.custom_http.emptying import Replace
-    from destination_bulk_tables.providers.custom_http.following import Following
-    from destination_bulk_tables.providers.custom_http.results import Results
+from destination_bulk_tables.http import Flow, Refused, RowFault
+from destination_bulk_tables.model import RowBlock, Table
+from destination_bulk_tables.outcomes import Context, ReadBack, WriteReport
+from destination_bulk_tables.providers.custom_http.batches import Batches
+from destination_bulk_tables.providers.custom_http.counting import Counting
+from destination_bulk_tables.providers.custom_http.emptying import Replace
+from destination_bulk_tables.providers.custom_http.following import Following, warn_stored_before
+from destination_bulk_tables.providers.custom_http.results import Judgement, Results
 
 log = logging.getLogger(__name__)
 

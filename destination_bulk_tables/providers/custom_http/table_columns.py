@@ -6,21 +6,18 @@ A sync can do without: what cannot be asked or read is unknown, and never an err
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from destination_bulk_tables.http import HttpResponse
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.provider import ColumnKind
 from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.fields import dig, wrong
 from destination_bulk_tables.providers.custom_http.templates import Path, Template, require_known
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import ColumnKind
 
 _TABLE = "{table}"
 _WRAPPED = re.compile(r"(?:nullable|lowcardinality)\((.*)\)")

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from destination_bulk_tables.model import JsonValue, Table
 from destination_bulk_tables.providers.custom_http.fields import wrong
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from destination_bulk_tables.model import JsonValue, Table
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*|column:[^{}\0]+)\}")
 _LIKE_A_NAME = re.compile(r"\{([A-Za-z_][\w-]*|column:[^{}\0]*)\}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.custom_http.fields import (
     header_lines,
     statuses,
@@ -27,11 +29,6 @@ from destination_bulk_tables.providers.custom_http.templates import (
     Path,
     Template,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from destination_bulk_tables.model import RowBlock, Table
 
 _MARK = "\0rows"
 _KEY = b'"\\u0000idempotency_key"'

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, segment
+from destination_bulk_tables.model import RowBlock
 from destination_bulk_tables.providers.kore.answers import Queried
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import RowBlock
 
 PAGE = 100  # the most rows a query returns
 SHORT_FILTER = 100  # expressions that any table is taken to read

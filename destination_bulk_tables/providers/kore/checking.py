@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Flow, Refused
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.provider import ColumnKind
 from destination_bulk_tables.providers.kore.answers import NO_READ, MetaColumn, no_table
+from destination_bulk_tables.providers.kore.calls import Calls
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import ColumnKind
-    from destination_bulk_tables.providers.kore.calls import Calls
 
 _NO_SUCH_TABLE = "airbyte-check-no-such-table"
 _SYSTEM_COLUMNS = {"_id", "sys_Id", "Created_On", "Updated_On", "Created_By", "Updated_By"}

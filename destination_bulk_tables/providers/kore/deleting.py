@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from itertools import count
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,9 +32,6 @@ from destination_bulk_tables.providers.kore.filters import (
     long_filter,
     null_columns,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 

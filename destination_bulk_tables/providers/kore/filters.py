@@ -6,14 +6,11 @@ Source: https://koreai.mintlify.app/ai-for-service/apis/automation/query-table-d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from destination_bulk_tables.model import Key, Table, key_tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 EVERY_ROW = b'{"expressions":[{"field":"sys_Id","operand":"!=","value":""}],"operator":"and"}'
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import branch, choice, secret, text, tiles
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 _AUTHENTICATION = tiles(
     "Authentication",

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,9 +24,6 @@ from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.providers.kore.answers import Row, rows_of
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 

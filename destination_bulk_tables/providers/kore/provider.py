@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
+from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Flow, Refused
-from destination_bulk_tables.provider import Base, Limits, RowRules, Traits
+from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse, Refused
+from destination_bulk_tables.model import JsonObject, RowBlock, Table
+from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
+from destination_bulk_tables.provider import Base, ColumnKind, Limits, RowRules, Traits
 from destination_bulk_tables.providers.kore import (
     answers,
     checking,
@@ -19,15 +23,6 @@ from destination_bulk_tables.providers.kore.calls import Calls
 from destination_bulk_tables.providers.kore.deleting import Deletes
 from destination_bulk_tables.providers.kore.form import FORM
 from destination_bulk_tables.providers.kore.tokens import token_maker
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.dispositions import Disposition
-    from destination_bulk_tables.http import HttpRequest, HttpResponse
-    from destination_bulk_tables.model import JsonObject, RowBlock, Table
-    from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
-    from destination_bulk_tables.provider import ColumnKind
 
 log = logging.getLogger(__name__)
 

@@ -9,22 +9,18 @@ and then it cannot be told.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from destination_bulk_tables.http import Flow, Refused, TooLarge
+from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
 from destination_bulk_tables.providers.kore.filters import all_of, any_of
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, OldRows, tell_apart
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, Table
 
 _PROBE_COLUMNS = 10
 _PROBE_SAMPLE = 8

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -26,6 +27,7 @@ from destination_bulk_tables.providers.kore.answers import (
     rows_of,
 )
 from destination_bulk_tables.providers.kore.calls import LONG, PAGE, SHORT_FILTER, Calls
+from destination_bulk_tables.providers.kore.deleting import Deletes
 from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than
 from destination_bulk_tables.providers.kore.old_rows import (
     KorePlan,
@@ -33,11 +35,6 @@ from destination_bulk_tables.providers.kore.old_rows import (
     list_older,
     list_rows,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.providers.kore.deleting import Deletes
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,12 @@ Source: https://docs.kore.ai/xo/sdk/sdk-security/ (read 2026-11-22)
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.provider import credential
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from destination_bulk_tables.model import JsonObject
 
 _TOKEN_LIFE_S = 300  # with "Enforce JTI" at most an hour is allowed
 _CLOCK_SKEW_S = 30

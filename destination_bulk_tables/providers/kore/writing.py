@@ -9,20 +9,16 @@ applied late and take rows that were inserted since: the keys are counted after 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from destination_bulk_tables.http import Ambiguous, Flow, Refused
+from destination_bulk_tables.model import Key, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.providers.kore.answers import Inserted
 from destination_bulk_tables.providers.kore.calls import PAGE, Calls
+from destination_bulk_tables.providers.kore.deleting import Deletes
 from destination_bulk_tables.providers.kore.filters import key_filter
 from destination_bulk_tables.providers.kore.old_rows import KorePlan, note_new
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from destination_bulk_tables.model import Key, RowBlock, Table
-    from destination_bulk_tables.providers.kore.deleting import Deletes
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 import msgspec
@@ -13,12 +14,8 @@ import msgspec
 from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.form.fields import branch, integer, members, secret, text
 from destination_bulk_tables.form.reading import Reading, chosen_of, inside
+from destination_bulk_tables.model import JsonObject, JsonValue
 from destination_bulk_tables.providers.custom_http import CustomHttp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.model import JsonObject, JsonValue
 
 _STEP = re.compile(r"[a-z_]+")
 # settings of custom_http by their names inside the program

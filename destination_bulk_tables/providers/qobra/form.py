@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import branch, choice, decimal, integer, secret, text
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 MAX_DEBOUNCE_S = 3600
 

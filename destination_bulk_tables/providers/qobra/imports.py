@@ -9,27 +9,37 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import msgspec
 
-from destination_bulk_tables.errors import BadRows, ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.http import Ambiguous, HttpRequest, Refused, segment
-from destination_bulk_tables.model import RowBlock
-from destination_bulk_tables.outcomes import Mingled, VendorFault, Verdict
-from destination_bulk_tables.providers.qobra.answers import Fetched, FetchedStatus
+from destination_bulk_tables.errors import (
+    BadRows,
+    ConfigError,
+    DestinationError,
+    TransientError,
+    UnaccountedRows,
+)
+from destination_bulk_tables.http import (
+    Ambiguous,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Refused,
+    segment,
+)
+from destination_bulk_tables.model import RowBlock, Table
+from destination_bulk_tables.outcomes import Mingled, Unverified, VendorFault, Verdict
+from destination_bulk_tables.providers.qobra.answers import (
+    Fetched,
+    FetchedStatus,
+    Import,
+    ParsingDetail,
+    TableDetails,
+)
 from destination_bulk_tables.redact import mask_values
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.errors import DestinationError
-    from destination_bulk_tables.http import Flow, HttpResponse
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.outcomes import Unverified
-    from destination_bulk_tables.providers.qobra.answers import Import, ParsingDetail, TableDetails
 
 log = logging.getLogger(__name__)
 

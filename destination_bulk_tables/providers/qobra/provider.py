@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
-from destination_bulk_tables.dispositions import Throw, classify_by_status
+from destination_bulk_tables.dispositions import Disposition, Throw, classify_by_status
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Flow, HttpRequest, Refused
+from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse, Refused
+from destination_bulk_tables.model import JsonObject, RowBlock, Table
+from destination_bulk_tables.outcomes import (
+    Context,
+    Load,
+    ReplacePlan,
+    Unverified,
+    Verdict,
+    WriteReport,
+)
 from destination_bulk_tables.provider import Base, Limits, RowRules, Traits, credential
 from destination_bulk_tables.providers.qobra import imports, replacing, writing
 from destination_bulk_tables.providers.qobra.form import FORM
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from destination_bulk_tables.dispositions import Disposition
-    from destination_bulk_tables.http import HttpResponse
-    from destination_bulk_tables.model import JsonObject, RowBlock, Table
-    from destination_bulk_tables.outcomes import (
-        Context,
-        Load,
-        ReplacePlan,
-        Unverified,
-        Verdict,
-        WriteReport,
-    )
 
 _HINTS = {
     401: (

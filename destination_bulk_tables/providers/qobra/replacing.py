@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.outcomes import ReplacePlan
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.outcomes import Load, ReplacePlan
 from destination_bulk_tables.providers.qobra.form import MAX_DEBOUNCE_S
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.outcomes import Load
 
 _MIN_DEBOUNCE_S = 300
 _DEBOUNCE_PER_REQUEST_S = 10.0

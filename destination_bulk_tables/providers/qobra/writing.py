@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.errors import UnaccountedRows
-from destination_bulk_tables.http import HttpRequest, segment
-from destination_bulk_tables.model import Receipt
-from destination_bulk_tables.outcomes import WriteReport
+from destination_bulk_tables.http import Flow, HttpRequest, segment
+from destination_bulk_tables.model import Receipt, RowBlock, Table
+from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.providers.qobra.answers import Ingested
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import RowBlock, Table
-    from destination_bulk_tables.outcomes import Context
 
 ENVELOPE = (b'{"items":[', b"]}")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     branch,
     choice,
@@ -14,6 +12,7 @@ from destination_bulk_tables.form.fields import (
     objects,
     text,
 )
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http.form.answers import ANSWERS
 from destination_bulk_tables.providers.custom_http.form.authentication import AUTHENTICATION
 from destination_bulk_tables.providers.custom_http.form.counts import COUNTS
@@ -23,9 +22,6 @@ from destination_bulk_tables.providers.custom_http.form.retries import RETRIES
 from destination_bulk_tables.providers.custom_http.form.values import VALUES
 from destination_bulk_tables.providers.custom_http.form.words import STATUS_LIST
 from destination_bulk_tables.providers.custom_http.form.writes import BODY, UPSERT
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
 
 SPEC: JsonObject = branch(
     "Custom HTTP API",

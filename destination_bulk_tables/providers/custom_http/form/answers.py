@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     flag,
     integer,
     text,
     texts,
 )
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http.form.words import SAID, STATUS_LIST
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
 
 ANSWERS: dict[str, JsonObject] = {
     "success_statuses": text(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     branch,
     choice,
@@ -13,9 +11,7 @@ from destination_bulk_tables.form.fields import (
     text,
     tiles,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 AUTHENTICATION: JsonObject = tiles(
     "Authentication",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     choice,
     flag,
     long_text,
     text,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 COUNTS: dict[str, JsonObject] = {
     "table_count_path": text(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     branch,
     decimal,
     text,
     tiles,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 JOB: JsonObject = tiles(
     "Background jobs",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     branch,
     choice,
@@ -13,10 +11,8 @@ from destination_bulk_tables.form.fields import (
     text,
     tiles,
 )
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http.form.words import STATUS_LIST
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
 
 _REQUEST = members(
     ["method", "path"],

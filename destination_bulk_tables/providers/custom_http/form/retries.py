@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     choice,
     flag,
@@ -11,10 +9,8 @@ from destination_bulk_tables.form.fields import (
     text,
     texts,
 )
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http.form.words import SAID, STATUS_LIST
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
 
 RETRIES: dict[str, JsonObject] = {
     "retry_statuses": text(

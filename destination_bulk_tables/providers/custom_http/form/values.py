@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from destination_bulk_tables.form.fields import (
     choice,
 )
-
-if TYPE_CHECKING:
-    from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.model import JsonObject
 
 VALUES: dict[str, JsonObject] = {
     "nulls": choice(
