@@ -43,3 +43,14 @@ class Port:
             self.is_open = False
             self._loop.remove_reader(self._socket)
             self._socket.close()
+
+
+def held(number: int) -> socket.socket:
+    """Keep a closed port from being given to anybody else; who connects is refused.
+
+    Another `Port` may be opened on it meanwhile, as nothing listens here.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", number))
+    return holder

@@ -16,7 +16,7 @@ from aiohttp import web
 from .admin import admin_answer
 from .broken import Refusal, half, miscounted, reset, scripted, silence, trickle
 from .faults import Fault
-from .listening import Port
+from .listening import Port, held
 from .page import page_html
 from .reply import Reply, as_json
 from .routes import Route, answer, route_of
@@ -68,9 +68,10 @@ class Server:
         self._spawn(self._up_after(seconds))
 
     async def _up_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        if self._listening is None:
-            self._listen(self.port)
+        with held(self.port):
+            await asyncio.sleep(seconds)
+            if self._listening is None:
+                self._listen(self.port)
 
     def _listen(self, port: int) -> None:
         self._listening = Port(self._protocol, port)

@@ -210,11 +210,26 @@ def apt_install(program: str, *packages: str) -> Path:
     return Path(found)
 
 
+_claims: list[socket.socket] = []  # as long as this process lives
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of 127.0.0.1 that no other test gets, to be listened on later and again.
+
+    Not one of those that the system gives away by itself: until a server has started, and while a
+    killed one is down, somebody's connection or listener would take it.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0destination-bulk-tables-test-{port}")  # a name, not a file
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
         return port
 
 

@@ -12,7 +12,7 @@ import threading
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from integration_tests.servers.base import BulkServer
+from integration_tests.servers.base import BulkServer, free_port
 
 Moment = Literal["asked", "stored"]
 
@@ -25,8 +25,8 @@ class Relay:
         self._moment: Moment | None = None
         # other connections break before the server is quite gone, and then it is to be restarted
         self._killing = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port: int = self._listener.getsockname()[1]
+        self._port = free_port()  # listened on again by `restart`
+        self._listener = socket.create_server(("127.0.0.1", self._port))
         self.base_url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
