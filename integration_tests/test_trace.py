@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,13 @@ def test_each_request_of_a_sync_has_a_line(traced: tuple[Emulator, Path]) -> Non
     emulator, trace = traced
     text = trace.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    assert len(lines) == len(emulator.requests)
-    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
-        (seen.method, seen.path, seen.status) for seen in emulator.requests
-    ]
+    # a line is written at the answer, so only the order at one address is the vendor's
+    assert sorted(
+        ((line["method"], line["path"], line["status"]) for line in lines), key=itemgetter(0, 1)
+    ) == sorted(
+        ((seen.method, seen.path, seen.status) for seen in emulator.requests),
+        key=itemgetter(0, 1),
+    )
     writes = [line for line in lines if line["path"].endswith("/bulk")]
     assert sum(line["rows"] for line in writes if line["status"] in {200, 201}) >= ROWS - 5
     causes = [line["cause"] for line in lines if "cause" in line]
