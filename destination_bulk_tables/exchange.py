@@ -306,11 +306,8 @@ class Exchange:
 
     def _limiter(self, table: Table | None) -> WindowLimiter:
         name = table.name if table and not self._provider.limits.shared_windows else ""
-        limiter = self._limiters.get(name)
-        if limiter is None:
-            # setdefault is atomic: two threads meeting here share one limiter
-            limiter = self._limiters.setdefault(name, WindowLimiter(self._provider.limits.windows))
-        return limiter
+        # setdefault is atomic: two threads meeting here share one limiter
+        return self._limiters.setdefault(name, WindowLimiter(self._provider.limits.windows))
 
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
         """`Retry-After` in seconds from now: a number, or an HTTP date (RFC 9110 10.2.3)."""

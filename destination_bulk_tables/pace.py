@@ -11,7 +11,7 @@ Source: https://github.com/vectordotdev/vector/tree/master/src/sinks/util/adapti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MOST = 8
 FIRST = 2
@@ -30,11 +30,11 @@ class Pace:
 
     most: int = MOST
     is_fixed: bool = False
-    limit: int = 0
+    limit: int = field(init=False)
     _is_starting: bool = True
     _usual_s: float | None = None
     _changed_at: float = float("-inf")
-    _too_many: int = MOST + 1
+    _too_many: int = MOST  # not tried again until then:
     _held_until: float = float("-inf")
     _hold_s: float = _HOLD_S
     _n_answers: int = 0

@@ -94,6 +94,66 @@ def test_a_found_number_stays_below_its_bound(most: int) -> None:
     assert (found.pace.limit, found.highest) == (most, most)
 
 
+def answer(
+    pace: Pace, number: int, at: float, *, is_used: bool = True, took_s: float = 0.1
+) -> None:
+    """Learn of so many full batches that were sent and answered after everything before."""
+    for _ in range(number):
+        pace.learn(took_s, at, at + took_s, is_used=is_used)
+
+
+def test_a_new_table_is_given_twice_as_many_after_each_round() -> None:
+    """A round has as many answers as were allowed; one less tells nothing yet."""
+    pace = Pace()
+    for at, limit in ((1.0, 2), (2.0, 4)):
+        answer(pace, limit - 1, at)
+        assert pace.limit == limit
+        answer(pace, 1, at)
+        assert pace.limit == 2 * limit
+
+
+@pytest.mark.parametrize(("usual_s", "noise_s", "slow_s"), [(0.02, 0.06, 0.09), (2.0, 2.5, 2.7)])
+def test_answers_that_are_a_little_slower_are_noise(
+    usual_s: float, noise_s: float, slow_s: float
+) -> None:
+    """Quick ones by what threads and network add, slow ones by a share of their time."""
+    for took_s, limit in ((noise_s, 2), (slow_s, 1)):
+        pace = Pace()
+        answer(pace, 2, 10.0, took_s=usual_s, is_used=False)
+        answer(pace, 2, 20.0, took_s=took_s, is_used=False)
+        assert pace.limit == limit
+
+
+def test_one_quick_round_makes_the_usual_no_sign_of_too_much() -> None:
+    """What is usual follows slowly: a round that was quick by chance is one of many."""
+    pace = Pace()
+    for at, took_s in ((10.0, 1.0), (20.0, 0.75), (30.0, 1.15)):
+        answer(pace, 2, at, took_s=took_s, is_used=False)
+    assert pace.limit == 2
+
+
+def test_a_refusal_begins_a_round_anew() -> None:
+    """What was answered before it says nothing of the lower number."""
+    pace = Pace()
+    answer(pace, 2, 1.0)
+    answer(pace, 4, 2.0)
+    answer(pace, 5, 3.0)
+    pace.push_back(3.0, 4.0)
+    assert pace.limit == 6
+    answer(pace, 5, 5.0)
+    assert pace.limit == 6
+    answer(pace, 1, 5.0)
+    assert pace.limit == 7
+
+
+def test_one_request_is_always_allowed() -> None:
+    """Also where a single one was refused, and answers come while that is held against it."""
+    pace = Pace(1)
+    pace.push_back(1.0, 2.0)
+    answer(pace, 3, 3.0)
+    assert pace.limit == 1
+
+
 def test_nothing_is_learnt_from_answers_that_did_not_need_the_limit() -> None:
     """A source that is slower than the vendor leaves the number as it is."""
     pace = Pace()

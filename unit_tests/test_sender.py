@@ -33,6 +33,8 @@ from destination_bulk_tables.exchange import (
     BACKOFF_CAP_S,
     MAX_ATTEMPTS,
     SETTLE_S,
+    SETTLE_SLOW_S,
+    Tally,
 )
 from destination_bulk_tables.http import (
     Ambiguous,
@@ -69,6 +71,7 @@ from unit_tests.fakes import (
     refuse,
     scripted,
     status,
+    time_out_after,
 )
 from unit_tests.syncs import DEALS, kore, qobra
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
@@ -248,9 +251,25 @@ def test_a_retry_after_beyond_the_budget_fails_now() -> None:
     assert rig.clock.waits == []
 
 
-def test_a_pause_holds_all_requests_of_the_table() -> None:
+def test_the_time_of_a_request_may_be_set() -> None:
+    """A check gives up long before a sync does; a wait that ends in time is still waited."""
+    rig = Rig(scripted(status(503, retry_after="30")))
+    exchange = rig.sender.exchange.in_brief(rig.halt, 20.0)
+    assert [exchange.is_over(5.0, wait_s) for wait_s in (25.0, 25.5)] == [False, True]
+    with pytest.raises(TransientError, match="30 s"):
+        exchange.run(TABLE, asked())
+    sender = Sender(
+        rig.provider, rig.transport, rig.clock, rig.halt, narrows=True, max_elapsed_s=20.0
+    )
+    with pytest.raises(TransientError, match="30 s"):
+        sender.run(TABLE, asked())
+    assert (len(rig.transport.sent), rig.clock.waits) == (2, [])
+
+
+@pytest.mark.parametrize(("code", "holds"), [(429, True), (503, False)])
+def test_a_pause_holds_all_requests_of_the_table(code: int, holds: bool) -> None:  # noqa: FBT001
     """A 429 makes a request of another thread to the same table wait as well."""
-    rig = Rig(scripted(status(429, retry_after="30"), status(200)))
+    rig = Rig(scripted(status(code, retry_after="30"), status(200)))
 
     def meanwhile(seconds: float, stop: threading.Event) -> bool:  # noqa: ARG001
         rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
@@ -259,7 +278,34 @@ def test_a_pause_holds_all_requests_of_the_table() -> None:
 
     rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile
     rig.ask()
-    assert rig.transport.sent[1].at >= 30.0
+    assert (rig.transport.sent[1].at >= 30.0) is holds
+
+
+@pytest.mark.parametrize(
+    ("fault", "pushes_back"),
+    [
+        (answer_status(429), True),
+        (answer_status(503), True),
+        (answer_status(504), True),
+        (time_out_after, True),
+        (answer_status(500), False),
+        (cut_after, False),
+    ],
+)
+def test_a_tally_tells_what_a_request_cost(fault: Any, pushes_back: bool) -> None:  # noqa: FBT001
+    """Attempts, their answers, and whether fewer at a time would be better."""
+    rig = Rig(scripted(status(200)))
+    rig.transport.faults = {2: fault}
+    tally = Tally()
+    rig.sender.exchange.run(TABLE, asked(), tally)
+    assert (tally.requests, tally.retries, tally.pushed_back_at) == (1, 0, None)
+    began = rig.clock.elapsed
+    rig.sender.exchange.run(TABLE, asked(), tally)
+    assert (tally.requests, tally.retries) == (3, 1)
+    assert tally.pushed_back_at == (began if pushes_back else None)
+    n_answers = 2 if fault in {cut_after, time_out_after} else 3
+    assert tally.answer_s == pytest.approx(0.01 * n_answers)
+    assert tally.limited_s == 0.0
 
 
 def test_every_attempt_pays_the_limiter() -> None:
@@ -280,7 +326,9 @@ def test_a_long_wait_for_the_rate_limit_is_logged_once(caplog: pytest.LogCapture
     for _ in range(600):
         rig.ask()
     assert "rate_limit_wait" not in caplog.text
-    rig.ask()
+    tally = Tally()
+    rig.sender.exchange.run(TABLE, asked(), tally)
+    assert tally.limited_s == sum(rig.clock.waits)
     assert (
         caplog.text.count("rate_limit_wait table=deals wait_s=55 limits=600/60s,18000/3600s") == 1
     )
@@ -349,6 +397,42 @@ def test_an_unsafe_request_is_repeated_only_where_it_cannot_have_been_applied() 
         with pytest.raises(Exception, match=r"broke|HTTP [54]"):
             rig.ask(HttpRequest("POST", "/x/bulk", repeat="unsafe"))
         assert len(rig.transport.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "waited"),
+    [
+        (refuse, []),
+        (cut_after, [SETTLE_S]),
+        (answer_status(500), [SETTLE_S]),
+        (answer_status(504), [SETTLE_SLOW_S]),
+        (time_out_after, [SETTLE_SLOW_S]),
+    ],
+)
+def test_a_request_that_is_sent_once_is_given_time_to_settle(
+    fault: Any, waited: list[float]
+) -> None:
+    """Its flow takes another way, which must not overtake it; 429 is no answer, so it is sent."""
+    rig = Rig(scripted(status(200)))
+    once = replace(GET, repeat="once")
+    rig.transport.faults = {1: fault}
+    with pytest.raises(Ambiguous):
+        rig.ask(once)
+    assert (len(rig.transport.sent), rig.clock.waits) == (1, waited)
+    rig.transport.faults = {2: answer_status(429)}
+    assert rig.ask(once).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "least_s"),
+    [(refuse, 0.0), (cut_after, SETTLE_S), (time_out_after, SETTLE_SLOW_S)],
+)
+def test_what_follows_a_settled_request_does_not_overtake_it(fault: Any, least_s: float) -> None:
+    """An attempt that may still be under way at the vendor is given time before the next."""
+    rig = Rig(scripted(status(200)), jitter=lambda: 0.0)
+    rig.transport.faults = {1: fault}
+    rig.ask(replace(POST, repeat="settled"))
+    assert rig.clock.waits == [least_s]
 
 
 def test_a_repeated_safe_request_says_so() -> None:
