@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from destination_bulk_tables.reports import StoreReport
 from destination_bulk_tables.tasks import Tools
 
 _ACK_BYTES = 1_000_000
@@ -24,7 +25,7 @@ class Acknowledging:
     def turn(self) -> None:
         """Print what may leave, without waiting. Raises what keeps rows out of the report."""
         report = self._tools.rejects.report
-        if report is None:
+        if not isinstance(report, StoreReport):
             self._print_ready()
             return
         if report.is_keeping():
@@ -45,7 +46,7 @@ class Acknowledging:
     def finish(self) -> None:
         """Print what may leave, after all rejected rows are kept."""
         report = self._tools.rejects.report
-        if report is not None:
+        if isinstance(report, StoreReport):
             report.keep()
         self._print_held()
         self._print_ready()

@@ -18,7 +18,7 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RejectedRow, RowBlock, StreamKey
 from destination_bulk_tables.redact import mask_values
 from destination_bulk_tables.report_lines import Circumstances, line_of
-from destination_bulk_tables.reports import Report
+from destination_bulk_tables.reports import FileReport, StoreReport
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Rejects:
     def __init__(
         self,
         settings: RejectedRecords,
-        report: Report | None,
+        report: FileReport | StoreReport | None,
         clock: Clock,
         streams: Mapping[StreamKey, Circumstances],
     ) -> None:

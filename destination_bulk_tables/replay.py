@@ -147,9 +147,9 @@ def _chunks(address: str, config: Config, stop: threading.Event) -> Iterator[byt
 
 
 def _stored(address: str, config: Config, stop: threading.Event) -> Iterator[bytes]:
-    store = Store(address, config.object_store, _OPTION)
+    store = Store(address, config.object_store, _OPTION, stop)
     try:
-        yield from store.read(stop)
+        yield from store.read()
     finally:
         store.close()
 

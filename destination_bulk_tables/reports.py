@@ -34,36 +34,21 @@ _MOST_TAKEN = 5  # no other sync writes these names; an attempt without an answe
 _GATHER_S = 2.0  # a state waits at most this long for others to be acknowledged with it
 
 
-class Report(Protocol):
-    """Used by the engine thread only; each verb raises `DestinationError` where it fails."""
-
-    where: str
-
-    def add(self, stream: StreamKey, lines: bytes) -> None: ...
-    def is_keeping(self) -> bool: ...
-    def gathers(self) -> bool: ...
-    def start_keeping(self) -> None: ...
-    def keep(self) -> None: ...
-    def finish(self) -> None: ...
-    def close(self) -> None: ...
-
-    @property
-    def has_waiting(self) -> bool: ...
-
-
 def open_report(
     path: str, settings: StoreSettings, clock: Clock, stop: threading.Event
 ) -> FileReport | StoreReport:
     """Raises `ConfigError` where nothing can be written to."""
     if not is_store(path):
         return FileReport(file_in(path, "rejected", clock.now()))
-    store = Store(path, settings, SETTING)
-    sync = name_of_sync(clock.now())
-    return StoreReport(store.address, sync, _Uploads(store, stop), clock)
+    store = Store(path, settings, SETTING, stop)
+    return StoreReport(store.address, name_of_sync(clock.now()), store, clock)
 
 
 class FileReport:
-    """A local file for its owner alone; one that this run made is removed where it stays empty."""
+    """A local file for its owner alone; one that this run made is removed where it stays empty.
+
+    Each line is written when it comes, and a process that is killed loses none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -83,24 +68,6 @@ class FileReport:
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
-
-    # each line is written when it comes, and a process that is killed loses none
-
-    @property
-    def has_waiting(self) -> bool:
-        return False
-
-    def is_keeping(self) -> bool:
-        return False
-
-    def gathers(self) -> bool:
-        return False
-
-    def start_keeping(self) -> None:
-        pass
-
-    def keep(self) -> None:
-        pass
 
     def finish(self) -> None:
         if self._file:
@@ -137,27 +104,15 @@ class Uploads(Protocol):
     """How objects get into a store: `put` in the thread of what was started, the others here."""
 
     def put(self, key: str, data: bytes) -> bool: ...
-    def start(self, work: Callable[[], None]) -> Future[None]: ...
-    def wait(self, upload: Future[None]) -> None: ...
-
-
-class _Uploads:
-    """Uploads to a real store."""
-
-    def __init__(self, store: Store, stop: threading.Event) -> None:
-        self._stop = stop
-        self._store = store
-        self.put = store.put_here
-
-    def start(self, work: Callable[[], None]) -> Future[None]:
-        return self._store.start(work)
-
-    def wait(self, upload: Future[None]) -> None:
-        self._store.wait(upload, self._stop, "written")
+    def start(self, work: Callable[[], None], /) -> Future[None]: ...
+    def wait(self, upload: Future[None], /) -> None: ...
 
 
 class StoreReport:
-    """Objects in a store, one upload at a time; rows go on while it runs."""
+    """Objects in a store, one upload at a time; rows go on while it runs.
+
+    Used by the engine thread only, as a file is; a verb raises the `DestinationError` that ends it.
+    """
 
     def __init__(self, address: str, sync: str, uploads: Uploads, clock: Clock) -> None:
         self.where = f"{address}/STREAM/{sync}"

@@ -93,13 +93,16 @@ def key_part(text: str) -> str:
 class Store:
     """One bucket and path. Each call ends: by itself, by a deadline, or soon after a stop."""
 
-    def __init__(self, address: str, settings: StoreSettings, setting: str) -> None:
+    def __init__(
+        self, address: str, settings: StoreSettings, setting: str, stop: threading.Event
+    ) -> None:
         """Raises `ConfigError`; `setting` is the one that holds the address."""
         require_address(address, setting)
         match = _ADDRESS.fullmatch(address)
         assert match is not None
         self.address = address.rstrip("/")
         self._setting = setting
+        self._stop = stop
         self._pool = ThreadPoolExecutor(1, "store")
         self._store = self._open(match["scheme"], match["bucket"], match["prefix"] or "", settings)
 
@@ -157,12 +160,11 @@ class Store:
             )
             raise ConfigError(message) from error
 
-    def put_new(self, key: str, data: bytes, stop: threading.Event) -> bool:
-        """Write a new object; False where one of that name is there. Raises `DestinationError`."""
-        return self._call(partial(self.put_here, key, data), stop, "written")
+    def put(self, key: str, data: bytes) -> bool:
+        """Write a new object; False where one of that name is there.
 
-    def put_here(self, key: str, data: bytes) -> bool:
-        """The same in this thread, which a signal does not reach: for what `start` is given."""
+        In the thread of what `start` is given: a signal does not reach it.
+        """
         import obstore  # noqa: PLC0415 - as above
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - as above
 
@@ -176,7 +178,7 @@ class Store:
         """Have the store's thread do something; `wait` for it."""
         return self._pool.submit(work)
 
-    def read(self, stop: threading.Event) -> Iterator[bytes]:
+    def read(self) -> Iterator[bytes]:
         """The bytes of the object at the address, or of all under it, in the order of their keys.
 
         Each object ends with a newline, so that lines of two do not run together.
@@ -190,10 +192,10 @@ class Store:
             chunks = iter(obstore.get(self._store, path).stream(min_chunk_size=_READ_BYTES))
             return lambda: bytes(next(chunks, b""))
 
-        for path in self._call(listed, stop, "read") or [""]:
-            next_chunk = self._call(partial(opened, path), stop, "read")
+        for path in self.wait(self.start(listed), "read") or [""]:
+            next_chunk = self.wait(self.start(partial(opened, path)), "read")
             last = b""
-            while chunk := self._call(next_chunk, stop, "read"):
+            while chunk := self.wait(self.start(next_chunk), "read"):
                 yield chunk
                 last = chunk
             if last and not last.endswith(b"\n"):
@@ -203,18 +205,17 @@ class Store:
         """Let the thread end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _call(self, work: Callable[[], T], stop: threading.Event, done: str) -> T:
-        """Work beside this thread, which must notice a signal."""
-        return self.wait(self.start(work), stop, done)
+    def wait(self, future: Future[T], done: str = "written") -> T:
+        """What was started, when it is over. Raises the `DestinationError` that ended it.
 
-    def wait(self, future: Future[T], stop: threading.Event, done: str) -> T:
-        """What was started, when it is over. Raises the `DestinationError` that ended it."""
+        It runs beside this thread, which must notice a signal.
+        """
         left = _STOP_GRACE_S
         while True:
             try:
                 return future.result(_POLL_S)
             except NotYetError:
-                left -= _POLL_S if stop.is_set() else 0
+                left -= _POLL_S if self._stop.is_set() else 0
                 if left <= 0:
                     message = f"The sync was asked to stop while {self._setting} was {done}."
                     raise Stopped(message) from None

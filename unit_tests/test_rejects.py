@@ -13,7 +13,7 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import RejectedRow, StreamKey
 from destination_bulk_tables.rejects import FEW, JUDGED_ROWS, Rejects
 from destination_bulk_tables.report_lines import Circumstances
-from destination_bulk_tables.reports import FileReport, Report
+from destination_bulk_tables.reports import FileReport
 from unit_tests.fakes import FakeClock
 
 STREAM = StreamKey("crm", "deals")
@@ -25,7 +25,7 @@ def rejects_for(
     policy: Literal["fail", "skip"] = "skip",
     max_rejected: int = 1000,
     percent: float | None = None,
-    report: Report | None = None,
+    report: FileReport | None = None,
 ) -> Rejects:
     settings = RejectedRecords(policy, max_rejected, max_rejected_percent=percent)
     streams = {STREAM: Circumstances("table", 0, FIELDS)}

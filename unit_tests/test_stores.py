@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -97,7 +97,7 @@ def test_settings_that_open_no_store(tmp_path: Path) -> None:
     """A key that is no key is told before a row is read."""
     key = tmp_path.name
     with pytest.raises(ConfigError, match=r"opened .* Correct the settings in object_store"):
-        Store("gs://b/p", StoreSettings(service_account_key=key), "report_path")
+        Store("gs://b/p", StoreSettings(service_account_key=key), "report_path", Event())
 
 
 @pytest.mark.parametrize(
@@ -116,13 +116,13 @@ def test_what_ends_an_upload_is_said_without_the_stores_words(
 ) -> None:
     """They may quote a key; what this package says of it stays as it is."""
     settings = StoreSettings("eu-central-1", "https://store.example.com", "id", "hidden")
-    store = Store("s3://b/p", settings, "report_path")
+    store = Store("s3://b/p", settings, "report_path", Event())
 
     def fail() -> None:
         raise error
 
     with pytest.raises(kind) as caught:
-        store.wait(store.start(fail), threading.Event(), "written")
+        store.wait(store.start(fail))
     store.close()
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)

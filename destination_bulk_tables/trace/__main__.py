@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     target = options.page or ("-" if piped else f"{name if stored else options.file}.html")
     try:
         if stored:
-            store = Store(options.file, _settings(options.config), "FILE")
-            data = b"".join(store.read(threading.Event()))
+            store = Store(options.file, _settings(options.config), "FILE", threading.Event())
+            data = b"".join(store.read())
         else:
             data = sys.stdin.buffer.read() if piped else Path(options.file).read_bytes()
         lines, skipped = _read(data)

@@ -29,11 +29,12 @@ def open_place(
     """Raises `OSError`, or `ConfigError` for a store that cannot be opened."""
     if not is_store(path):
         return FilePlace(path, clock)
-    store = Store(path, settings, SETTING)
+    store = Store(path, settings, SETTING, stop)
     sync = name_of_sync(clock.now())
 
     def put(number: int, data: bytes) -> None:
-        store.put_new(f"{sync}/{number:06}.jsonl", data, stop)
+        key = f"{sync}/{number:06}.jsonl"
+        store.wait(store.start(lambda: store.put(key, data)))
 
     return StorePlace(put, clock)
 
