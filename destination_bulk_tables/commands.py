@@ -208,11 +208,8 @@ def write(
         message = "Socket mode is not supported: run this destination with its input on stdin."
         raise ConfigError(message)
     config = parse_config(raw_config)
-    try:
+    with config.naming.speaking():
         run_sync(config, raw_catalog, stdin, emit.write, stop, clock)
-    except DestinationError as error:
-        error.message = config.naming.in_words(error.message)
-        raise
 
 
 def run_sync(
@@ -241,12 +238,11 @@ def run_sync(
         Trace(config.trace_path, config.object_store, clock, stop) if config.trace_path else None
     )
     sync = Sync(config, plans, rejects, transport, clock, emit, stop, trace)
+    reader = MessageReader(
+        stdin, sync.wake, sync.row_types, sync.timed, keeps_lines=sync.keeps_lines
+    )
     try:
-        sync.run(
-            MessageReader(
-                stdin, sync.wake, sync.row_types, sync.timed, keeps_lines=sync.keeps_lines
-            )
-        )
+        sync.run(reader)
     finally:
         rejects.close()
         sync.close()

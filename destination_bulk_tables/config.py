@@ -130,9 +130,6 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
         if provider.tokens is not None and (token_url := provider.tokens.request.url):
             where = "provider.authentication.token_url"
             check_address(token_url, where, is_cloud=is_cloud, may_query=True)
-    except SettingError as error:
-        raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
-    try:
         return _build(config, provider, naming, is_cloud=is_cloud)
     except SettingError as error:
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
@@ -160,11 +157,11 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
             f"is above the {hard_rows} rows of a request that {provider.title} allows: lower it, "
             "or raise the provider's own limit"
         )
-        raise ConfigError(f"Config: {naming.says('batching.max_rows', what)}")
+        raise SettingError("batching.max_rows", what)
     hard = provider.limits.hard_max_bytes
     if max_bytes is not None and hard is not None and max_bytes > hard:
         what = f"is above the {hard / MEGABYTE:g} MB that {provider.title} allows"
-        raise ConfigError(f"Config: {naming.says('batching.max_megabytes', what)}")
+        raise SettingError("batching.max_megabytes", what)
     nested = cast("Literal['json_string', 'reject', 'json']", config.get("nested_values"))
     if nested == "json" and not provider.rules.nested_json:
         what = f"is 'json', and {provider.title} has no columns for JSON: choose another"

@@ -79,10 +79,6 @@ class Preview:
     warnings: list[str] = field(default_factory=list)
     has_messages: bool = False
 
-    def public(self, text: str) -> str:
-        """A text without secrets."""
-        return SECRETS.mask(text)
-
 
 def rehearse(
     raw_config: JsonValue,
@@ -227,7 +223,7 @@ class _Warnings(logging.Handler):
         self._preview = preview
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self._preview.public(record.getMessage())
+        text = SECRETS.mask(record.getMessage())
         if text not in self._preview.warnings:
             self._preview.warnings.append(text)
 

@@ -11,6 +11,7 @@ from destination_bulk_tables.http import HttpRequest
 from destination_bulk_tables.model import JsonObject, JsonValue
 from destination_bulk_tables.preview import Preview, TablePreview
 from destination_bulk_tables.provider import Limits
+from destination_bulk_tables.secrecy import SECRETS
 
 BODY_BYTES = 600
 _NOT_SECRET = {"content-type", "accept", "prefer", "user-agent"}
@@ -22,7 +23,7 @@ def as_json(preview: Preview, now: float, body_bytes: int | None = BODY_BYTES) -
         "provider": preview.config.provider.title,
         "address": preview.config.provider.base_url,
         "would_fail": preview.problem is not None,
-        "problem": None if preview.problem is None else preview.public(preview.problem),
+        "problem": None if preview.problem is None else SECRETS.mask(preview.problem),
         "warnings": list(preview.warnings),
         "streams": [_table(preview, table, now, body_bytes) for table in preview.tables.values()],
     }
@@ -48,7 +49,7 @@ def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | 
         return said
     requests = _requests(preview, table)
     rejects: list[JsonValue] = [
-        {"code": code, "reasons": [preview.public(reason) for reason in reasons]}
+        {"code": code, "reasons": [SECRETS.mask(reason) for reason in reasons]}
         for code, reasons in sorted(table.rejects.items())
     ]
     return said | {
@@ -128,13 +129,13 @@ def _request(
     body = (request.body or b"")[:body_bytes].decode("utf-8", "replace")
     return {
         "method": request.method,
-        "url": preview.public(provider.base_url + request.path),
+        "url": SECRETS.mask(provider.base_url + request.path),
         "headers": {
-            name: preview.public(value) if name.lower() in _NOT_SECRET else "****"
+            name: SECRETS.mask(value) if name.lower() in _NOT_SECRET else "****"
             for name, value in headers.items()
         },
         "body_bytes": len(request.body or b""),
-        "body": preview.public(body),
+        "body": SECRETS.mask(body),
     }
 
 

@@ -21,7 +21,7 @@ from destination_bulk_tables.catalog import StreamPlan, find_stream, plan_stream
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import parse_config, run_sync
 from destination_bulk_tables.config import Config, RejectedRecords
-from destination_bulk_tables.errors import ConfigError, DestinationError
+from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
 from destination_bulk_tables.private_files import stamp_of
 from destination_bulk_tables.progress import StreamCounts
@@ -71,35 +71,21 @@ def replay(
 ) -> Replayed:
     """Raises the `DestinationError` that ended it; `rejects`: where the new report is to be."""
     config = parse_config(raw_config)
-    try:
-        return _replay(config, raw_catalog, address, rejects, stop, clock)
-    except DestinationError as error:
-        error.message = config.naming.in_words(error.message)
-        raise
-
-
-def _replay(
-    config: Config,
-    raw_catalog: JsonValue,
-    address: str,
-    rejects: str | None,
-    stop: threading.Event,
-    clock: Clock,
-) -> Replayed:
-    done = Replayed(rejects=_new_report(config, address, rejects, clock))
-    config = replace(
-        config,
-        truncate_mode="never",
-        rejected_records=RejectedRecords("skip", sys.maxsize, done.rejects),
-    )
-    catalog = _without_replacing(raw_catalog)
-    plans = plan_streams(catalog, config)
-    done.unkeyed = [plan.table.name for plan in plans.values() if not _is_keyed(plan, config)]
-    lines = _selected(_lines(_chunks(address, config, stop)), set(plans), done)
-    done.counts = _fed(
-        lines, lambda stdin: run_sync(config, catalog, stdin, lambda _: None, stop, clock)
-    )
-    return done
+    with config.naming.speaking():
+        done = Replayed(rejects=_new_report(config, address, rejects, clock))
+        config = replace(
+            config,
+            truncate_mode="never",
+            rejected_records=RejectedRecords("skip", sys.maxsize, done.rejects),
+        )
+        catalog = _without_replacing(raw_catalog)
+        plans = plan_streams(catalog, config)
+        done.unkeyed = [plan.table.name for plan in plans.values() if not _is_keyed(plan, config)]
+        lines = _selected(_lines(_chunks(address, config, stop)), set(plans), done)
+        done.counts = _fed(
+            lines, lambda stdin: run_sync(config, catalog, stdin, lambda _: None, stop, clock)
+        )
+        return done
 
 
 def _is_keyed(plan: StreamPlan, config: Config) -> bool:

@@ -6,10 +6,12 @@ reads has the name that stands in the config, and the title over the field.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.model import JsonObject
 
 _POSITION = re.compile(r"\[\d*\]")
@@ -44,6 +46,15 @@ class Naming:
         if not is_known and inner != path and self.is_decided(inner):
             return f"{inner}{_DECIDED} {what}."
         return f"{shown or 'the config'} {what}{_where(titles)}."
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Errors of what is done meanwhile say each setting as `in_words` does."""
+        try:
+            yield
+        except DestinationError as error:
+            error.message = self.in_words(error.message)
+            raise
 
     def in_words(self, message: str) -> str:
         """A message in which each setting has its name in JSON, and once its title in the form."""
