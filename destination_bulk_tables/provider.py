@@ -1,7 +1,8 @@
 """What a provider is: it turns rows into HTTP requests and responses into facts. It does no I/O.
 
 Read this first to add one: `Provider` lists what it must give, in the order in which the engine
-asks; `Base` answers for a vendor that needs nothing special. Most verbs are flows (`http.py`).
+asks; a verb with a body answers for a vendor that needs nothing special. Most verbs are flows
+(`http.py`).
 """
 
 from __future__ import annotations
@@ -102,8 +103,17 @@ class Provider(Protocol):
     limits: Limits
     rules: RowRules
     traits: Traits
-    query: str  # of the credential: encoded, added to the path of each attempt, secret
-    tokens: TokenSource | None
+    query: str = ""  # of the credential: encoded, added to the path of each attempt, secret
+    tokens: TokenSource | None = None
+
+    @staticmethod
+    def asked_as(_: str) -> str | None:
+        """As of `ProviderType`; these two are for forms that ask for another's settings."""
+        return None
+
+    @staticmethod
+    def is_decided(_: str) -> bool:
+        return False
 
     def headers(self, now: float) -> Mapping[str, str]:
         """Authentication for one attempt at Unix time `now`."""
@@ -113,6 +123,7 @@ class Provider(Protocol):
 
     def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
         """The vendor's name of the background work that a request began or asked about."""
+        return None
 
     def check(self, tables: Sequence[str]) -> Flow[None]:
         """Try the credential without writing; raise what is wrong."""
@@ -122,44 +133,59 @@ class Provider(Protocol):
 
     def warnings(self, table: Table) -> list[str]:
         """What an operator should know about this table before the first row."""
+        return []
 
     def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
         """The table's own columns and what they hold; None where the vendor does not say."""
+        yield from ()
+        return None
 
     def body_size(self, table: Table) -> int:
         """Bytes of a request body beyond its rows and the commas between them."""
 
     def prepare(self, table: Table) -> Flow[int | None]:
         """Before the first append, or a replace: the table's rows, None where none can know."""
+        yield from ()
+        return None
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Write the block in one step."""
 
     def examine(self, table: Table) -> Flow[bool | None]:
         """After a refusal: True when the table is fine, None: unknown; raises when it is not."""
+        yield from ()
+        return True
 
     def repeats_safely(self, table: Table) -> bool:
         """Whether a whole write may be repeated without doubling rows."""
+        return True
 
     def refusals_store_nothing(self, table: Table) -> bool:
         """Whether a refused request is known to have stored none of its rows."""
+        return True
 
     def stored_rows(
         self, table: Table, blocks: Sequence[RowBlock], context: Context
     ) -> Flow[ReadBack]:
         """Read back which rows are in; `blocks` are all of which that is not known."""
+        yield from ()
+        return ReadBack(None)
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
         """Ask whether background work is done; None: not yet. May raise `Mingled`."""
+        yield from ()
+        return Verdict()
 
     def verify_timeout_s(self, unverified: Unverified) -> float:
         """How long after the last acceptance the background work may take."""
+        return 0.0
 
     def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
         """Before a staged load is sent."""
 
     def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """After each row of a staged load is delivered."""
+        yield from ()
 
     def copies(self, table: Table, block: RowBlock) -> Flow[Sequence[int] | None]:
         """How often the table holds each of these rows, by key where it keeps one of each.
@@ -167,6 +193,8 @@ class Provider(Protocol):
         Asked where a replace that failed leaves its rows beside the old ones; None where none does,
         or nothing tells.
         """
+        yield from ()
+        return None
 
 
 class ProviderType(Protocol):
@@ -190,65 +218,6 @@ class ProviderType(Protocol):
 
     def from_config(self, section: JsonObject) -> Provider:
         """Make the provider from its validated part of the config."""
-
-
-class Base:
-    """Answers of a vendor that needs nothing special; providers override what differs."""
-
-    query: str = ""
-    tokens: TokenSource | None = None
-
-    @staticmethod
-    def asked_as(_: str) -> str | None:
-        return None
-
-    @staticmethod
-    def is_decided(_: str) -> bool:
-        return False
-
-    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
-        return None
-
-    def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
-        yield from ()
-        return None
-
-    def warnings(self, table: Table) -> list[str]:
-        return []
-
-    def prepare(self, table: Table) -> Flow[int | None]:
-        yield from ()
-        return None
-
-    def examine(self, table: Table) -> Flow[bool | None]:
-        yield from ()
-        return True
-
-    def repeats_safely(self, table: Table) -> bool:
-        return True
-
-    def refusals_store_nothing(self, table: Table) -> bool:
-        return True
-
-    def stored_rows(
-        self, table: Table, blocks: Sequence[RowBlock], context: Context
-    ) -> Flow[ReadBack]:
-        yield from ()
-        return ReadBack(None)
-
-    def verify(self, unverified: Unverified) -> Flow[Verdict | Outcome | None]:
-        yield from ()
-        return Verdict()
-
-    def verify_timeout_s(self, unverified: Unverified) -> float:
-        return 0.0
-
-    def replace_end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
-        yield from ()
-
-    def copies(self, table: Table, block: RowBlock) -> Flow[Sequence[int] | None]:
-        yield from ()
-        return None
 
 
 def credential(text: str, setting: str) -> str:

@@ -24,7 +24,7 @@ from destination_bulk_tables.outcomes import (
     Unverified,
     WriteReport,
 )
-from destination_bulk_tables.provider import Base, ColumnKind, Limits, RowRules, Traits
+from destination_bulk_tables.provider import ColumnKind, Limits, Provider, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.batches import Batches
 from destination_bulk_tables.providers.custom_http.checking import try_credential
@@ -54,7 +54,7 @@ _SLOW_HINT = (
 )
 
 
-class CustomHttp(Base):
+class CustomHttp(Provider):
     """One API as the form describes it."""
 
     name: ClassVar[str] = "custom_http"

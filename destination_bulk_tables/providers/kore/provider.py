@@ -11,7 +11,7 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.model import JsonObject, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
-from destination_bulk_tables.provider import Base, ColumnKind, Limits, RowRules, Traits
+from destination_bulk_tables.provider import ColumnKind, Limits, Provider, RowRules, Traits
 from destination_bulk_tables.providers.kore import (
     answers,
     checking,
@@ -27,7 +27,7 @@ from destination_bulk_tables.providers.kore.tokens import token_maker
 log = logging.getLogger(__name__)
 
 
-class Kore(Base):
+class Kore(Provider):
     """One Kore.ai account, seen through one JWT app."""
 
     name: ClassVar[str] = "kore"

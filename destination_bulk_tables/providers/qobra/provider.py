@@ -17,7 +17,7 @@ from destination_bulk_tables.outcomes import (
     Verdict,
     WriteReport,
 )
-from destination_bulk_tables.provider import Base, Limits, RowRules, Traits, credential
+from destination_bulk_tables.provider import Limits, Provider, RowRules, Traits, credential
 from destination_bulk_tables.providers.qobra import imports, replacing, writing
 from destination_bulk_tables.providers.qobra.form import FORM
 
@@ -34,7 +34,7 @@ _HINTS = {
 }
 
 
-class Qobra(Base):
+class Qobra(Provider):
     """One Qobra account."""
 
     name: ClassVar[str] = "qobra"
