@@ -31,6 +31,21 @@ _PATHS = frozenset(
     {"write_path", "check_path", "table_count_path", "table_columns_path", "path", "query"}
 )
 _HEADERS = frozenset({"extra_headers", "headers"})
+# what fields of these names say where a preset says nothing else
+_COMMON: dict[str, dict[str, Any]] = {
+    "address": {
+        "title": "Address",
+        "description": "Where the server is reached. Plain http only for this machine.",
+    },
+    "username": {"title": "User name"},
+    "password": {
+        "title": "Password",
+        "description": "Of that user.",
+        "example": "...",
+        "secret": True,
+    },
+    "max_rows": {"title": "Rows per request", "type": "integer", "maximum": 100_000},
+}
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +73,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     proven: str
     description: str
-    fields: dict[str, Field]
+    fields: dict[str, dict[str, Any]]
     settings: dict[str, Any]
 
 
@@ -76,15 +91,19 @@ class Preset:
     @classmethod
     def load(cls, name: str, content: bytes) -> Preset:
         file = msgspec.json.decode(content, type=_File)
-        asked = {key: field.form() for key, field in file.fields.items()}
-        required = [key for key, field in file.fields.items() if field.default is None]
+        fields = {
+            key: msgspec.convert({**_COMMON.get(key, {}), **said}, Field)
+            for key, said in file.fields.items()
+        }
+        asked = {key: field.form() for key, field in fields.items()}
+        required = [key for key, field in fields.items() if field.default is None]
         inner = {"title": file.title, "description": file.description, **members(required, **asked)}
         title = file.title if file.proven else f"{file.title} (from documentation, never run)"
         return cls(
             name=name,
             title=file.title,
             proven=file.proven,
-            fields=file.fields,
+            fields=fields,
             settings=file.settings,
             # an object named after the option: its fields may be called as in any other
             spec=branch(title, file.description, ("provider_type", name), [name], **{name: inner}),
