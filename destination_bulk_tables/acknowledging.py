@@ -34,7 +34,7 @@ class Acknowledging:
         if not report.has_waiting:
             self._print_ready()
         elif not report.gathers():
-            self._held = next(self._ready(), [])
+            self._held = next(self._ready())
             if self._held:
                 report.start_keeping()
 
@@ -60,7 +60,7 @@ class Acknowledging:
         self._print(held)
 
     def _ready(self) -> Iterator[list[bytes]]:
-        """What the ledger lets go, a megabyte at a time: states may be large and many."""
+        """What the ledger lets go, a megabyte at a time, maybe none: states may be large."""
         lines: list[bytes] = []
         n_bytes = 0
         for checkpoint in self._tools.ledger.ready():
@@ -70,8 +70,7 @@ class Acknowledging:
             if n_bytes > _ACK_BYTES:
                 yield lines
                 lines, n_bytes = [], 0
-        if lines:
-            yield lines
+        yield lines
 
     def _print(self, lines: list[bytes]) -> None:
         if lines:

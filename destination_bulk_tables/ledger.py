@@ -96,8 +96,7 @@ class Ledger:
         if not is_known:
             before = self._pass()
         elif scope is None:
-            epochs = tuple(chain(*self._passed.values(), self._open.values()))
-            self._passed.clear()
+            epochs = tuple(self._open.values())
             self._open.clear()
         else:
             last = self._open.pop(scope, None)

@@ -75,7 +75,6 @@ class Spool:
             return
         parts: list[bytes] = []
         try:
-            self._file.flush()
             self._file.seek(0)
             while block := self._file.read(_READ_BYTES):
                 first, *lines = block.split(b"\n")
@@ -139,8 +138,6 @@ class KeyFilter:
 
     def _repeated(self) -> set[int]:
         """The hashes that occur more than once, a part of all hashes at a time."""
-        if len(self._hashes) < self._PARTS:
-            return _twice(self._hashes)
         parts = [array("q") for _ in range(self._PARTS)]
         appends = [part.append for part in parts]
         mask = self._PARTS - 1

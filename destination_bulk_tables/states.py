@@ -27,7 +27,7 @@ class Kept:
 
 
 class StateStore:
-    """The states of one sync; `waiting_bytes` counts those in memory and on disk."""
+    """The states of one sync."""
 
     def __init__(self, budget: DiskBudget | None = None) -> None:
         self._budget = budget
@@ -35,11 +35,6 @@ class StateStore:
         self._end = 0
         self._on_disk = 0
         self._in_memory = 0
-
-    @property
-    def waiting_bytes(self) -> int:
-        """The size of all states that were kept and not taken."""
-        return self._in_memory + self._on_disk
 
     def keep(self, state: bytes) -> Kept:
         """Keep a state; raises `DestinationError` when the disk or its budget is used up."""
@@ -84,4 +79,3 @@ class StateStore:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
-            self._file = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from destination_bulk_tables import acknowledging
 from destination_bulk_tables.acknowledging import Acknowledging
 from destination_bulk_tables.errors import TransientError
 from destination_bulk_tables.ledger import Ledger
@@ -24,6 +25,7 @@ class Rig:
         self.clock, self.bucket, self.ledger = FakeClock(), Bucket(is_slow=True), Ledger()
         self.report = self.bucket.report(self.clock)
         self.printed: list[int] = []
+        self.sizes: list[int] = []
         self.progress = SimpleNamespace(acknowledged=0)
         tools: Any = SimpleNamespace(
             ledger=self.ledger,
@@ -34,6 +36,7 @@ class Rig:
         self.acknowledging = Acknowledging(tools)
 
     def _emit(self, lines: list[bytes]) -> None:
+        self.sizes.append(len(lines))
         self.printed += [json.loads(line)["state"]["n"] for line in lines]
 
     def state(self, number: int, *, rejected: bool) -> None:
@@ -101,6 +104,44 @@ def test_the_end_waits_for_all() -> None:
     rig.acknowledging.finish()
     assert rig.printed == [1, 2, 3]
     assert len(rig.bucket.objects) == 2
+
+
+def test_the_end_without_a_report() -> None:
+    """What is ready leaves, once, and nothing is printed of nothing."""
+    rig = Rig(has_report=False)
+    rig.acknowledging.finish()
+    rig.state(1, rejected=False)
+    rig.acknowledging.finish()
+    assert (rig.printed, rig.sizes) == ([1], [1])
+
+
+@pytest.mark.parametrize(("below", "sizes"), [(0, [3, 3, 1]), (1, [2, 2, 2, 1])])
+def test_large_states_are_printed_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, below: int, sizes: list[int]
+) -> None:
+    """Many at once would be in memory twice; a bound that is reached is not exceeded yet."""
+    size = len(b'{"type":"STATE","state":{"n":1,"destinationStats":{"recordCount":1.0}}}')
+    monkeypatch.setattr(acknowledging, "_ACK_BYTES", 2 * size - below)
+    rig = Rig(has_report=False)
+    for number in range(1, 8):
+        rig.state(number, rejected=False)
+    assert rig.turn() == list(range(1, 8))
+    assert (rig.sizes, rig.progress.acknowledged) == (sizes, 7)
+
+
+def test_an_upload_is_looked_at_soon() -> None:
+    """It wakes nobody when it is done; without one there is nothing to look at."""
+    rig = Rig()
+    assert rig.acknowledging.patience_s == float("inf")
+    rig.report.add(STREAM, b"a row\n")
+    rig.turn()
+    assert not rig.report.is_keeping()  # no state waits for it yet
+    rig.state(1, rejected=True)
+    rig.turn()
+    assert 0 < rig.acknowledging.patience_s < 1
+    rig.bucket.arrive()
+    assert rig.turn() == [1]
+    assert rig.acknowledging.patience_s == float("inf")
 
 
 def test_after_a_failed_upload_no_state_leaves() -> None:

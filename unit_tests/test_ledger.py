@@ -205,6 +205,25 @@ def test_a_global_checkpoint_waits_for_held_streams() -> None:
     assert len(list(ledger.ready())) == 1
 
 
+@pytest.mark.parametrize("scope", [STREAMS[0], None])
+def test_whether_all_is_settled_whatever_is_held(scope: StreamKey | None) -> None:
+    """Rows before a state, rows after it, and rows that a state of another stream waits for."""
+    ledger = Ledger()
+    ledger.hold(STREAMS[0])
+    epochs = [ledger.count_read(STREAMS[0], 1)]
+    ledger.checkpoint(b'{"id":1}', scope)
+    epochs.append(ledger.count_read(STREAMS[0], 1))
+    if scope is not None:
+        ledger.checkpoint(b'{"id":2}', StreamKey(None, "other"), is_known=False)
+        epochs.append(ledger.count_read(STREAMS[0], 1))
+    for epoch in epochs:
+        assert not ledger.is_settled
+        epoch.rejected = 1
+    assert ledger.is_settled
+    assert ledger.taken_bytes == (8 if scope is None else 16)
+    assert list(ledger.ready()) == []
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [(None, STREAMS[0]), (STREAMS[0], None)],

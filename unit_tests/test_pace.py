@@ -112,7 +112,7 @@ def test_a_new_table_is_given_twice_as_many_after_each_round() -> None:
         assert pace.limit == 2 * limit
 
 
-@pytest.mark.parametrize(("usual_s", "noise_s", "slow_s"), [(0.02, 0.06, 0.09), (2.0, 2.5, 2.7)])
+@pytest.mark.parametrize(("usual_s", "noise_s", "slow_s"), [(0.02, 0.06, 0.09), (1.0, 1.3, 1.31)])
 def test_answers_that_are_a_little_slower_are_noise(
     usual_s: float, noise_s: float, slow_s: float
 ) -> None:
@@ -122,6 +122,47 @@ def test_answers_that_are_a_little_slower_are_noise(
         answer(pace, 2, 10.0, took_s=usual_s, is_used=False)
         answer(pace, 2, 20.0, took_s=took_s, is_used=False)
         assert pace.limit == limit
+
+
+@pytest.mark.parametrize(("later_s", "limits"), [(0.91, [4, 5]), (0.9, [2, 3])])
+def test_what_was_slow_with_fewer_as_well_is_allowed_again(
+    later_s: float, limits: list[int]
+) -> None:
+    """At once and with more to come; where fewer are a tenth quicker, still fewer are tried."""
+    pace = Pace()
+    answer(pace, 2, 1.0)
+    answer(pace, 4, 10.0, took_s=1.0)
+    assert pace.limit == 3
+    answer(pace, 3, 20.0, took_s=later_s)
+    assert pace.limit == limits[0]
+    answer(pace, 4, 30.0, took_s=later_s)
+    assert pace.limit == limits[1]
+
+
+def test_the_usual_follows_a_vendor_that_grows_slower() -> None:
+    """Bit by bit, so that each round is compared with what was usual just before."""
+    pace = Pace()
+    for at, took_s in ((10.0, 1.0), (20.0, 1.2), (30.0, 1.35)):
+        answer(pace, 2, at, took_s=took_s, is_used=False)
+    assert pace.limit == 2
+
+
+def test_at_its_bound_a_round_counts_what_is_under_way() -> None:
+    """Nothing changed by the round before it."""
+    pace = Pace(2)
+    answer(pace, 2, 1.0)
+    answer(pace, 2, 1.05, took_s=1.0)
+    assert pace.limit == 1
+
+
+def test_a_single_request_that_is_slow_holds_nothing() -> None:
+    """There are no fewer, so its time becomes the usual one."""
+    pace = Pace(2)
+    answer(pace, 2, 1.0)
+    pace.push_back(2.0, 3.0)
+    answer(pace, 1, 100.0, took_s=0.5, is_used=False)
+    answer(pace, 1, 101.0)
+    assert pace.limit == 2
 
 
 def test_one_quick_round_makes_the_usual_no_sign_of_too_much() -> None:
@@ -191,7 +232,7 @@ def test_what_was_too_much_is_tried_again_later() -> None:
             now += 0.2
     gaps = [late - early for early, late in pairwise(raised)]
     assert len(gaps) >= 3
-    assert all(late > 1.5 * early for early, late in pairwise(gaps))
+    assert all(1.5 * early < late < 2.5 * early for early, late in pairwise(gaps))
 
 
 def test_a_vendor_that_becomes_slow_for_good_is_given_as_many_as_before() -> None:

@@ -33,6 +33,7 @@ def test_lines_come_back_in_order(
     assert [line for lines in spool.read() for line in lines] == expected
     assert [line for lines in spool.read() for line in lines] == expected
     assert (spool.lines, spool.n_bytes) == (len(expected), sum(map(len, expected)))
+    assert spool.longest == max(map(len, expected), default=0)
     spool.close()
 
 
@@ -49,12 +50,24 @@ def test_reading_goes_in_pieces(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_line_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    """It is put together again."""
+    spool = Spool(DiskBudget(str(tmp_path), GENEROUS))
+    lines = [b"short", b"x" * (2 * module._READ_BYTES + 5), b"last"]
+    spool.append(lines)
+    assert [line for piece in spool.read() for line in piece] == lines
+    spool.close()
+
+
 def test_the_file_has_no_name(tmp_path: Path) -> None:
     """Nothing is listed in the directory, so nothing is left behind whatever ends the process."""
     spool = Spool(DiskBudget(str(tmp_path), GENEROUS))
     spool.append([b"{}"])
     assert list(tmp_path.iterdir()) == []
+    file = spool._file
     spool.close()
+    assert file is not None
+    assert file.closed
     spool.close()
     assert list(spool.read()) == []
 

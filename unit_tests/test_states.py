@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from destination_bulk_tables import states
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.spool import DiskBudget
@@ -29,8 +32,44 @@ def test_states_come_back_whatever_the_order(
         assert budget.used > 500
         random.shuffle(kept)
         assert all(store.take(k) == text for k, text in kept)
-        assert (store.waiting_bytes, budget.used) == (0, 0)
+        assert store._file is not None
+        assert (budget.used, os.fstat(store._file.fileno()).st_size) == (0, 0)
+    file = store._file
+    Ledger(store).close()
+    assert file is not None
+    assert file.closed
+
+
+def test_as_much_as_fits_into_memory_touches_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte, and again when it was taken; what is beyond needs a directory that is there."""
+    monkeypatch.setattr(states, "MEMORY_BYTES", 100)
+    budget = DiskBudget("/absent", 1000)
+    store = StateStore(budget)
+    for _ in range(2):
+        kept = [store.keep(b"x" * 60), store.keep(b"y" * 40)]
+        assert [store.take(k) for k in kept] == [b"x" * 60, b"y" * 40]
     store.close()
+    assert budget.used == 0
+    with pytest.raises(ConfigError, match=r"staging\.directory"):
+        store.keep(b"x" * 101)
+
+
+def test_a_state_that_cannot_be_read_back_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is acknowledged without its text."""
+
+    class Unreadable(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(states, "MEMORY_BYTES", 0)
+    store = StateStore(DiskBudget(str(tmp_path), 1000))
+    kept = store.keep(b"x")
+    store.close()
+    store._file = Unreadable()
+    with pytest.raises(TransientError, match="cannot be staged"):
+        store.take(kept)
 
 
 def test_states_count_in_the_staging_budget(
