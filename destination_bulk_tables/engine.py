@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.model import Cut, Message, StreamKey
+    from destination_bulk_tables.messages import Message
+    from destination_bulk_tables.model import Cut, StreamKey
     from destination_bulk_tables.tasks import Tools
 
 MAX_STATE_BYTES = 16_000_000

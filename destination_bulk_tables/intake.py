@@ -15,17 +15,14 @@ from destination_bulk_tables.dispatch import Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, TransientError
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import (
+from destination_bulk_tables.messages import (
     BadRecord,
-    Epoch,
     Message,
     RecordRun,
-    RejectedRow,
-    RowBlock,
     StateMessage,
     StatusMessage,
-    StreamKey,
 )
+from destination_bulk_tables.model import Epoch, RejectedRow, RowBlock, StreamKey
 from destination_bulk_tables.tasks import Tools
 
 log = logging.getLogger(__name__)

@@ -9,25 +9,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from destination_bulk_tables.errors import BadInput
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import (
-    BadRecord,
-    Message,
-    RecordRun,
-    StateMessage,
-    StatusMessage,
-    StreamKey,
-)
+from destination_bulk_tables.model import StreamKey
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TYPED = {"RECORD", "STATE", "TRACE"}  # what a block that is read in place may hold
 _NOT_DELIVERED = "Nothing after that line was delivered."
+
+
+class RecordRun(NamedTuple):
+    """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`.
+
+    `times`: when each was emitted, as JSON tokens, where the stream wants that. `lines`: what each
+    stood in, where that is wanted and could be told.
+    """
+
+    stream: StreamKey
+    data: list[Any]
+    is_decoded: bool = False
+    times: Sequence[Any] = ()
+    lines: Lines | None = None
+
+
+class BadRecord(NamedTuple):
+    """A record that is a message but not strict JSON (NaN, a lone surrogate): a rejected row."""
+
+    stream: StreamKey
+    code: str
+    reason: str
+    row: bytes
+
+
+class StateMessage(NamedTuple):
+    """A checkpoint as it came; `scope` None means global."""
+
+    state: bytes
+    scope: StreamKey | None
+
+
+class StatusMessage(NamedTuple):
+    """A TRACE STREAM_STATUS; `is_qualified` is False where the sender left the namespace out."""
+
+    stream: StreamKey
+    status: str
+    is_qualified: bool
+
+
+Message = RecordRun | BadRecord | StateMessage | StatusMessage
 
 
 class _Record(Struct, gc=False):

@@ -11,9 +11,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,41 +21,12 @@ from destination_bulk_tables.lines import Lines
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 JsonObject = dict[str, JsonValue]
 
-Key = str | bytes  # the text of a key of one column, else the JSON tokens joined by commas
+Key = str | bytes  # the text of a key of one column, else the JSON tokens joined by commas (`keys`)
 Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 T = TypeVar("T")
 
-_LONGEST_PLAIN = 40  # digits; larger exponents are kept as such
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def key_of(tokens: Sequence[bytes]) -> Key:
-    """The key of a row by the JSON tokens of its columns; equal values give equal keys."""
-    if len(tokens) == 1 and tokens[0][:1] == b'"':
-        return msgspec.json.decode(tokens[0], type=str)
-    return b",".join(map(canonical, tokens))
-
-
-def canonical(token: bytes) -> bytes:
-    """One spelling for each value: of 1.0 and 1, of an escape and its character."""
-    if token[:1] == b'"':
-        return msgspec.json.encode(msgspec.json.decode(token)) if b"\\" in token else token
-    if token.isdigit():
-        return token
-    try:
-        sign, digits, exponent = Decimal(token.decode()).as_tuple()
-    except InvalidOperation:  # no number, or one that no table holds
-        return token
-    assert isinstance(exponent, int)
-    text = "".join(map(str, digits)).lstrip("0")
-    number = text.rstrip("0")
-    exponent += len(text) - len(number)
-    if not number:
-        return b"0"
-    if abs(exponent) > _LONGEST_PLAIN:
-        return f"{'-' * sign}{number}E{exponent}".encode()
-    return f"{Decimal((sign, tuple(map(int, number)), exponent)):f}".encode()
 
 
 def _joined(rows: Sequence[msgspec.Raw]) -> Sequence[bytes]:
@@ -65,16 +35,6 @@ def _joined(rows: Sequence[msgspec.Raw]) -> Sequence[bytes]:
 
 def _pick(items: Sequence[T], positions: Sequence[int]) -> list[T]:
     return list(map(items.__getitem__, positions))
-
-
-def text_of(key: Key) -> str:
-    """A key as people read it: that of one text column without its quotes."""
-    return key if isinstance(key, str) else key.decode()
-
-
-def key_tokens(key: Key) -> bytes:
-    """The JSON tokens of a key's columns, joined by commas."""
-    return msgspec.json.encode(key) if isinstance(key, str) else key
 
 
 class StreamKey(NamedTuple):
@@ -318,47 +278,3 @@ class BatchResult:
     elapsed_s: float = 0.0
     started_at: float = 0.0
     error: Exception | None = None
-
-
-# --- messages, as `messages` reads them
-
-
-class RecordRun(NamedTuple):
-    """Consecutive records of one stream: `data` as JSON text, or read as its `row_type`.
-
-    `times`: when each was emitted, as JSON tokens, where the stream wants that. `lines`: what each
-    stood in, where that is wanted and could be told.
-    """
-
-    stream: StreamKey
-    data: list[Any]
-    is_decoded: bool = False
-    times: Sequence[Any] = ()
-    lines: Lines | None = None
-
-
-class BadRecord(NamedTuple):
-    """A record that is a message but not strict JSON (NaN, a lone surrogate): a rejected row."""
-
-    stream: StreamKey
-    code: str
-    reason: str
-    row: bytes
-
-
-class StateMessage(NamedTuple):
-    """A checkpoint as it came; `scope` None means global."""
-
-    state: bytes
-    scope: StreamKey | None
-
-
-class StatusMessage(NamedTuple):
-    """A TRACE STREAM_STATUS; `is_qualified` is False where the sender left the namespace out."""
-
-    stream: StreamKey
-    status: str
-    is_qualified: bool
-
-
-Message = RecordRun | BadRecord | StateMessage | StatusMessage

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from destination_bulk_tables.batcher import last_versions
+from destination_bulk_tables.keys import key_of, key_tokens, text_of
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import Epoch, RowBlock, key_of, key_tokens, text_of
+from destination_bulk_tables.model import Epoch, RowBlock
 from destination_bulk_tables.outcomes import Load
 from destination_bulk_tables.spool import KeyFilter, Spool
 

@@ -25,15 +25,8 @@ from destination_bulk_tables.commands import is_cloud, parse_config
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
 from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, TooLarge
-from destination_bulk_tables.model import (
-    JsonValue,
-    Message,
-    RecordRun,
-    RejectedRow,
-    RowBlock,
-    StreamKey,
-    Table,
-)
+from destination_bulk_tables.messages import Message, RecordRun
+from destination_bulk_tables.model import JsonValue, RejectedRow, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import (
     Context,
     Load,

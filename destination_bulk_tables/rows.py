@@ -17,7 +17,8 @@ from msgspec import UNSET, Raw
 
 from destination_bulk_tables import timestamps, values
 from destination_bulk_tables.columns import Column, Extra
-from destination_bulk_tables.model import Key, RejectedRow, RowBlock, StreamKey, Tombstone, key_of
+from destination_bulk_tables.keys import key_of
+from destination_bulk_tables.model import Key, RejectedRow, RowBlock, StreamKey, Tombstone
 from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.row_form import (
     ABSENT,

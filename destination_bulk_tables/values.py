@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from destination_bulk_tables.model import canonical
+from destination_bulk_tables.keys import canonical
 
 Convert = Callable[[Sequence[Any], bytes], Sequence[Any]]
 

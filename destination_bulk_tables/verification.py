@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-from destination_bulk_tables.model import Doubtful, RejectedRow, text_of
+from destination_bulk_tables.keys import text_of
+from destination_bulk_tables.model import Doubtful, RejectedRow
 from destination_bulk_tables.outcomes import Mingled, Outcome
 from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
 

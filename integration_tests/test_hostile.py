@@ -22,7 +22,7 @@ import pytest
 
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
-from destination_bulk_tables.model import Message
+from destination_bulk_tables.messages import Message
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.sender import Sender
 from unit_tests.custom_forms import made

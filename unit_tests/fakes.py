@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
-from destination_bulk_tables.model import Message
+from destination_bulk_tables.messages import Message
 from destination_bulk_tables.reports import StoreReport
 from destination_bulk_tables.transport import Transport, TransportError
 

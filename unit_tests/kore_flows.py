@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from destination_bulk_tables.http import HttpRequest
-from destination_bulk_tables.model import Message, RowBlock, Table
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.kore import Kore
 from unit_tests.syncs import DEALS, complete, records, state
 from unit_tests.vendors import Row, answer_of

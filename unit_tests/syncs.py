@@ -21,15 +21,8 @@ from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.mapping import TableEntry
-from destination_bulk_tables.model import (
-    JsonObject,
-    Message,
-    RecordRun,
-    RejectedRow,
-    StateMessage,
-    StatusMessage,
-    StreamKey,
-)
+from destination_bulk_tables.messages import Message, RecordRun, StateMessage, StatusMessage
+from destination_bulk_tables.model import JsonObject, RejectedRow, StreamKey
 from destination_bulk_tables.pace import MOST
 from destination_bulk_tables.progress import Progress
 from destination_bulk_tables.provider import Provider

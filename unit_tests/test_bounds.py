@@ -9,7 +9,7 @@ import pytest
 
 from destination_bulk_tables.bounds import Bounds
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.model import Message
+from destination_bulk_tables.messages import Message
 from unit_tests.fakes import Answer, FakeClock
 from unit_tests.syncs import DEALS, complete, records, sync
 from unit_tests.vendors import QobraVendor

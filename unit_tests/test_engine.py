@@ -22,18 +22,8 @@ from destination_bulk_tables.errors import (
 )
 from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.mapping import TableEntry
-from destination_bulk_tables.model import (
-    BadRecord,
-    Batch,
-    Epoch,
-    Message,
-    Receipt,
-    RowBlock,
-    StateMessage,
-    StatusMessage,
-    StreamKey,
-    Table,
-)
+from destination_bulk_tables.messages import BadRecord, Message, StateMessage, StatusMessage
+from destination_bulk_tables.model import Batch, Epoch, Receipt, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Mingled, ReplacePlan, Verdict
 from unit_tests.fakes import FakeClock, InlineWorkers, T, answer_status, cut_after, cut_before
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync

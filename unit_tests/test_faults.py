@@ -21,7 +21,7 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.model import Message
+from destination_bulk_tables.messages import Message
 from unit_tests.fakes import (
     Answer,
     FakeClock,

@@ -10,7 +10,8 @@ import pytest
 
 from destination_bulk_tables.errors import UnaccountedRows
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
-from destination_bulk_tables.model import Message, Table
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import Table
 from destination_bulk_tables.outcomes import Context
 from destination_bulk_tables.providers.kore import Kore
 from unit_tests.fakes import play, status

@@ -12,7 +12,8 @@ import pytest
 
 from destination_bulk_tables.errors import TransientError
 from destination_bulk_tables.http import HttpRequest, Refused
-from destination_bulk_tables.model import Message, RowBlock, Table
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import play

@@ -9,7 +9,8 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Ambiguous, Refused
-from destination_bulk_tables.model import Message, RowBlock, Table, Tombstone
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import RowBlock, Table, Tombstone
 from destination_bulk_tables.outcomes import Context
 from unit_tests.fakes import play, status
 from unit_tests.kore_flows import APPEND, DEDUP, PAIR, block_of, some, total

@@ -17,15 +17,8 @@ from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.mapping import Constant, TableEntry, table_name
-from destination_bulk_tables.model import (
-    JsonObject,
-    JsonValue,
-    Message,
-    RecordRun,
-    RowBlock,
-    StateMessage,
-    StreamKey,
-)
+from destination_bulk_tables.messages import Message, RecordRun, StateMessage
+from destination_bulk_tables.model import JsonObject, JsonValue, RowBlock, StreamKey
 from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.sync import make_lane, require_possible

@@ -10,7 +10,8 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import segment
-from destination_bulk_tables.model import Message, StreamKey
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.providers import PROVIDERS
 from unit_tests.syncs import catalog_of, complete, records, sync
 

@@ -16,7 +16,8 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse
-from destination_bulk_tables.model import Message, Receipt, RowBlock, Table
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import Receipt, RowBlock, Table
 from destination_bulk_tables.outcomes import (
     Context,
     Load,

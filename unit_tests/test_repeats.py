@@ -16,7 +16,8 @@ from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.lanes import Lane
-from destination_bulk_tables.model import Batch, Epoch, Message, RowBlock, Table, Tombstone
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import Batch, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.repeats import _size, n_older
 from unit_tests.fakes import (

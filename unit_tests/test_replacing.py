@@ -10,7 +10,8 @@ import pytest
 from destination_bulk_tables.errors import ConfigError, DestinationError, Stopped, TransientError
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.model import BadRecord, Message, StateMessage, StreamKey
+from destination_bulk_tables.messages import BadRecord, Message, StateMessage
+from destination_bulk_tables.model import StreamKey
 from unit_tests.fakes import Bucket, FakeClock, answer_status, status
 from unit_tests.syncs import DEALS, Sync, VendorName, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row

@@ -18,15 +18,9 @@ from msgspec import Raw
 
 from destination_bulk_tables.columns import columns_of
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.keys import key_tokens
 from destination_bulk_tables.mapping import FieldMapping, TableEntry
-from destination_bulk_tables.model import (
-    JsonObject,
-    Key,
-    RejectedRow,
-    RowBlock,
-    StreamKey,
-    key_tokens,
-)
+from destination_bulk_tables.model import JsonObject, Key, RejectedRow, RowBlock, StreamKey
 from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.rows import RowCodec
 from destination_bulk_tables.timestamps import moment

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from destination_bulk_tables.errors import BadInput, Stopped, TransientError
 from destination_bulk_tables.ledger import Checkpoint
-from destination_bulk_tables.model import (
+from destination_bulk_tables.messages import (
     BadRecord,
     Message,
     RecordRun,
     StateMessage,
     StatusMessage,
-    StreamKey,
 )
+from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.stdio import LineWriter, MessageReader
 
 

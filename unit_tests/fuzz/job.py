@@ -23,7 +23,8 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.guard import Guard
-from destination_bulk_tables.model import JsonObject, Message, StateMessage
+from destination_bulk_tables.messages import Message, StateMessage
+from destination_bulk_tables.model import JsonObject
 from unit_tests.fakes import FakeClock
 from unit_tests.fuzz.network import Network, make_vendor, rows_of
 from unit_tests.fuzz.plan import Plan, StreamPlan, make_plan

@@ -16,7 +16,8 @@ import msgspec
 
 from destination_bulk_tables.errors import ConfigError, UnaccountedRows
 from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
-from destination_bulk_tables.model import Key, Table, key_of, key_tokens
+from destination_bulk_tables.keys import key_of, key_tokens
+from destination_bulk_tables.model import Key, Table
 from destination_bulk_tables.providers.kore.answers import (
     NO_READ,
     cause_of,

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from destination_bulk_tables.model import Key, Table, key_tokens
+from destination_bulk_tables.keys import key_tokens
+from destination_bulk_tables.model import Key, Table
 
 EVERY_ROW = b'{"expressions":[{"field":"sys_Id","operand":"!=","value":""}],"operator":"and"}'
 
