@@ -5,6 +5,7 @@ The schema decides which fields there are and of what type; an undeclared field 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -23,7 +24,7 @@ _MOST_NAMES = 20  # of fields in a message
 class Column:
     """A source field and its column at the vendor, with what the schema says of its values.
 
-    `is_*`: it holds nothing else, null apart.
+    `is_*`: it holds nothing else, null apart. `declared`: the schema's own words, for people.
     """
 
     field: str
@@ -36,6 +37,7 @@ class Column:
     is_number: bool = False
     mask: Masking | None = None
     mask_length: int | None = None
+    declared: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def _column(mapping: FieldMapping, declared: JsonValue, schema: JsonObject) -> C
             or str(part.get("airbyte_type", "")).startswith("timestamp_")
         )
     own = types - {"null"}
+    declared = ", ".join(sorted(own)) or "any"
     return Column(
         mapping.field,
         mapping.column,
@@ -165,6 +168,7 @@ def _column(mapping: FieldMapping, declared: JsonValue, schema: JsonObject) -> C
         is_number=bool(own) and own <= {"integer", "number"},
         mask=mapping.mask,
         mask_length=mapping.mask_length,
+        declared=f"{declared} (date-time)" if is_timestamp else declared,
     )
 
 

@@ -60,6 +60,7 @@ class TablePreview:
     first: HttpRequest | None = None
     before: HttpRequest | None = None  # what a replace asks before its first write
     held: int | None = None
+    is_replaced: bool = False  # nothing stood against it
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Preview:
     problem: str | None = None
     warnings: list[str] = field(default_factory=list)
     has_messages: bool = False
+    is_part: bool = False  # of some stream only the first records were taken
 
 
 def rehearse(
@@ -149,6 +151,7 @@ class _Sample:
             data = message.data
             if self._rows is not None:
                 data = data[: max(0, self._rows - table.read)]
+                self._preview.is_part |= len(data) < len(message.data)
             table.undeclared |= _undeclared(table, data[: max(0, _NAMED_RECORDS - table.read)])
             table.read += len(message.data)
             if data:
@@ -248,7 +251,10 @@ class _Rehearsal:
         return (yield from self._inner.columns(table))
 
     def prepare(self, table: Table) -> Flow[int | None]:
+        """What the table holds; nothing where the input does not tell how large a load will be."""
         yield from ()
+        if table.replace and (self._preview.is_part or not self._preview.has_messages):
+            return 0  # an empty table is guarded from no load
         return self._of(table).held
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
@@ -269,6 +275,7 @@ class _Rehearsal:
     def replace_begin(self, table: Table, load: Load) -> Flow[ReplacePlan]:
         yield from ()
         flow = self._inner.replace_begin(table, load)
+        self._of(table).is_replaced = True
         try:
             self._of(table).before = next(flow)
         except StopIteration as end:

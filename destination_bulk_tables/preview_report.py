@@ -34,7 +34,7 @@ def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | 
     columns: list[JsonValue] = [_column(column, config) for column in plan.columns]
     for extra in plan.extras:
         what = "time of emission" if extra.token is None else "the same for each row"
-        columns.append({"field": "-", "column": extra.name, "conversion": what})
+        columns.append({"field": "-", "column": extra.name, "type": "-", "conversion": what})
     said: JsonObject = {
         "stream": str(plan.key),
         "table": plan.table.name,
@@ -70,6 +70,7 @@ def _column(column: Column, config: Config) -> JsonObject:
     return {
         "field": column.field,
         "column": column.name,
+        "type": column.declared,
         "conversion": ", ".join(_conversions(column, config)),
     }
 
@@ -110,8 +111,8 @@ def _replace(table: TablePreview) -> str | None:
     if not table.plan.table.replace:
         return None
     held = "its rows" if table.held is None else f"{table.held} rows"
-    if table.read and not table.rows:
-        return f"refused: rows came and none survived; the table keeps {held}"
+    if not table.is_replaced:
+        return f"refused; the table keeps {held}"
     return f"{held} would be replaced by {table.rows}"
 
 
@@ -162,9 +163,10 @@ def _stream_lines(stream: JsonObject) -> Iterator[str]:
     yield f"  the table holds now: {'not known' if held is None else f'{held} rows'}"
     columns = _objects(stream["columns"])
     width = max((len(str(column["field"])) for column in columns), default=0)
-    yield "  field -> column (conversion)"
+    yield "  field -> column (type: conversion)"
     for column in columns:
-        yield f"    {column['field']!s:<{width}} -> {column['column']} ({column['conversion']})"
+        about = f"{column['type']}: {column['conversion']}"
+        yield f"    {column['field']!s:<{width}} -> {column['column']} ({about})"
     if "rows_read" not in stream:
         return
     if stream["undeclared_fields"]:

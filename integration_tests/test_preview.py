@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,13 @@ from integration_tests.connector import COMMAND
 from integration_tests.emulator import Emulator
 from integration_tests.vendor_configs import config_for
 
+DOCS = (Path(__file__).parents[1] / "docs/custom_http.md").read_text("utf-8")
+DATASETTE = re.search(r"config.json <<END\n(.*?)END", DOCS, re.DOTALL)
+assert DATASETTE
+READY: list[dict[str, Any]] = [
+    *map(json.loads, re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)),
+    json.loads(DATASETTE[1])["provider"],
+]
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -32,13 +40,17 @@ _ANSWER = b'{"queryResult":[],"total":0,"hasMore":false}'
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers everything as Kore.ai would an empty table; keeps (method, path, body) of each."""
+    """Answers everything as Kore.ai would an empty table; keeps (method, path, body) of each.
+
+    `headers` are those of the request that was `awaited`.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
         self.awaited: tuple[str, str, bytes] | None = None
+        self.headers: dict[str, str] = {}
         self.seen = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -57,6 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(recorder, Recorder)
         recorder.requests.append((self.command, self.path, body))
         if recorder.requests[-1] == recorder.awaited:
+            recorder.headers = {name.lower(): value for name, value in self.headers.items()}
             recorder.seen.set()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -97,6 +110,11 @@ def _messages(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def _state() -> str:
+    stream = {"stream_descriptor": {"name": "deals"}, "stream_state": {}}
+    return json.dumps({"type": "STATE", "state": {"type": "STREAM", "stream": stream}}) + "\n"
 
 
 ROWS = [
@@ -144,6 +162,9 @@ def _spelled_out(preset: Preset, url: str) -> dict[str, Any]:
     }
     settings = preset.expanded({"provider_type": preset.name, preset.name: fields})
     counted = {name: v for name, v in settings.items() if not name.startswith("table_count")}
+    emptying = counted.get("replace")
+    if isinstance(emptying, dict):  # the same of a text that nobody would answer
+        counted["replace"] = {k: v for k, v in emptying.items() if k != "success_text"}
     return {**counted, "api_address": url}
 
 
@@ -173,6 +194,12 @@ def _must_be_what_is_sent(
     writing.kill()  # the answers are not this vendor's, which would take the sync some time to say
     writing.wait()
     assert was_seen, (recorder.awaited[:2], [r[:2] for r in recorder.requests])
+    for name, value in first["headers"].items():
+        assert recorder.headers[name.lower()] == value or value == "****"
+    before = stream["before_it"]
+    if before is not None:
+        sent = (before["method"], before["url"].removeprefix(recorder.url), before["body"].encode())
+        assert recorder.requests.index(sent) < recorder.requests.index(recorder.awaited)
     return True
 
 
@@ -184,13 +211,23 @@ def test_vendors(recorder: Recorder, tmp_path: Path, vendor: Any, mode: str) -> 
     assert _must_be_what_is_sent(recorder, tmp_path, config, mode)
 
 
-@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+@pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
 @pytest.mark.parametrize("preset", PRESETS, ids=[preset.name for preset in PRESETS])
 def test_presets(recorder: Recorder, tmp_path: Path, preset: Preset, mode: str) -> None:
-    """Each preset: the request shown is the one that `write` sends."""
+    """Each preset: the requests shown are those that `write` sends."""
     config = {"provider": _spelled_out(preset, recorder.url)}
     is_possible = _must_be_what_is_sent(recorder, tmp_path, config, mode)
-    assert is_possible or mode == "append_dedup"
+    needed = {"append_dedup": "upsert", "overwrite": "replace"}.get(mode)
+    assert is_possible is (needed is None or needed in preset.settings)
+
+
+@pytest.mark.parametrize("form", READY, ids=lambda form: form["write_path"])
+def test_configurations_of_the_docs(
+    recorder: Recorder, tmp_path: Path, form: dict[str, Any]
+) -> None:
+    """Each one that can be copied: the request shown is the one that `write` sends."""
+    config = {"provider": {**form, "api_address": recorder.url}}
+    assert _must_be_what_is_sent(recorder, tmp_path, config, "append")
 
 
 def test_what_a_person_reads(tmp_path: Path) -> None:
@@ -207,12 +244,53 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
             "not in the schema, not sent: extra",
             "250 read, 84 to send, 166 rejected",
             "nested_value: field 'tags'",
+            "amount -> amount (number: as it comes, objects and arrays: reject, booleans",
+            "-> at (string (date-time): date-time",
+            "-> tags (array: as it comes, objects and arrays: reject, booleans",
             "0 rows would be replaced by 84",
             "A sync would fail: 166 row(s) would be rejected, and rejected_records.policy",
         ):
             assert text in done.stdout
         assert "kore-secret-1" not in done.stdout
         assert {r.path.rpartition("/")[2] for r in emulator.requests} == {"query"}
+
+
+@pytest.mark.parametrize(
+    ("percent", "sent", "given", "says"),
+    [
+        (0, 4, (), "10 rows would be replaced by 4"),
+        (40, 4, (), "10 rows would be replaced by 4"),
+        (50, 4, (), "refused; the table keeps 10 rows"),
+        (50, 0, (), "refused; the table keeps 10 rows"),
+        (50, 9, ("--rows", "2"), "10 rows would be replaced by 2"),
+        (50, None, (), None),
+    ],
+    ids=["off", "enough", "too few", "empty", "a part is taken", "no messages"],
+)
+def test_a_guarded_replace(
+    tmp_path: Path, percent: int, sent: int | None, given: tuple[str, ...], says: str | None
+) -> None:
+    """`replace_guard` is judged as a sync would, where the input tells how large a load will be."""
+    lines = "" if sent is None else _messages(ROWS[:sent]) + _state()
+    with Emulator(auto_create_tables=True) as emulator:
+        columns = {"id": "string", "amount": "number", "at": "string", "tags": "string"}
+        emulator.create_table("kore", "deals", columns)
+        config = config_for("kore", emulator.url, replace_guard=percent)
+        assert _run("write", tmp_path, config, "append", _messages(ROWS[:10])).returncode == 0
+        done = _run("preview", tmp_path, config, "overwrite", lines, "--json", *given)
+        report = json.loads(done.stdout)
+        [stream] = report["streams"]
+        assert (stream["rows_held_now"], stream.get("replace")) == (10, says)
+        is_refused = says is not None and says.startswith("refused")
+        assert report["would_fail"] is is_refused
+        assert ("replace_guard" in (report["problem"] or "")) is is_refused
+        assert done.returncode == int(is_refused)
+        assert len(emulator.rows("kore", "deals")) == 10
+        if sent is not None and not given:
+            done = _run("write", tmp_path, config, "overwrite", lines)
+            assert (done.returncode, len(emulator.rows("kore", "deals"))) == (
+                (1, 10) if is_refused else (0, sent)
+            )
 
 
 def test_part_of_the_input(tmp_path: Path) -> None:
