@@ -5,12 +5,15 @@ Each was seen before it was written down in docs/presets.md; here it is seen aga
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from integration_tests.connector import (
+    COMMAND,
     Connector,
     Outcome,
     catalog,
@@ -26,12 +29,20 @@ from integration_tests.servers import (
     Eve,
     PocketBase,
     PouchDB,
+    SupabaseOnPostgres,
 )
 from integration_tests.servers.base import TableRow
 from integration_tests.test_custom_http import TARGETS, Lab, Pool, names
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs
-TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    dict: "object",
+    list: "array",
+}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +129,23 @@ def test_clickhouse_wraps_a_number_out_of_range(pool: Pool, connector: Connector
 
 
 @pytest.mark.slow_servers
+def test_clickhouse_takes_no_time_with_a_zone_and_no_null_for_what_cannot_be_one(
+    pool: Pool, connector: Connector
+) -> None:
+    """A DateTime column refuses `iso`; null becomes 0 with a 200."""
+    lab, table = clickhouse(pool, "id String, at DateTime, n Int32")
+    provider = lab.config(table)["provider"]
+    skip = {"policy": "skip"}
+    rows: list[TableRow] = [
+        {"id": "a", "at": "2026-01-02T03:04:05Z", "n": 1},
+        {"id": "b", "at": "2026-01-02 03:04:05", "n": 2},
+        {"id": "c", "at": "2026-01-02 03:04:05", "n": None},
+    ]
+    sync(connector, provider, table, rows, rejected_records=skip).delivered()
+    assert rows_of(lab, table, "id", "n") == [["b", 2], ["c", 0]]
+
+
+@pytest.mark.slow_servers
 def test_clickhouse_refuses_a_column_that_it_lacks(pool: Pool, connector: Connector) -> None:
     """Also where its own default would drop it."""
     lab, table = clickhouse(pool, "id String")
@@ -146,6 +174,8 @@ def test_datasette_has_an_encoding_of_names_of_its_own(pool: Pool, connector: Co
     sync(connector, provider, "deals~2Ev2", rows).delivered()
     assert lab.server.count("deals.v2") == 1
     assert lab.server.count("a%b") == 0
+    sync(connector, provider, "a~b", rows).delivered()  # so no stream may be called so
+    assert lab.server.count("a%b") == 1
 
 
 # --- PocketBase
@@ -163,6 +193,108 @@ def test_pocketbase_keeps_keys_apart_that_are_one_as_doubles(
     assert rows_of(lab, table, "id", "amount") == sorted([str(number), 12.5] for number in ids)
 
 
+def test_a_rate_limit_inside_a_batch_of_pocketbase_costs_no_row(
+    pool: Pool, connector: Connector
+) -> None:
+    """A user's own token is limited: a 400 with a 429 in it is waited for, also under skip."""
+    lab, table = lab_of(pool, PocketBase), next(names)
+    server = lab.server
+    server.create_table(table, (Column("id"), Column("name")), "id")
+    assert isinstance(server, PocketBase)
+    rules = dict.fromkeys(("createRule", "listRule"), '@request.auth.id != ""')
+    server.must("PATCH", f"/api/collections/{table}", rules)
+    user = {"email": f"{table}@example.com", "password": "12345678"}
+    path = "/api/collections/users"
+    server.must("POST", f"{path}/records", {**user, "passwordConfirm": user["password"]})
+    login = {"identity": user["email"], "password": user["password"]}
+    token = server.must("POST", f"{path}/auth-with-password", login).json()["token"]
+    limit = {"label": f"{table}:create", "maxRequests": 20, "duration": 2, "audience": ""}
+    server.must("PATCH", "/api/settings", {"rateLimits": {"enabled": True, "rules": [limit]}})
+    provider = {**lab.config(table)["provider"], "max_rows_per_request": 8}
+    provider["api_authentication"] = {**provider["api_authentication"], "secret": token}
+    rows: list[TableRow] = [{"id": f"r{number}", "name": "n"} for number in range(40)]
+    try:
+        outcome = sync(
+            connector, provider, table, rows, rejected_records={"policy": "skip"}
+        ).delivered()
+    finally:
+        server.must("PATCH", "/api/settings", {"rateLimits": {"enabled": False}})
+    assert "row_rejected" not in outcome.text
+    assert not outcome.text.count("retries=0")
+    assert rows_of(lab, table, "id") == sorted([row["id"]] for row in rows)
+
+
+def test_pocketbase_stores_a_text_that_is_no_date_as_an_empty_one(
+    pool: Pool, connector: Connector
+) -> None:
+    """It answers 200, so no client can tell; the docs do."""
+    lab, table = lab_of(pool, PocketBase), next(names)
+    server = lab.server
+    server.create_table(table, (Column("id"),), "id")
+    assert isinstance(server, PocketBase)
+    fields = server.must("GET", f"/api/collections/{table}").json()["fields"]
+    fields.append({"name": "at", "type": "date"})
+    server.must("PATCH", f"/api/collections/{table}", {"fields": fields})
+    rows: list[TableRow] = [
+        {"id": "a", "at": "2026-01-02T03:04:05Z"},
+        {"id": "b", "at": "02/01/2026"},
+        {"id": "c", "at": "1767322800000"},
+    ]
+    sync(connector, lab.config(table)["provider"], table, rows).delivered()
+    assert rows_of(lab, table, "id", "at") == [
+        ["a", "2026-01-02 03:04:05.000Z"],
+        ["b", ""],
+        ["c", ""],
+    ]
+
+
+# --- PostgreSQL behind the API of Supabase
+
+
+def preview_of(connector: Connector, provider: Any, rows: list[TableRow], nested: str) -> str:
+    """The body that would be sent, as `preview` shows it."""
+    kinds = {name: {"type": ["null", TYPES[type(rows[0][name])]]} for name in rows[0]}
+    folder = connector.folder
+    config = {"provider": provider, "nested_values": nested}
+    (folder / "config.json").write_text(json.dumps(config))
+    streams = catalog(configured("s", kinds, "append"))
+    (folder / "catalog.json").write_text(json.dumps(streams))
+    files = [f"--{name}={folder}/{name}.json" for name in ("config", "catalog")]
+    done = subprocess.run(
+        [COMMAND, "preview", *files, "--json", "--offline", "--whole"],
+        input=b"\n".join(record("s", row) for row in rows) + b"\n",
+        capture_output=True,
+        check=False,
+    )
+    return str(json.loads(done.stdout)["streams"][0]["first_request"]["body"])
+
+
+@pytest.mark.slow_servers
+def test_postgresql_keeps_nested_values_as_json_where_that_is_set(
+    pool: Pool, connector: Connector
+) -> None:
+    """In jsonb and arrays; as texts they are no objects to PostgREST, whose function is asked."""
+    server = pool.get(SupabaseOnPostgres)
+    assert isinstance(server, SupabaseOnPostgres)
+    assert server.postgres is not None
+    server.create("docs", "id text primary key, doc jsonb, tags text[]", "id")
+    target = next(target for target in TARGETS if target.preset == "supabase")
+    provider = Lab(target, server).config("docs")["provider"]
+    rows: list[TableRow] = [
+        {"id": "a", "doc": {"x": 1, "y": ["ü"]}, "tags": ["p", "q"]},
+        {"id": "b", "doc": None, "tags": []},
+    ]
+    sync(connector, provider, "docs", rows, nested_values="json").delivered()
+    assert server.rows("docs") == rows
+    paths = "select id, jsonb_typeof(doc), doc->>'x' from {} order by id"
+    assert server.postgres.ask(paths.format("docs")) == "a|object|1\nb||"
+    # PostgREST makes rows of a body by this function
+    as_rows = "json_populate_recordset(null::docs, $body${}$body$)"
+    for nested, found in (("json", "a|object|1"), ("json_string", "a|string|")):
+        body = preview_of(connector, provider, [{"id": "a", "doc": {"x": 1}}], nested)
+        assert server.postgres.ask(paths.format(as_rows.format(body))) == found
+
+
 # --- CouchDB, Eve
 
 
@@ -175,6 +307,18 @@ def test_couchdb_wants_keys_of_text(pool: Pool, connector: Connector) -> None:
     assert refused.error[0] == "config_error"
     assert lab.server.count(table) == 0
     sync(connector, lab.config(table)["provider"], table, [{"_id": "7", "name": "n"}]).delivered()
+
+
+@pytest.mark.slow_servers
+def test_couchdb_makes_up_a_key_where_there_is_none(pool: Pool, connector: Connector) -> None:
+    """So its rows are doubled where they are sent again, and the docs say so."""
+    lab, table = lab_of(pool, PouchDB), next(names)
+    lab.server.create_table(table, (), "_id")
+    provider = lab.config(table)["provider"]
+    for _ in range(2):
+        outcome = sync(connector, provider, table, [{"name": "n"}])
+        outcome.delivered()
+    assert lab.server.count(table) == 2
 
 
 @pytest.mark.slow_servers

@@ -18,7 +18,7 @@ from integration_tests.servers.pouchdb import PouchDB
 from integration_tests.servers.pygeoapi import PyGeoApi
 from integration_tests.servers.relay import Relay
 from integration_tests.servers.rqlite import Rqlite
-from integration_tests.servers.supabase_lite import SupabaseLite
+from integration_tests.servers.supabase_lite import SupabaseLite, SupabaseOnPostgres
 
 FAST: tuple[type[BulkServer], ...] = (Datasette, PocketBase)
 SLOW: tuple[type[BulkServer], ...] = (
@@ -53,4 +53,5 @@ __all__ = [
     "Relay",
     "Rqlite",
     "SupabaseLite",
+    "SupabaseOnPostgres",
 ]

@@ -1,4 +1,4 @@
-"""A PostgreSQL for servers that keep their rows in one; no test speaks to it itself.
+"""A PostgreSQL for servers that keep their rows in one.
 
 It runs as the user postgres, as it refuses to run as root.
 """
@@ -50,6 +50,14 @@ class Postgres:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
         atexit.unregister(self.stop)
+
+    def ask(self, statements: str) -> str:
+        """Run SQL and return what it prints, a line per row."""
+        command = [str(self._programs / "psql"), self.url, "-Atq", "-v", "ON_ERROR_STOP=1"]
+        done = subprocess.run(
+            command, input=statements, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]

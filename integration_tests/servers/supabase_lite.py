@@ -1,7 +1,8 @@
 """Supabase Lite (the PostgREST API): a bare array, `apikey` header, upsert by a Prefer header.
 
 Measured on 0.10.0 (alpha) with its SQLite driver, which takes 100 values per request and answers a
-broken constraint with 500, where PostgreSQL's driver would say 409 or 400.
+broken constraint with 500, where PostgreSQL's driver would say 409 or 400. `SupabaseOnPostgres` has
+its tables in a real PostgreSQL, with the types that SQLite lacks.
 """
 
 import json
@@ -21,6 +22,7 @@ from integration_tests.servers.base import (
     TableRow,
     npm_install,
 )
+from integration_tests.servers.postgres import Postgres, programs
 
 TYPES = {"text": "text", "number": "double precision", "boolean": "boolean"}
 PREFER = {"Prefer": "resolution=merge-duplicates"}
@@ -69,7 +71,7 @@ class SupabaseLite(LocalServer):
 
     def fetch(self, home: Path) -> None:
         """Install with npm, Node 24 included."""
-        modules = npm_install(home, "@supabase/lite@0.10.0", "node@24")
+        modules = npm_install(home, "@supabase/lite@0.10.0", "node@24", "postgres@3.4.9")
         program = str(modules / "@supabase/lite/dist/cli/index.js")
         self.lite = (str(modules / "node/bin/node"), program, "--no-telemetry")
 
@@ -78,7 +80,7 @@ class SupabaseLite(LocalServer):
         folder, port = self.place()
         subprocess.run((*self.lite, "init"), cwd=folder, capture_output=True, check=True)
         config = folder / "supabase/config.toml"
-        text = config.read_text().replace("port = 54321", f"port = {port}")
+        text = self.configured(config.read_text()).replace("port = 54321", f"port = {port}")
         config.write_text(text.replace("dev-secret-change-me", secrets.token_hex(32)))
         lines = (line.partition("=") for line in (folder / ".env").read_text().splitlines())
         keys = {name: value.strip('"') for name, _, value in lines}
@@ -86,17 +88,25 @@ class SupabaseLite(LocalServer):
         command = (*self.lite, "start", "--host", "127.0.0.1", "--no-admin")
         self.launch(command, folder, "/rest/v1/")
 
+    def configured(self, text: str) -> str:
+        """Choose where the tables are; SQLite is the default."""
+        return text
+
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
-        """Create a table by a migration; the server learns its tables when it starts."""
-        if self.daemon is None:
-            raise RuntimeError("create_table() before start()")
+        """Create a table that has its columns' usual types."""
         parts = [
             f"{column.name} {TYPES[column.kind]}"
             + (" primary key" if column.name == key else "")
             + (" not null" if column.required or column.name == key else "")
             for column in columns
         ]
-        statement = f"create table {name} ({', '.join(parts)})"
+        self.create(name, ", ".join(parts), key)
+
+    def create(self, name: str, columns: str, key: str) -> None:
+        """Create a table by a migration; the server learns its tables when it starts."""
+        if self.daemon is None:
+            raise RuntimeError("create() before start()")
+        statement = f"create table {name} ({columns})"
         self.kill()
         migrations = self.daemon.folder / "supabase/migrations"
         migrations.mkdir(exist_ok=True)
@@ -136,3 +146,34 @@ class SupabaseLite(LocalServer):
         headers = self.headers | {"Prefer": "count=exact"}
         answer = self.call("HEAD", f"/rest/v1/{table}?limit=0", headers=headers)
         return int(answer.headers["Content-Range"].rpartition("/")[2])
+
+
+class SupabaseOnPostgres(SupabaseLite):
+    """A Supabase Lite project on a PostgreSQL of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.postgres: Postgres | None = None
+
+    def fetch(self, home: Path) -> None:
+        """Install PostgreSQL as well, with apt."""
+        programs()
+        super().fetch(home)
+
+    def start(self) -> None:
+        """Start the database before the server."""
+        self.postgres = Postgres()
+        self.postgres.start()
+        super().start()
+
+    def configured(self, text: str) -> str:
+        """Name the database in place of the file."""
+        assert self.postgres is not None
+        text = text.replace('driver = "sqlite-postgres"', 'driver = "postgres"')
+        return text.replace("file:./supabase/.temp/data.db", self.postgres.url)
+
+    def stop(self) -> None:
+        """End it and its database."""
+        super().stop()
+        if self.postgres is not None:
+            self.postgres.stop()
