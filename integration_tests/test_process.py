@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -565,6 +566,44 @@ def test_a_row_a_vendor_rejects_is_counted_and_not_quoted(
         (stats,) = [found["destinationStats"] for found in outcome.delivered().states]
         assert stats == {"recordCount": 1.0, "rejectedRecordCount": 1.0}
         assert VALUE in report.read_text()
+
+
+@both
+def test_masked_values_reach_no_table_and_no_output(
+    connector: Connector, emulate: Emulate, vendor: Vendor
+) -> None:
+    """Hashed, redacted and cut; the key is found by its hash, which takes the salt."""
+    emulator = emulate(auto_create_tables=True)
+    columns = [
+        {"field": "id", "column": "id", "mask": "hash"},
+        {"field": "name", "column": "name", "mask": "redact"},
+        {"field": "zip", "column": "zip", "mask": "truncate", "mask_length": 2},
+    ]
+    config = config_for(
+        vendor,
+        emulator.url,
+        mask_salt="salt-1",
+        tables=[{"stream": "deals", "rename": columns}],
+        diagnostics={"trace_path": f"{connector.folder}/trace.jsonl"},
+    )
+    fields = ["id", "name", "zip", "open"]
+    streams = catalog(configured("deals", fields, "append_dedup", primary_key=[["id"]]))
+    lines = [
+        record("deals", {"id": "Mrs Eleanor", "name": VALUE, "zip": "L1 8JQ", "open": str(turn)})
+        for turn in range(2)
+    ]
+    for _ in range(2):
+        outcome = connector.write(config, streams, [*lines, state("deals", 1)]).delivered()
+        assert_discreet(outcome, "Eleanor", "8JQ", "salt-1")
+    hashed = hashlib.sha256(b"salt-1Mrs Eleanor").hexdigest()
+    (row,) = emulator.rows(vendor, "deals")
+    assert {name: row[name] for name in fields} == {
+        "id": hashed,
+        "name": "***",
+        "zip": "L1",
+        "open": "1",
+    }
+    assert not re.search("Eleanor|8JQ", (connector.folder / "trace.jsonl").read_text())
 
 
 @both

@@ -6,7 +6,9 @@ S3 is moto's server, Azure azurite, both real; for Google's store see `servers/o
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from integration_tests.cases import Stand
 from integration_tests.scenario import (
+    COMMAND,
     QUICK,
     TABLE,
     Ended,
@@ -166,6 +169,31 @@ def test_all_rejected_rows_are_in_the_store(
             assert any(text.endswith(summary) for text in ended.logs)
     finally:
         store.stop()
+
+
+@pytest.mark.parametrize("is_store", [False, True], ids=["a file", "a store"])
+def test_the_library_of_stores_is_loaded_where_one_is_used(
+    tmp_path: Path, *, is_store: bool
+) -> None:
+    """A sync that writes its report into a file does not pay for it."""
+    address = "s3://bucket/reports" if is_store else str(tmp_path / "rejected.jsonl")
+    config = config_for(
+        "qobra",
+        "http://127.0.0.1:9",
+        rejected_records={"policy": "skip", "report_path": address},
+        object_store={"access_key_id": "a", "secret_access_key": "b", "region": "r"},
+    )
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog("append", SCHEMA)))
+    files = [f"--{name}={tmp_path}/{name}.json" for name in ("config", "catalog")]
+    done = subprocess.run(
+        [COMMAND, "write", *files],
+        input=status() + b"\n",
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert (b"obstore" in done.stderr) is is_store
 
 
 def test_credentials_come_from_the_environment(

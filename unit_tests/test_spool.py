@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -65,8 +66,10 @@ def test_the_file_has_no_name(tmp_path: Path) -> None:
     spool.append([b"{}"])
     assert list(tmp_path.iterdir()) == []
     file = spool._file
-    spool.close()
     assert file is not None
+    about = os.fstat(file.fileno())
+    assert (about.st_nlink, stat.S_IMODE(about.st_mode)) == (0, 0o600)  # its owner's alone
+    spool.close()
     assert file.closed
     spool.close()
     assert list(spool.read()) == []
