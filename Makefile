@@ -9,6 +9,9 @@ TOOLS := $(VENV)/.installed
 FAKER := .venv-faker/.installed
 PYAIRBYTE := .venv-pyairbyte/.installed
 
+# containers set it, and each process would compile all that it imports anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check qa fix bench coverage image clean
 
