@@ -46,12 +46,12 @@ LONGEST = (
     "test_each_fault_at_each_request",
     "test_ended_at_each_request",
 )
-# tests that share a server by a fixture and name it by no parameter
-SHARED = {"datasette": "datasette", "nginx": "datasette", "proxied": "datasette"}
+# tests that share a server, or what is dear to read, by a fixture and name it by no parameter
+SHARED = {"datasette": "datasette", "nginx": "datasette", "proxied": "datasette", "large": "large"}
 
 
 def _shared_by(item: pytest.Item) -> str | None:
-    """The server that a test shares with others, by its parameter or its fixtures."""
+    """What a test shares with others: a server by its parameter, or what its fixtures name."""
     call = getattr(item, "callspec", None)
     for value in call.params.values() if call is not None else ():
         kind = getattr(value, "kind", value)
@@ -63,11 +63,11 @@ def _shared_by(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a server together, and put what takes longest first."""
+    """Keep what shares something together, and put what takes longest first."""
     for item in items:
-        server = _shared_by(item)
-        if server is not None:
-            item.add_marker(pytest.mark.xdist_group(server))
+        shared = _shared_by(item)
+        if shared is not None:
+            item.add_marker(pytest.mark.xdist_group(shared))
     items.sort(key=lambda item: not item.nodeid.rpartition("::")[2].startswith(LONGEST))
 
 
