@@ -58,7 +58,10 @@ BY_DATE = {
 EVERY_CASE = CASES | BY_DATE
 # a table of any size is one that is not listed where its dates tell old rows from new
 BY_DATE_ONLY = {"destination_bulk_tables.providers.kore.replacing:FEW_ROWS": 0}
-ENDS = ("killed before", "killed after", "terminated", "vendor gone")
+KILLS = ("killed before", "killed after")
+ENDS = (*KILLS, "terminated", "vendor gone")
+# how dates are read decides what a kill can leave; how a stop ends a sync is the same for all
+ENDS_OF = {name: KILLS for name in BY_DATE if name != "kore overwrite, dates work"}
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +187,12 @@ def test_ended_at_each_request(name: str, stand: Stand, tmp_path: Path) -> None:
 
     started = time.monotonic()
     (requests,) = stand.run(clean, [0], tmp_path / "clean")
-    plan = [(end, position) for end in ENDS for position in range(1, requests + 1)]
+    ends = ENDS_OF.get(name, ENDS)
+    plan = [(end, position) for end in ends for position in range(1, requests + 1)]
     crashes = stand.run(trial, plan, tmp_path)
     found = Counter(crash.content for crash in crashes)
     print(
-        f"{name}: {len(ENDS)} ends x {requests} requests = {len(plan)} in "
+        f"{name}: {len(ends)} ends x {requests} requests = {len(plan)} in "
         f"{time.monotonic() - started:.0f} s; the table then held: {dict(found)}"
     )
     for item, crash_ in zip(plan, crashes, strict=True):
