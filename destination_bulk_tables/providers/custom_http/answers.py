@@ -24,16 +24,10 @@ from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.custom_http.fields import (
     says,
     squeeze,
-    statuses,
     texts,
     wrong,
 )
-from destination_bulk_tables.providers.custom_http.results import (
-    NOT_STORED,
-    REFUSED_STATUSES,
-    RETRY_STATUSES,
-    Results,
-)
+from destination_bulk_tables.providers.custom_http.results import NOT_STORED, Results
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))
@@ -63,12 +57,6 @@ class Answers:
         self._results = results
         self._accepted: set[tuple[str, str]] = set()  # settings and tables that worked before
         self._is_atomic = bool(form.get("refusals_store_nothing"))
-        self._refused_statuses = statuses(
-            "refused_statuses", form.get("refused_statuses", REFUSED_STATUSES)
-        )
-        self._retry_statuses = statuses(
-            "retry_statuses", form.get("retry_statuses", RETRY_STATUSES)
-        )
         self._stop, self._limited, self._large, self._bad = (
             texts(form.get(name, ()))
             for name in ("stop_texts", "rate_limit_texts", "too_large_texts", "refused_texts")
@@ -98,7 +86,7 @@ class Answers:
         is_large = status == 413 or _tells(said, self._large, request)
         if is_large and not (is_partial and request.repeat == "unsafe"):
             return Throw(TooLarge())
-        is_refused = status in self._refused_statuses or _tells(said, self._bad, request)
+        is_refused = status in self._results.refused_statuses or _tells(said, self._bad, request)
         if is_success or is_refused:
             found = self._about_rows(request, response, is_success=is_success)
             if found is not None:
@@ -110,7 +98,7 @@ class Answers:
         if is_refused:
             faults = self._results.faults_in_refusal(response, request.rows)
             return Throw(Refused(f"http_{status}", response.text, faults=faults))
-        if status in self._retry_statuses:
+        if status in self._results.retry_statuses:
             # a proxy's own 503 may follow a request that it passed on; one that tells when to
             # come back is the API's
             is_known = status < 500 or (status == 503 and "retry-after" in response.headers)
@@ -124,7 +112,7 @@ class Answers:
             return Accept()
         if response.status == 401:
             return Renew(refused)
-        if response.status == 429 or response.status in self._retry_statuses:
+        if response.status == 429 or response.status in self._results.retry_statuses:
             return Retry(after_s=self._pause_s(response), pause=response.status == 429)
         return Throw(refused)
 

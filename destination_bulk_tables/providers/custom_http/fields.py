@@ -86,7 +86,9 @@ def is_page(response: HttpResponse) -> bool:
 
 
 def dig(value: Any, path: str) -> Any:
-    """Follow a dotted path of member names and list positions; None where it ends."""
+    """Follow a dotted path of member names and list positions; None where it ends, or for none."""
+    if not path:
+        return None
     for step in path.split(".") if path != "." else ():
         if isinstance(value, dict):
             value = value.get(step)

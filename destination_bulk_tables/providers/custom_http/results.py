@@ -26,8 +26,10 @@ from destination_bulk_tables.providers.custom_http.fields import (
     wrong,
 )
 
-REFUSED_STATUSES = "400,409,422"
-RETRY_STATUSES = "408,425,429,500,502-504,520-524"
+_STATUSES = {
+    "refused_statuses": "400,409,422",
+    "retry_statuses": "408,425,429,500,502-504,520-524",
+}
 _DENIED = frozenset({401, 403, 404})
 NOT_STORED = frozenset({408, 425, 429, 503})  # said of a row by the API itself
 _NEEDS = {
@@ -59,13 +61,13 @@ class Results:
 
     def __init__(self, form: dict[str, Any]) -> None:
         self._is_atomic = bool(form.get("refusals_store_nothing"))
-        self._results_path = form.get("results_path")
-        self._errors_path = form.get("errors_path")
-        self._error_member: str = form.get("result_error_member") or ""
-        self._status_member: str = form.get("result_status_member") or ""
-        self._index_member = form.get("error_index_member")
+        self._results_path: str = form.get("results_path", "")
+        self._errors_path: str = form.get("errors_path", "")
+        self._error_member: str = form.get("result_error_member", "")
+        self._status_member: str = form.get("result_status_member", "")
+        self._index_member: str = form.get("error_index_member", "")
         self._index_base = int(form.get("error_index_base", 0))
-        self._message_member = form.get("error_message_member")
+        self._message_member: str = form.get("error_message_member", "")
         if self._results_path and not (self._error_member or self._status_member):
             raise wrong(
                 "results_path",
@@ -77,10 +79,11 @@ class Results:
         self._good, self._good_words = words_and_statuses(
             "result_success_statuses", form.get("result_success_statuses") or "200-299"
         )
-        refused = statuses("refused_statuses", form.get("refused_statuses", REFUSED_STATUSES))
-        retried = statuses("retry_statuses", form.get("retry_statuses", RETRY_STATUSES))
-        self._denied = _DENIED - refused - self._good
-        self._retried = retried - refused - self._good
+        self.refused_statuses, self.retry_statuses = (
+            statuses(name, form.get(name, default)) for name, default in _STATUSES.items()
+        )
+        self._denied = _DENIED - self.refused_statuses - self._good
+        self._retried = self.retry_statuses - self.refused_statuses - self._good
         self._before = texts(form.get("already_stored_texts", ()))
         self._text = texts([form.get("success_text", "")])
 
@@ -94,7 +97,7 @@ class Results:
         answer = response.parsed()
         results = self._results(answer, count) or ()
         failed = [result for result in results if self._is_error(result)]
-        return [failed, self._errors(answer)]
+        return [failed, dig(answer, self._errors_path)]
 
     def statuses_of_failed(self, response: HttpResponse, count: int | None) -> list[int]:
         """The statuses of single rows that an answer, of whatever status, gives as failed."""
@@ -103,7 +106,7 @@ class Results:
         answer = response.parsed()
         results = self._results(answer, count) or ()
         failed = self._faults_of(results[:count]) | (
-            self._named_faults(self._errors(answer), count) or {}
+            self._named_faults(dig(answer, self._errors_path), count) or {}
         )
         return [one.status for one in failed.values() if one.status is not None]
 
@@ -151,7 +154,7 @@ class Results:
         if answer is None:
             raise Ambiguous(f"HTTP {response.status} with an answer that is not JSON")
         failed = self._faults_of(self._promised_results(answer, count))
-        errors = self._errors(answer)
+        errors = dig(answer, self._errors_path)
         named = self._named_faults(errors, count)
         if named is None:
             raise Refused("row_errors", self._message(errors), partial=not self._is_atomic)
@@ -181,7 +184,7 @@ class Results:
         self, response: HttpResponse, count: int, columns: Sequence[str]
     ) -> None:
         """Raise `Refused` for an answer that tells of errors where no setting reads."""
-        found = trouble_in(response, count, columns, read=self._results_path or "")
+        found = trouble_in(response, count, columns, read=self._results_path)
         if found is not None:
             name, value = found
             reason = (
@@ -223,7 +226,7 @@ class Results:
             return ()
         results = self._results(answer, count)
         failed = self._faults_of(results) if results and len(results) <= count else {}
-        failed |= self._named_faults(self._errors(answer), count) or {}
+        failed |= self._named_faults(dig(answer, self._errors_path), count) or {}
         return tuple(failed[position].fault for position in sorted(failed))
 
     def _results(self, answer: Any, count: int | None) -> list[Any] | None:
@@ -239,18 +242,13 @@ class Results:
             return [found]
         return [answer] if isinstance(answer, dict) and self._tells(answer) else None
 
-    def _errors(self, answer: Any) -> Any:
-        return dig(answer, self._errors_path) if self._errors_path else None
-
     def _tells(self, result: Any) -> bool:
         """Whether a result has something that was promised of one."""
-        has_status = bool(self._status_member) and dig(result, self._status_member) is not None
-        return has_status or self._is_named(result)
+        return dig(result, self._status_member) is not None or self._is_named(result)
 
     def _is_named(self, result: Any) -> bool:
         """Whether a result has what makes it an error."""
-        member = self._error_member
-        return bool(member) and dig(result, member) not in (None, False, "", [], {})
+        return dig(result, self._error_member) not in (None, False, "", [], {})
 
     def _is_error(self, result: Any) -> bool:
         if self._is_named(result):
@@ -271,10 +269,7 @@ class Results:
         if isinstance(errors, dict):
             pairs: list[tuple[Any, Any]] = list(errors.items())
         elif isinstance(errors, list):
-            pairs = [
-                (dig(error, self._index_member) if self._index_member else None, error)
-                for error in errors
-            ]
+            pairs = [(dig(error, self._index_member), error) for error in errors]
         else:
             pairs = [(None, errors)] if errors else []
         failed = {}
@@ -287,18 +282,15 @@ class Results:
         return failed
 
     def _failed(self, position: int, error: Any) -> Failed:
-        status = row_number(dig(error, self._status_member)) if self._status_member else None
+        status = row_number(dig(error, self._status_member))
         name = "row_error" if status is None else f"status_{status}"
         return Failed(RowFault(position, name, self._message(error)), status)
 
     def _message(self, error: Any) -> str:
-        text = dig(error, self._message_member) if self._message_member else None
-        text = text or error  # an empty reason is none
-        return (
-            text
-            if isinstance(text, str)
-            else msgspec.json.encode(text)[:2000].decode("utf-8", "replace")
-        )
+        text = dig(error, self._message_member) or error  # an empty reason is none
+        if isinstance(text, str):
+            return text
+        return msgspec.json.encode(text)[:2000].decode("utf-8", "replace")
 
 
 def _require_count(answer: Any, path: str, sent: int, good: int, *, is_repeat: bool) -> None:

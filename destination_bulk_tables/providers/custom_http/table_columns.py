@@ -90,7 +90,7 @@ class TableColumns:
         return columns if columns and all(isinstance(name, str) for name in columns) else None
 
     def _kind(self, about: Any) -> ColumnKind | None:
-        return kind_of(dig(about, self.kind)) if self.kind else None
+        return kind_of(dig(about, self.kind))
 
 
 def _entries(found: Any, name: str) -> list[tuple[Any, Any]]:
