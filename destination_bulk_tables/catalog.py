@@ -1,10 +1,4 @@
-"""The configured catalog: the streams and what each asks for. Read leniently, judged strictly.
-
-Decides append, dedup or replace per stream. Airbyte says "replace" in two ways: `overwrite`, or,
-where the platform knows refreshes, `minimum_generation_id == generation_id > 0` on any mode.
-PyAirbyte sends generation = minimum = sync id = 1 on every run, which must not empty a table that
-is appended to.
-"""
+"""The configured catalog: the streams and what each asks for. Read leniently, judged strictly."""
 
 from __future__ import annotations
 
@@ -16,14 +10,8 @@ from destination_bulk_tables.columns import Column, Extra, columns_of, extras_of
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.mapping import TableEntry, table_name
-from destination_bulk_tables.model import JsonObject, JsonValue, Mode, StreamKey, Table
-
-_MODES: dict[str, tuple[Mode, bool]] = {
-    "append": ("append", False),
-    "append_dedup": ("dedup", False),
-    "overwrite": ("append", True),
-    "overwrite_dedup": ("dedup", True),
-}
+from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey, Table
+from destination_bulk_tables.sync_modes import is_pyairbyte, may_resume, mode_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +148,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
             "stream's schema in the connection, or name its fields in tables[].columns."
         )
         raise ConfigError(message, stream=key)
-    mode, replace = _mode(configured, key, config)
+    mode, replaces = mode_of(configured, key, config.truncate_mode)
     key_fields: tuple[str, ...] = ()
     cursor: tuple[str, ...] = ()
     if mode == "dedup":
@@ -179,12 +167,12 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         name=(entry.table if entry else None) or table_name(config.table_name_pattern, key),
         stream=key,
         mode=mode,
-        replace=replace,
+        replace=replaces,
         columns=(*(column.name for column in columns), *(extra.name for extra in extras)),
         key_columns=tuple(names[field] for field in key_fields),
         text_columns=tuple(column.name for column in columns if column.is_text),
         id_column=_id_column(entry, config, key),
-        job="" if _is_pyairbyte(configured) else str(configured.get("sync_id") or ""),
+        job="" if is_pyairbyte(configured) else str(configured.get("sync_id") or ""),
     )
     _require_keys_in_clear(columns, table, key)
     expects_status = (
@@ -197,7 +185,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         key_fields,
         cursor[0] if cursor else None,
         expects_status,
-        may_resume=_may_resume(configured),
+        may_resume=may_resume(configured),
         declared=tuple(fields),
         cursor_path=cursor[1:],
         extras=extras,
@@ -240,50 +228,6 @@ def _require_text(key: StreamKey, entry: TableEntry | None, fields: JsonObject) 
         except UnicodeEncodeError:
             message = f"The name {name!a} holds half of a surrogate pair. Rename it."
             raise ConfigError(message) from None
-
-
-def _mode(configured: JsonObject, key: StreamKey, config: Config) -> tuple[Mode, bool]:
-    asked = configured.get("destination_sync_mode")
-    if not isinstance(asked, str) or asked not in _MODES:
-        message = (
-            f"Stream {key}: the sync mode {asked!r} is not supported. Choose append, overwrite or "
-            "append + deduped."
-        )
-        raise ConfigError(message, stream=key)
-    mode, replace = _MODES[asked]
-    generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
-    if not replace and minimum:
-        if minimum != generation:
-            message = (
-                f"Stream {key}: minimum_generation_id {minimum} with generation_id {generation} "
-                "asks to keep a part of the table, which this destination cannot do."
-            )
-            raise ConfigError(message, stream=key)
-        replace = not _is_pyairbyte(configured)
-    replace = replace or config.truncate_mode == "always"
-    if replace and config.truncate_mode == "never":
-        message = (
-            f"Stream {key} asks to replace its table's content, and truncate_mode is 'never'. "
-            "Choose an append mode in the connection, or set truncate_mode to 'sync_mode'."
-        )
-        raise ConfigError(message, stream=key)
-    return mode, replace
-
-
-def _may_resume(configured: JsonObject) -> bool:
-    """Whether this is a refresh of an incremental stream, which a platform's retry continues."""
-    generation, minimum = configured.get("generation_id"), configured.get("minimum_generation_id")
-    return (
-        configured.get("sync_mode") == "incremental"
-        and bool(minimum)
-        and minimum == generation
-        and not _is_pyairbyte(configured)
-    )
-
-
-def _is_pyairbyte(configured: JsonObject) -> bool:
-    names = ("generation_id", "minimum_generation_id", "sync_id")
-    return [configured.get(name) for name in names] == [1, 1, 1]
 
 
 def _key_fields(
