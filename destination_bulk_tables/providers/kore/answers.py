@@ -45,6 +45,11 @@ class Queried(msgspec.Struct):
     total: int | None = None
     metaInfo: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815 - the vendor's name
 
+    @property
+    def found(self) -> int:
+        """How many rows a filter found, or at least those shown where it does not tell."""
+        return len(self.queryResult) if self.total is None else self.total
+
 
 class MetaColumn(msgspec.Struct):
     """A column of the queried table; older documentation has none of them."""

@@ -146,8 +146,7 @@ class Deletes:
 
     def _require_fewer(self, table: Table, filter_: bytes, before: float) -> Flow[int]:
         """Raise when deletes count rows that stay; how many rows the filter finds."""
-        found = yield from self._calls.query(table.name, filter_, limit=1)
-        total = len(found.queryResult) if found.total is None else found.total
+        total = (yield from self._calls.query(table.name, filter_, limit=1)).found
         if total >= before:
             message = f"Kore.ai counts rows of table {table.name} as deleted that stay there."
             raise UnaccountedRows(message, stream=table.stream)

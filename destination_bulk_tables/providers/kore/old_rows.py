@@ -161,11 +161,24 @@ def _list(calls: Calls, table: Table) -> Flow[list[Row]]:
     try:
         return (yield from list_rows(calls, table))
     except Refused as refused:
-        message = (
-            f"The rows of table {table.name} could not be listed while it was being replaced "
-            f"({refused.code}). {refused.reason} The next attempt replaces all it finds."
-        )
-        raise TransientError(message, stream=table.stream) from None
+        raise not_read(
+            table, f"The rows of table {table.name} could not be listed", refused
+        ) from None
+
+
+def not_read(table: Table, what: str, refused: Refused) -> TransientError:
+    """The error of a question in the midst of a load that was refused."""
+    message = (
+        f"{what} while it was being replaced ({refused.code}). {refused.reason} The next attempt "
+        "replaces all it finds."
+    )
+    return TransientError(message, stream=table.stream)
+
+
+def count_rows(calls: Calls, table: Table) -> Flow[int]:
+    """How many there are, listed where the vendor does not tell."""
+    total = yield from calls.total(table.name)
+    return len((yield from list_rows(calls, table))) if total is None else total
 
 
 def list_rows(calls: Calls, table: Table) -> Flow[list[Row]]:

@@ -201,11 +201,9 @@ def _count_each(
     for kind in kinds:
         query = all_of(kind.probes[:_PROBE_COLUMNS])
         answer = yield from calls.query(table.name, query, limit=PAGE if old else 1)
-        shown = len(answer.queryResult)
-        total = shown if answer.total is None else answer.total
-        if old and total > shown:
+        if old and answer.found > len(answer.queryResult):
             raise Refused("old_rows_hide_new", "more rows are equal than a page shows")
-        counts.append(len(old.without(answer.queryResult)) if old else total)
+        counts.append(len(old.without(answer.queryResult)) if old else answer.found)
     return counts
 
 

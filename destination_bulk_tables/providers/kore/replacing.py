@@ -32,8 +32,10 @@ from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than
 from destination_bulk_tables.providers.kore.old_rows import (
     KorePlan,
     OldRows,
+    count_rows,
     list_older,
     list_rows,
+    not_read,
 )
 
 log = logging.getLogger(__name__)
@@ -218,15 +220,9 @@ def _copies(
 
 def _require_total(calls: Calls, table: Table, expected: int) -> Flow[None]:
     try:
-        total = yield from calls.total(table.name)
-        if total is None:
-            total = len((yield from list_rows(calls, table)))
+        total = yield from count_rows(calls, table)
     except Refused as refused:
-        message = (
-            f"Table {table.name} could not be counted while it was being replaced "
-            f"({refused.code}). {refused.reason} The next attempt replaces all it finds."
-        )
-        raise TransientError(message, stream=table.stream) from None
+        raise not_read(table, f"Table {table.name} could not be counted", refused) from None
     if total != expected:
         message = (
             f"Table {table.name} holds {total} rows where {expected} were expected while it "
@@ -241,9 +237,7 @@ def _empty(calls: Calls, table: Table) -> Flow[None]:
     total = yield from calls.total(table.name)
     while total is None or total:
         response = yield calls.delete(table.name, EVERY_ROW, 1)
-        before, total = total, (yield from calls.total(table.name))
-        if total is None:
-            total = len((yield from list_rows(calls, table)))
+        before, total = total, (yield from count_rows(calls, table))
         deleted = deleted_rows(response)
         if total and not deleted and (before is None or total >= before):
             message = (

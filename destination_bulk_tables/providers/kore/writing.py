@@ -61,11 +61,8 @@ def _require_keys(calls: Calls, table: Table, keys: Sequence[Key]) -> Flow[None]
     try:
         for group in _groups(keys, 1 if len(table.key_columns) > 1 else PAGE - 1):
             answer = yield from calls.query(table.name, key_filter(table, group), limit=PAGE)
-            total = len(answer.queryResult) if answer.total is None else answer.total
-            if total != len(group):
-                message = (
-                    f"the table holds {total} rows of {len(group)} keys that were just written"
-                )
+            if answer.found != len(group):
+                message = f"the table holds {answer.found} rows of {len(group)} keys just written"
                 raise Ambiguous(message)
     except Refused as refused:
         log.warning(
