@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from integration_tests.cases import Stand
+from integration_tests.cases import Stand, within_its_window
 from integration_tests.scenario import (
     TABLE,
     Ended,
@@ -25,8 +25,6 @@ from integration_tests.scenario import (
     status,
 )
 from integration_tests.vendor_configs import Vendor, config_for
-
-pytestmark = pytest.mark.timeout(120)
 
 BOTH = pytest.mark.parametrize("vendor", ["qobra", "kore"])
 DELETED = "_ab_cdc_deleted_at"
@@ -80,10 +78,12 @@ class Table:
         configured = catalog(
             "append_dedup", schema, key=key, cursor=cursor, generations=generations
         )
-        with Sync(self.folder, config, configured, nursery=self.stand.nursery) as sync:
-            ended = sync.finish([*map(record, rows), state(len(rows)), status()])
-        self.emulator.settle()
-        return ended
+
+        def attempt() -> Ended:
+            with Sync(self.folder, config, configured, nursery=self.stand.nursery) as sync:
+                return sync.finish([*map(record, rows), state(len(rows)), status()])
+
+        return within_its_window(self.emulator, attempt)
 
     def delivered(self, rows: Sequence[Row], **how: Any) -> list[Row]:
         """Sync these records, which must succeed, and return the table without its nulls."""

@@ -19,8 +19,6 @@ import pytest
 from integration_tests.cases import CASES, Case, Stand
 from integration_tests.scenario import TABLE, Sync, WatchedEmulator
 
-pytestmark = pytest.mark.timeout(120)
-
 ADDS = [name for name, case in CASES.items() if not case.replaces]
 CHAINS = 12
 ROWS = 90
