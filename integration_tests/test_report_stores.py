@@ -33,7 +33,7 @@ from integration_tests.scenario import (
 from integration_tests.servers.object_stores import Azurite, FakeGcs, Moto, StoreRelay
 from integration_tests.vendor_configs import config_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("object_stores")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("object_stores")]
 
 SCHEMA = {"id": {"type": "integer"}, "amount": {"type": "string"}}
 SECRETS = ("store-secret-1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq")
@@ -41,9 +41,9 @@ _STORES = "destination_bulk_tables.stores:"
 FAST = {
     **QUICK,
     f"{_STORES}_RETRIES": 1,
-    f"{_STORES}_TIMEOUT_S": 1,
     "destination_bulk_tables.reports:_GATHER_S": 0.0,
 }
+IMPATIENT = {**FAST, f"{_STORES}_TIMEOUT_S": 1}  # for a store that does not answer
 
 
 def bad(row: Row) -> bool:
@@ -75,7 +75,7 @@ def emulator() -> Iterator[WatchedEmulator]:
 
 
 class Paced(Sync):
-    """A sync that gets its next rows when the state before them was acknowledged, or soon after."""
+    """A sync that gets its next rows when the state before them was acknowledged, or at its end."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self._acknowledged = threading.Semaphore(0)
@@ -90,7 +90,8 @@ class Paced(Sync):
             yield record(row)
             if number % 10 == 0:
                 yield state(number)
-                self._acknowledged.acquire(timeout=1)
+                while not self._acknowledged.acquire(timeout=0.05) and not self.has_ended:
+                    pass
         yield status()
 
 
@@ -102,6 +103,7 @@ def start(
     settings: dict[str, Any],
     *,
     environment: dict[str, str] | None = None,
+    scaled: dict[str, Any] = FAST,
 ) -> Paced:
     config = config_for(
         "kore",
@@ -115,7 +117,7 @@ def start(
         config,
         catalog("append", SCHEMA),
         nursery=stand.nursery,
-        scaled=FAST,
+        scaled=scaled,
         environment=environment,
     )
 
@@ -247,7 +249,8 @@ def test_a_store_that_fails_ends_the_sync_without_the_state(
             return answer or 500
 
         relay.before = before
-        with start(stand, emulator, tmp_path, f"{moto.address}/{folder}", relay.settings) as sync:
+        address, scaled = f"{moto.address}/{folder}", IMPATIENT if answer is None else FAST
+        with start(stand, emulator, tmp_path, address, relay.settings, scaled=scaled) as sync:
             ended = sync.feed_rows()
     assert (ended.code, ended.failure) == (1, failure), ended.message
     assert len(ended.errors) == 1
