@@ -29,13 +29,13 @@ def emulator() -> Iterator[Emulator]:
             _push(running, "deals", rows)
         _push(running, "calls", [{"id": "1"}])
         running.create_table("kore", "deals", {"name": "string"})
-        requests.post(f"{running.url}/api/public/tables/deals/bulk", json={}, timeout=5)
+        requests.post(f"{running.url}/api/public/tables/deals/bulk", json={}, timeout=60)
         yield running
 
 
 def _push(emulator: Emulator, table: str, rows: list[dict[str, Any]]) -> int:
     url = f"{emulator.url}/v1/tables/{table}/records/bulk"
-    return requests.post(url, json={"items": rows}, headers=KEY, timeout=5).status_code
+    return requests.post(url, json={"items": rows}, headers=KEY, timeout=60).status_code
 
 
 def _until_seen(
@@ -47,7 +47,7 @@ def _until_seen(
         found = str(driver.execute_script(_TEXT, css))
         return found if text in found and without not in found else None
 
-    return str(WebDriverWait(browser, 20).until(shown))
+    return str(WebDriverWait(browser, 100).until(shown))
 
 
 _TEXT = "return document.querySelector(arguments[0])?.innerText ?? ''"
@@ -102,7 +102,7 @@ def test_switches_and_faults_are_set(browser: webdriver.Chrome, emulator: Emulat
     _until_seen(browser, "status at 1: 0 of 1", "#in-force")
     assert [_push(emulator, "deals", [{"id": "1"}]) for _ in range(2)] == [503, 200]
     _click(browser, "#no-faults")
-    WebDriverWait(browser, 20).until(lambda _: not emulator.script.faults)
+    WebDriverWait(browser, 100).until(lambda _: not emulator.script.faults)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

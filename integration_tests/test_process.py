@@ -104,7 +104,7 @@ def test_a_state_is_visible_while_stdin_is_open_and_silent(
         running.send(*rows(3, turn * 3), state("deals", turn))
         line = running.wait_for_state()
         waited = time.monotonic() - started
-        assert 0.5 < waited < 1 + 0.2 + 5  # the linger, the import, and a loaded machine
+        assert 0.5 < waited < 25  # the linger, the import, a loaded machine; the default is 30
         assert json.loads(line)["state"]["destinationStats"] == {"recordCount": 3.0}
         assert emulator.count(vendor, "deals") == 1 + turn * 3
     running.finish().delivered()
@@ -137,19 +137,19 @@ def test_no_state_before_its_rows_are_in(
     with pytest.raises(AssertionError, match="not within"):
         running.wait_for_state(within_s=1.0)
     running.signal(signal.SIGTERM)
-    assert running.ended(15).states == []
+    assert running.ended().states == []
 
 
 def test_a_batch_in_the_background_does_not_hold_the_next(
     connector: Connector, emulate: Emulate
 ) -> None:
     """Several Qobra imports are outstanding at a time."""
-    emulator = emulate(auto_create_tables=True, qobra_import_s=3.0)
+    emulator = emulate(auto_create_tables=True, qobra_never_finish=True)
     config = config_for("qobra", emulator.url, batching={"max_rows": 5})
     running = connector.writing(config, CATALOG)
     running.send(*rows(25), state("deals", 1))
-    wait_until(lambda: len(bulk(emulator)) == 5, within_s=10)
-    assert any(found["status"] != "finished" for found in emulator.imports())
+    wait_until(lambda: len(bulk(emulator)) == 5)
+    emulator.set(qobra_never_finish=False)
     running.wait_for_state()
     running.finish().delivered()
 
@@ -210,13 +210,14 @@ def test_requests_are_in_flight_together(
 ) -> None:
     """While one is stalled the others go on, as many at a time as configured and no more."""
     emulator = emulate(auto_create_tables=True)
-    emulator.faults([{"kind": "stall_before", "match": "/bulk", "seconds": 2.0, "count": 3}])
+    emulator.faults([{"kind": "stall_before", "match": "/bulk", "seconds": 120.0, "count": 3}])
     batching = {"max_rows": 5, "max_parallel_requests": 3}
     running = connector.writing(config_for(vendor, emulator.url, batching=batching), CATALOG)
     running.send(*rows(40), state("deals", 1))
     wait_until(lambda: len(bulk(emulator)) == 3)
     stalled = bulk(emulator)
     assert [request.status for request in stalled] == [0, 0, 0]
+    emulator.script.faults[0].seconds = 0.0
     outcome = running.finish().delivered()
     assert len(outcome.states) == 1
     assert emulator.count(vendor, "deals") == 40
@@ -246,18 +247,21 @@ def test_stdin_is_the_backpressure(connector: Connector, emulate: Emulate, vendo
     wait_until(lambda: len(bulk(emulator)) >= 1)
     assert filled(running, b"\n".join(rows(500)) + b"\n") < 20_000_000
     running.signal(signal.SIGTERM)
-    assert running.ended(15).code != 0
+    assert running.ended().code != 0
 
 
-def filled(running: Running, block: bytes) -> int:
-    """Write to its stdin until it has read and then not for two seconds; the number of bytes."""
+def filled(running: Running, block: bytes, least: int = 0) -> int:
+    """Write to its stdin until it has read and then not for two seconds; the number of bytes.
+
+    `least`: what it reads in any case, if not at once.
+    """
     assert running.process.stdin is not None
     pipe = running.process.stdin.fileno()
     os.set_blocking(pipe, False)
-    holds = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    holds = max(least, fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))
     written, rest = 0, block
     while written < 50_000_000:
-        if not select.select([], [pipe], [], 2.0 if written > holds else 30.0)[1]:
+        if not select.select([], [pipe], [], 2.0 if written > holds else 100.0)[1]:
             break
         done = os.write(pipe, rest)
         written += done
@@ -422,8 +426,8 @@ def test_a_stop_acknowledges_only_what_is_settled(
     wait_until(lambda: len(bulk(emulator)) >= 4)
     started = time.monotonic()
     running.signal(number)
-    outcome = running.ended(15)
-    assert time.monotonic() - started < 15
+    outcome = running.ended()
+    assert time.monotonic() - started < 60  # a request has 120
     assert outcome.code != 0
     assert outcome.stderr == b""
     cursors = [found["stream"]["stream_state"]["cursor"] for found in outcome.states]
@@ -439,7 +443,7 @@ def test_a_stop_while_idle_ends_at_once(connector: Connector, emulate: Emulate) 
     running.send(state("deals", 1))
     running.wait_for_state()
     running.signal(signal.SIGTERM)
-    outcome = running.ended(10)
+    outcome = running.ended()
     assert outcome.code != 0
     assert len(outcome.errors) == 1
 
@@ -471,10 +475,9 @@ def test_a_stdout_nobody_reads_does_not_hold_up_a_stop(
     reading, writing = os.pipe()
     running = connector.writing(config_for("qobra", emulate().url), CATALOG, stdout=writing)
     os.close(writing)
-    sent = filled(running, state("deals", "x" * 1_000) + b"\n")
-    assert sent > 100_000
+    assert filled(running, state("deals", "x" * 1_000) + b"\n", least=100_000) > 100_000
     running.signal(signal.SIGTERM)
-    assert running.ended(15).code != 0
+    assert running.ended().code != 0
     os.close(reading)
 
 

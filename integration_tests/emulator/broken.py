@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import socket
 import struct
 import time
@@ -63,11 +62,13 @@ def reset(transport: asyncio.Transport | None) -> None:
     transport.abort()
 
 
-async def silence(request: web.Request, seconds: float | None) -> None:
-    """Wait some seconds, or until the client has given up."""
-    deadline = math.inf if seconds is None else time.monotonic() + seconds
+async def silence(request: web.Request, fault: Fault) -> None:
+    """Wait for its seconds, which a test may change meanwhile, or until the client has given up."""
+    began = time.monotonic()
     # polled: aiohttp tells nobody that a client went away
-    while time.monotonic() < deadline and request.transport and not request.transport.is_closing():  # noqa: ASYNC110
+    while request.transport and not request.transport.is_closing():
+        if fault.seconds is not None and time.monotonic() >= began + fault.seconds:
+            return
         await asyncio.sleep(0.02)
 
 

@@ -199,7 +199,7 @@ class Server:
         if fault.kind == "cut_before":
             return self._cut(request)
         if fault.kind == "stall_before":
-            await silence(request, fault.seconds)
+            await silence(request, fault)
             return self._cut(request) if fault.seconds is None else None
         if fault.kind == "redirect":
             entry.status = fault.status if fault.status in (301, 302, 303, 307, 308) else 307
@@ -216,7 +216,7 @@ class Server:
         if fault.kind == "cut_after":
             return self._cut(request)
         if fault.kind == "stall_after":
-            await silence(request, fault.seconds)
+            await silence(request, fault)
             if fault.seconds is None:
                 return self._cut(request)
         if fault.kind == "half_body":
