@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -187,24 +187,33 @@ def npm_install(folder: Path, *packages: str, pins: Mapping[str, str] | None = N
     npm = shutil.which("npm")
     if npm is None:
         raise UnavailableError("npm is not installed")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "package.json").write_text(json.dumps({"private": True, "overrides": pins or {}}))
+    with _locked(folder):
+        text = json.dumps({"private": True, "overrides": pins or {}})
+        (folder / "package.json").write_text(text)
     command = (npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *packages)
     install_once(folder, " ".join(packages), (command,))
     return folder / "node_modules"
 
 
+def apt_lock() -> AbstractContextManager[Path]:
+    """Let one process at a time look for programs of Debian packages, and install them."""
+    return _locked(cache_folder() / "apt")
+
+
 def apt_install(program: str, *packages: str) -> Path:
     """Install Debian packages unless the program is there, and return its path."""
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise UnavailableError(f"{program}: installing {' '.join(packages)} needs root and apt")
-        with _locked(cache_folder() / "apt") as folder:
-            run_install(("apt-get", "update", "-qq"), folder)
-            install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
-            run_install(install, folder)
-        found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    # a program is there before its package is configured: whoever looks waits for who installs
+    with apt_lock() as folder:
+        found = shutil.which(program, path=path)
+        if found is None:
+            if os.geteuid() != 0 or shutil.which("apt-get") is None:
+                wanted = " ".join(packages)
+                raise UnavailableError(f"{program}: installing {wanted} needs root and apt")
+            apt_get = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600")
+            run_install((*apt_get, "update"), folder)
+            run_install((*apt_get, "install", "-y", "--no-install-recommends", *packages), folder)
+            found = shutil.which(program, path=path)
     if found is None:
         raise UnavailableError(f"{' '.join(packages)} did not bring {program}")
     return Path(found)
@@ -243,7 +252,7 @@ class Daemon:
     ready_headers: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
-    def launch(self, deadline_s: float = 60) -> None:
+    def launch(self, deadline_s: float = 180) -> None:
         """Start the process and wait for its first answer."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -14,6 +14,7 @@ from pathlib import Path
 from integration_tests.servers.base import (
     LocalServer,
     apt_install,
+    apt_lock,
     free_port,
     temporary_folder,
 )
@@ -65,7 +66,7 @@ class Postgres:
             command = ["runuser", "-u", USER, "--", *command]
         environment = {**os.environ, "PGDATA": str(self._folder / "data")}
         subprocess.run(
-            command, cwd="/", env=environment, stdout=subprocess.DEVNULL, check=True, timeout=60
+            command, cwd="/", env=environment, stdout=subprocess.DEVNULL, check=True, timeout=300
         )
 
 
@@ -98,6 +99,8 @@ class OnPostgres(LocalServer):
 def programs() -> Path:
     """The folder of its programs, installed with apt unless they are there."""
     folder = Path("/usr/lib/postgresql")
-    if not list(folder.glob("*/bin/pg_ctl")):
+    with apt_lock():
+        is_there = any(folder.glob("*/bin/pg_ctl"))
+    if not is_there:
         apt_install("psql", "postgresql")
     return max(folder.glob("*/bin"))
