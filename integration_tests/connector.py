@@ -25,7 +25,7 @@ import msgspec
 from integration_tests.forked import ForkedProcess, Nursery
 
 COMMAND = str(Path(sys.executable).with_name("destination-bulk-tables"))
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0  # ends what hangs; nothing here takes so long
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -164,7 +164,7 @@ class Running:
     def ended(self, within_s: float = _PATIENCE_S) -> Outcome:
         """Wait for its end, its stdin left as it is."""
         code = self.process.wait(within_s)
-        self._reader.join(10)
+        self._reader.join(60)
         while not self._news.empty():
             line = self._news.get()
             if line is not None:
@@ -177,7 +177,7 @@ class Running:
         """Make sure that it is gone."""
         self.process.kill()
         self.process.wait()
-        self._reader.join(10)
+        self._reader.join(60)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -76,7 +76,7 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def start(
         self,

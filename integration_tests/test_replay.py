@@ -26,7 +26,7 @@ from integration_tests.scenario import (
 from integration_tests.servers.object_stores import Moto
 from integration_tests.vendor_configs import Vendor, config_for
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("object_stores")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("object_stores")]
 
 SCHEMA = {"Id": {"type": "integer"}, "amount": {"type": "string"}, "notes": {"type": "object"}}
 COLUMNS = {"id": "number", "amount": "number", "notes": "string"}

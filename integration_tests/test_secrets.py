@@ -34,7 +34,7 @@ from integration_tests.connector import (
 )
 from unit_tests.raw_server import Behaviour, certificate, read_request, serving
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 PART = "omega"  # of each secret, and a value of the rows
 WINDOW = 8  # letters of a secret in a row that nobody may see

@@ -105,13 +105,13 @@ def test_a_body_may_take_longer_than_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that takes its time to read is not one that cannot be reached."""
-    monkeypatch.setattr("destination_bulk_tables.transport.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("destination_bulk_tables.transport.CONNECT_TIMEOUT_S", 1.0)
     file = certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def behave(connection: socket.socket) -> None:
-        threading.Event().wait(0.6)
+        threading.Event().wait(1.2)
         read_request(connection)
         connection.sendall(plain(b"done"))
 

@@ -157,7 +157,7 @@ def test_a_refused_token_is_renewed_once_whoever_notices() -> None:
     vendor, signer, _ = rig()
     signer.send(GET, 5.0)
     vendor.good.clear()
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=100)
 
     def go() -> int:
         signer.send(GET, 5.0)

@@ -46,7 +46,7 @@ class Emulator(World):
     def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
         self.close()
 
@@ -81,7 +81,7 @@ class EmulatorProcess:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         if self._process.stdout:
             self._process.stdout.close()
 

@@ -40,7 +40,7 @@ class Container:
             [*self.command, *volume, *self.after, "-c", f"unset HOME; {script}"],
             input=stdin,
             capture_output=True,
-            timeout=100,
+            timeout=300,
             check=False,
             env=BUILDAH,
         )
