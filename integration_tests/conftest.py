@@ -20,11 +20,13 @@ import pytest
 from selenium.webdriver import Chrome
 
 from integration_tests.browsing import start_browser
+from integration_tests.cases import Stand
 from integration_tests.connector import Connector, echoed
 from integration_tests.demo_source import Faker
 from integration_tests.emulator import Emulator
 from integration_tests.forked import Nursery
 from integration_tests.servers.object_stores import Moto
+from integration_tests.servers.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ def generated(users: int, factory: pytest.TempPathFactory) -> FakerInput:
                 pass
     assert {name: len(rows) for name, rows in found.records.items()} == source.rows
     return found
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    with Stand() as stand:
+        yield stand
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    for server in pool.running.values():
+        server.stop()
 
 
 @pytest.fixture(scope="session")

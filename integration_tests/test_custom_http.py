@@ -65,6 +65,7 @@ from integration_tests.servers import (
 )
 from integration_tests.servers.base import TableRow, cache_folder, free_port
 from integration_tests.servers.nginx import Fault
+from integration_tests.servers.pool import Pool, start
 from integration_tests.servers.relay import Moment
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs
@@ -85,7 +86,6 @@ COLUMNS = (
 ENOUGH = 10_000
 TYPES = {"text": "string", "number": "number", "boolean": "boolean"}
 SCHEMA = {column.name: {"type": ["null", TYPES[column.kind]]} for column in COLUMNS}
-NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
 names = (f"c{number}" for number in itertools.count())
 
 
@@ -369,39 +369,6 @@ class Lab:
         if column.kind == "number":
             return float(f"{value:.{self.target.digits}g}")
         return bool(value) if column.kind == "boolean" else value
-
-
-class Pool:
-    """Servers started once and shared by the tests of one run."""
-
-    def __init__(self) -> None:
-        self.running: dict[type[BulkServer], BulkServer] = {}
-
-    def get(self, kind: type[BulkServer]) -> BulkServer:
-        """Return the running server of this kind, or skip the test with the reason."""
-        if kind not in self.running:
-            server = kind()
-            start(server)
-            self.running[kind] = server
-        return self.running[kind]
-
-
-def start(server: BulkServer | Nginx) -> None:
-    """Install and start a server; only a slow one may be missing."""
-    server.install()
-    if server.unavailable is not None:
-        if server.name in NEVER_SKIPPED:
-            pytest.fail(f"{server.name} must be installable: {server.unavailable}")
-        pytest.skip(f"{server.name} cannot be installed: {server.unavailable}")
-    server.start()
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    pool = Pool()
-    yield pool
-    for server in pool.running.values():
-        server.stop()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +45,6 @@ ODDITIES: list[dict[str, Any]] = [
     {"qobra_queue_s": 1.0},
     {"qobra_import_s": 1.0},
 ]
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
 
 
 def replace(stand: Stand, emulator: WatchedEmulator, folder: Path, case: Case) -> Ended:

@@ -39,12 +39,6 @@ UNLISTED = {name: kind for name, kind in SCHEMA.items() if name != DELETED}
 NOW = "2026-01-01T00:00:00Z"
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(qobra_import_s=0.02, auto_create_tables=True) as emulator:

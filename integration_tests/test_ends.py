@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ _BUDGET = {
     "destination_bulk_tables.exchange:MAX_ELAPSED_S": 1.5,
     "destination_bulk_tables.lanes:_FIRST_POLL_S": 0.1,
 }
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
 
 
 def test_a_vendor_that_is_away_for_some_seconds(stand: Stand, tmp_path: Path) -> None:

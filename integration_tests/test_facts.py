@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,7 +31,8 @@ from integration_tests.servers import (
     SupabaseOnPostgres,
 )
 from integration_tests.servers.base import TableRow
-from integration_tests.test_custom_http import TARGETS, Lab, Pool, names
+from integration_tests.servers.pool import Pool
+from integration_tests.test_custom_http import TARGETS, Lab, names
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs
 TYPES = {
@@ -43,14 +43,6 @@ TYPES = {
     dict: "object",
     list: "array",
 }
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    pool = Pool()
-    yield pool
-    for server in pool.running.values():
-        server.stop()
 
 
 def lab_of(pool: Pool, kind: Any) -> Lab:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +64,6 @@ FAULTS: dict[str, dict[str, Any]] = {
     "500 applied": {"kind": "status", "status": 500, "applied": True},
     "504 applied": {"kind": "status", "status": 504, "applied": True},
 }
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
 
 
 class Trial:

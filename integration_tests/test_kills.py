@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ ADDS = [name for name, case in CASES.items() if not case.replaces]
 CHAINS = 12
 ROWS = 90
 MOST_KILLS = 60
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
 
 
 class Chain:

@@ -65,12 +65,6 @@ ENDS = (*KILLS, "terminated", "vendor gone")
 ENDS_OF = {name: KILLS for name in BY_DATE if name != "kore overwrite, dates work"}
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(qobra_import_s=0.02) as emulator:

@@ -51,12 +51,6 @@ IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 OLD = [{"id": 900 + n, "seq": 900 + n, "name": f"old-{n}"} for n in range(4)]
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @dataclass(frozen=True)
 class Setting:
     """A vendor and its way to replace."""

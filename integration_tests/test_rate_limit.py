@@ -22,12 +22,6 @@ _KORE_ANSWERS = "destination_bulk_tables.providers.kore.answers:"
 Windows = Sequence[tuple[int, float]]
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator() as emulator:

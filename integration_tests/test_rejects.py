@@ -33,12 +33,6 @@ BAD = (0, 1, 1234, 2500, 2501, 4000, 4999)
 MODES = ["atomic", "ordered_partial", "skip_bad", "skip_bad_4xx"]
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(qobra_import_s=0.02, kore_string_in_number="accept") as emulator:

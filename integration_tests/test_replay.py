@@ -113,12 +113,6 @@ def replayed(folder: Path, config: dict[str, Any], report: str, *options: str) -
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(qobra_import_s=0.02, kore_bulk_mode="atomic") as emulator:

@@ -57,12 +57,6 @@ ROWS: list[Row] = [
 BAD = [row["id"] for row in ROWS if bad(row)]
 
 
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
-        yield stand
-
-
 @pytest.fixture
 def emulator() -> Iterator[WatchedEmulator]:
     with WatchedEmulator(kore_bulk_mode="atomic") as emulator:

@@ -13,11 +13,11 @@ import requests
 from integration_tests.servers import FAST, SLOW, BulkServer, Column, Datasette, Facts, Nginx
 from integration_tests.servers.base import TableRow
 from integration_tests.servers.nginx import Fault
+from integration_tests.servers.pool import Pool, start
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs
 
 COLUMNS = (Column("id"), Column("name", required=True), Column("amount", "number"))
-NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
 names = (f"t{number}" for number in itertools.count())
 
 
@@ -44,39 +44,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if about is None or about(kind.facts)
     ]
     metafunc.parametrize("server", chosen, indirect=True)
-
-
-class Pool:
-    """Servers started once and shared by the tests of one run."""
-
-    def __init__(self) -> None:
-        self.running: dict[type[BulkServer], BulkServer] = {}
-
-    def get(self, kind: type[BulkServer]) -> BulkServer:
-        """Return the running server of this kind, or skip the test with the reason."""
-        if kind not in self.running:
-            server = kind()
-            start(server)
-            self.running[kind] = server
-        return self.running[kind]
-
-
-def start(server: BulkServer | Nginx) -> None:
-    """Install and start a server; only a slow one may be missing."""
-    server.install()
-    if server.unavailable is not None:
-        if server.name in NEVER_SKIPPED:
-            pytest.fail(f"{server.name} must be installable: {server.unavailable}")
-        pytest.skip(f"{server.name} cannot be installed: {server.unavailable}")
-    server.start()
-
-
-@pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
-    pool = Pool()
-    yield pool
-    for server in pool.running.values():
-        server.stop()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ refused one stores nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -15,9 +14,8 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
+    PipServer,
     TableRow,
-    pip_install,
 )
 
 TYPES = {"text": "STRING", "number": "DOUBLE", "boolean": "BOOLEAN"}
@@ -59,26 +57,19 @@ threading.Event().wait()
 """
 
 
-class ArcadeDB(LocalServer):
+class ArcadeDB(PipServer):
     """An ArcadeDB with one database, `lab`."""
 
     name = "arcadedb"
     facts = FACTS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.python = Path()
-
-    def fetch(self, home: Path) -> None:
-        """Install with pip, Java included."""
-        self.python = pip_install(home, "arcadedb-embedded==26.10.2.post1") / "python"
+    requirements = ("arcadedb-embedded==26.10.2.post1",)  # Java included
 
     def start(self) -> None:
         """Start on a free port with an empty database."""
         folder, port = self.place()
         (folder / "app.py").write_text(APP)
         password = self.use_basic("root")
-        command = (str(self.python), "app.py", str(port), password)
+        command = (str(self.bin / "python"), "app.py", str(port), password)
         self.launch(command, folder, "/api/v1/ready")
         self.must("POST", "/api/v1/server", {"command": "create database lab"})
 

@@ -391,6 +391,27 @@ class LocalServer:
         return response
 
 
+class PipServer(LocalServer):
+    """A server that pip installs; `bin`: where its programs are then."""
+
+    requirements: tuple[str, ...]
+    bin = Path()
+
+    def fetch(self, home: Path) -> None:
+        """Install with pip."""
+        self.bin = pip_install(home, *self.requirements)
+
+
+def column_definitions(columns: Sequence[Column], key: str, types: Mapping[str, str]) -> str:
+    """Return the columns of a `create table`; in a type `{0}` stands for the column's name."""
+    return ", ".join(
+        f"{column.name} {types[column.kind].format(column.name)}"
+        + (" primary key" if column.name == key else "")
+        + (" not null" if column.required or column.name == key else "")
+        for column in columns
+    )
+
+
 def renamed(rows: Sequence[TableRow], old: str, new: str) -> list[TableRow]:
     """Return rows in which a column has another name."""
     return [{new if name == old else name: row[name] for name in row} for row in rows]

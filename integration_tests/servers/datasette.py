@@ -8,7 +8,6 @@ without them SQLite stores a text in a number column.
 import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import requests
 
@@ -17,9 +16,8 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
+    PipServer,
     TableRow,
-    pip_install,
 )
 
 TYPES = {
@@ -60,21 +58,17 @@ FACTS = Facts(
 )
 
 
-class Datasette(LocalServer):
+class Datasette(PipServer):
     """A Datasette with one database, `lab`."""
 
     name = "datasette"
     facts = FACTS
+    requirements = ("datasette==1.0a41",)
 
     def __init__(self, max_rows: int = 1000, max_bytes: int = 1 << 20) -> None:
         super().__init__()
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self.bin = Path()
-
-    def fetch(self, home: Path) -> None:
-        """Install with pip."""
-        self.bin = pip_install(home, "datasette==1.0a41")
 
     def start(self) -> None:
         """Start on a free port with an empty database and a token of its root user."""

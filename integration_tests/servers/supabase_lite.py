@@ -20,6 +20,7 @@ from integration_tests.servers.base import (
     Facts,
     LocalServer,
     TableRow,
+    column_definitions,
     npm_install,
 )
 from integration_tests.servers.postgres import Postgres, programs
@@ -94,13 +95,7 @@ class SupabaseLite(LocalServer):
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Create a table that has its columns' usual types."""
-        parts = [
-            f"{column.name} {TYPES[column.kind]}"
-            + (" primary key" if column.name == key else "")
-            + (" not null" if column.required or column.name == key else "")
-            for column in columns
-        ]
-        self.create(name, ", ".join(parts), key)
+        self.create(name, column_definitions(columns, key, TYPES), key)
 
     def create(self, name: str, columns: str, key: str) -> None:
         """Create a table by a migration; the server learns its tables when it starts."""
