@@ -315,12 +315,14 @@ class Exchange:
         if not value:
             return None
         try:
-            return max(0.0, float(value)) if value[0].isdigit() else self._until(value)
+            return float(value) if value[0].isdigit() else self._until(value)
         except (ValueError, TypeError):
             return None
 
     def _until(self, http_date: str) -> float:
-        return max(0.0, parsedate_to_datetime(http_date).timestamp() - self._clock.now())
+        moment = parsedate_to_datetime(http_date)
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC)  # the oldest format names no zone
+        return max(0.0, moment.timestamp() - self._clock.now())
 
 
 def settle_s(*, is_slow: bool) -> float:

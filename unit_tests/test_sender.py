@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -231,15 +232,61 @@ def test_a_vendor_that_never_answers_ends_within_ten_minutes(share: float) -> No
     assert rig.transport.sent[-1].timeout_s < rig.provider.limits.read_timeout_s
 
 
+@pytest.fixture
+def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("header", "waited"),
-    [("7", 7.0), ("7.5", 7.5), (http_date(20.01), 20.0), (http_date(-5), 1.0), ("soon", 1.0)],
+    [
+        ("7", 7.0),
+        ("7.5", 7.5),
+        ("0.4", 0.4),
+        (http_date(20.01), 20.0),
+        ("Tue Nov 14 22:13:40 2023", 20.0),
+        (http_date(-5), 0.0),
+        ("soon", 0.0),
+        ("7 s", 0.0),
+        ("Tue, 99 Nov 2023 22:13:40 GMT", 0.0),
+        ("Tue, 14 Nov 99999 22:13:40 GMT", 0.0),
+    ],
 )
+@pytest.mark.usefixtures("_far_from_utc")
 def test_retry_after_in_seconds_or_as_a_date(header: str, waited: float) -> None:
-    """What the vendor asks for is waited where it is longer than the backoff; nonsense is not."""
-    rig = Rig(scripted(status(503, retry_after=header), status(200)))
+    """What the vendor asks for is waited, wherever this runs; nonsense is not."""
+    rig = Rig(scripted(status(503, retry_after=header), status(200)), jitter=lambda: 0.0)
     rig.ask()
     assert rig.clock.waits == [pytest.approx(waited, abs=0.02)]
+
+
+def test_the_longest_of_what_is_asked_for_and_the_backoff_is_waited() -> None:
+    """What a provider reads in an answer goes before the header; a date that is over is none."""
+    rig = Rig(scripted(status(503, retry_after="0.5"), status(200)))
+    rig.ask()
+    assert rig.clock.waits == [2 * BACKOFF_BASE_S]
+    rig = Rig(scripted(status(503, retry_after="1"), status(200)))
+    by_status = rig.provider.classify
+    rig.provider.classify = lambda request, response: (  # type: ignore[method-assign]
+        Retry(after_s=40.0) if response.status == 503 else by_status(request, response)
+    )
+    rig.ask()
+    assert rig.clock.waits == [40.0]
+    rig = Rig(scripted(status(503, retry_after=http_date(-5))), jitter=lambda: 0.0)
+    with pytest.raises(TransientError) as caught:
+        rig.ask()
+    assert "asked" not in caught.value.message
+
+
+def test_the_last_attempt_is_given_a_second() -> None:
+    """However little of the time is left."""
+    rig = Rig(scripted(status(503, retry_after="299.5"), status(200)))
+    rig.ask()
+    assert rig.transport.sent[1].timeout_s == 1.0
 
 
 def test_a_retry_after_beyond_the_budget_fails_now() -> None:
@@ -332,6 +379,27 @@ def test_a_long_wait_for_the_rate_limit_is_logged_once(caplog: pytest.LogCapture
     assert (
         caplog.text.count("rate_limit_wait table=deals wait_s=55 limits=600/60s,18000/3600s") == 1
     )
+
+
+@pytest.mark.parametrize(("wait_s", "n_logged"), [(10.0, 0), (10.1, 1)])
+def test_a_wait_that_grows_is_logged_once(
+    caplog: pytest.LogCaptureFixture, wait_s: float, n_logged: int
+) -> None:
+    """Another request of the table may be asked to wait meanwhile; a short wait says nothing."""
+    caplog.set_level("INFO")
+    rig = Rig(scripted(status(200)))
+    limiter = rig.sender.exchange._limiter(TABLE)
+
+    def meanwhile(seconds: float, stop: threading.Event) -> bool:
+        rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
+        limiter.pause(2 * wait_s)
+        return rig.clock.wait(seconds, stop)
+
+    rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile
+    limiter.pause(wait_s)
+    rig.ask()
+    assert rig.clock.waits == [wait_s, wait_s]
+    assert caplog.text.count("rate_limit_wait") == n_logged
 
 
 def test_a_stop_ends_a_wait() -> None:
@@ -449,6 +517,7 @@ def test_nothing_leaves_after_its_window() -> None:
     with pytest.raises(TransientError, match="debounce"):
         rig.ask(HttpRequest("POST", "/v1/x", not_after=10.0))
     assert len(rig.transport.sent) == 1
+    rig.ask(HttpRequest("POST", "/v1/x", not_after=rig.clock.elapsed))
 
 
 # --- refused batches

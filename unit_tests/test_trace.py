@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError
+from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.outcomes import Context, Unverified
 from destination_bulk_tables.private_files import file_in
@@ -83,7 +84,7 @@ def test_a_line_for_each_attempt(tmp_path: Path) -> None:
     assert {line["table"] for line in lines} == {"deals"}
     assert {line["bytes"] for line in lines[:3]} == {len(rig.transport.sent[0].request.body or b"")}
     assert [line["ms"] for line in lines] == [10.0] * 4
-    assert lines[0]["time"].startswith("2023-11-14T22:13:20")
+    assert lines[0]["time"] == "2023-11-14T22:13:20Z"
 
 
 def test_the_rate_limit_has_a_wait_of_its_own(tmp_path: Path) -> None:
@@ -157,6 +158,18 @@ def test_the_job_of_an_api_is_named() -> None:
     assert provider.job_of(begun, answer(202, {"id": 7})) == "7"
     assert provider.job_of(begun, answer(202, {})) is None
     assert provider.job_of(asked_for, answer(200, {"s": "ok"})) == "7"
+
+
+def test_a_request_after_a_refused_credential_tells_it(tmp_path: Path) -> None:
+    """It is the second attempt."""
+    rig = Rig(tmp_path / "t.jsonl", scripted(status(401), status(200, b"{}")), kore())
+    tally = Tally()
+    rig.sender.exchange.run(TABLE, asked(), tally)
+    assert picked(rig.lines(), "status", "attempt", "cause") == [
+        (401, None, None),
+        (200, 2, "HTTP 401"),
+    ]
+    assert (tally.requests, tally.retries) == (2, 1)
 
 
 def test_a_request_that_is_given_up_is_traced(tmp_path: Path) -> None:
