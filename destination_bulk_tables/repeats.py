@@ -78,8 +78,6 @@ class Repeats:
             late = self.settled.late(batch) - self._known
             if late:
                 _keep(batch, late)
-                for key in late:
-                    batch.older.pop(key, None)
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float
@@ -258,11 +256,12 @@ class _Queued:
         self.batch = batch
         self.gone: set[Key] = set()
         self._indexes = dict(zip(keys, block.indexes, strict=True))
-        self._cursors = dict(zip(keys, block.cursors, strict=True)) if block.cursors else {}
+        self._cursors: dict[Key, bytes | None] = {}
+        if block.cursors:
+            self._cursors.update(zip(keys, block.cursors, strict=True))
         for stone in block.tombstones:
             self._indexes[stone.key] = stone.index
-            if stone.cursor is not None:
-                self._cursors[stone.key] = stone.cursor
+            self._cursors[stone.key] = stone.cursor
 
     def cursor(self, key: Key) -> bytes | None:
         return self._cursors.get(key)
@@ -276,10 +275,9 @@ class _Queued:
 
 def _hand_over(source: _Queued, target: Batch, keys: AbstractSet[Key]) -> None:
     """Have another batch settle the versions of these keys."""
-    if keys:
-        for key, epochs in source.give_up(keys).items():
-            target.older.setdefault(key, []).extend(epochs)
-            target.moved.update(epochs)
+    for key, epochs in source.give_up(keys).items():
+        target.older.setdefault(key, []).extend(epochs)
+        target.moved.update(epochs)
 
 
 def _epochs_of(batch: Batch, places: dict[Key, int]) -> dict[Key, list[Epoch]]:

@@ -148,9 +148,7 @@ def make_lane(plan: StreamPlan, config: Config, budget: DiskBudget, tables: int 
     """Everything one table of so many needs."""
     provider, table = config.provider, plan.table
     batching = config.batching
-    key_columns = table.key_columns
-    if provider.rules.keyed and table.id_column is not None:
-        key_columns = (table.id_column,)
+    key_columns = table.key_columns if table.id_column is None else (table.id_column,)
     batcher = Batcher(
         table,
         max_rows=batching.max_rows or provider.limits.max_rows,

@@ -16,10 +16,11 @@ from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.model import Batch, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.providers import PROVIDERS
-from destination_bulk_tables.repeats import _size, n_older
+from destination_bulk_tables.repeats import Repeats, _size, n_older
 from unit_tests.fakes import (
     FakeClock,
     Fault,
@@ -222,6 +223,122 @@ def test_long_runs_of_few_keys(with_cursor: bool) -> None:  # noqa: FBT001
             )
             steps.append(read if random.random() < 0.6 else other)
         play(steps, with_cursor=with_cursor)
+
+
+def arrival(key: str, row: bytes | None, cursor: bytes | None, line: bytes) -> Batch:
+    """A batch of one version of a key; None: its deletion."""
+    lines = Lines.of_list([line]) if line else None
+    block = RowBlock([row or b""], 1, [0], [key], [cursor] if cursor else None, originals=lines)
+    if row is None:
+        block = RowBlock((), 0, [], [], tombstones=(Tombstone(0, key, cursor),))
+    return Batch(
+        id=int(key),
+        table=Table("deals", DEALS, "dedup"),
+        block=block,
+        cut="rows",
+        epochs=[(Epoch(read=1), 1)],
+        keys=frozenset({key}),
+    )
+
+
+def freed(
+    rows: list[bytes | None],
+    line: bytes = b"",
+    cursor: bytes | None = None,
+    *,
+    older: int = 0,
+) -> Repeats:
+    """Rows that waited for their keys, a second apart, and so many older ones ten before each."""
+    repeats = Repeats()
+    for number, row in enumerate(rows):
+        key = str(number)
+        first = arrival(key, b"{}", None, b"")
+        repeats.admit(first, [], list, 0.0)
+        repeats.leave(first)
+        for i, version in enumerate([*[b"{}"] * older, row], 1):
+            repeats.admit(arrival(key, version, cursor, line), [], list, 10.0 * i + number)
+    for number in range(len(rows)):
+        repeats.settle(frozenset({str(number)}))
+    return repeats
+
+
+def batcher_of(max_rows: int, max_bytes: int) -> Batcher:
+    """A batcher whose bodies have 10 bytes beside their rows."""
+    return Batcher(Table("deals", DEALS, "dedup"), max_rows, max_bytes, 10)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "size", "due_at"),
+    [
+        (1, 20, 40.0),
+        (2, 20, 40.0),
+        (3, 20, float("-inf")),  # as many as a request takes
+        (2, 494, 40.0),
+        (2, 495, float("-inf")),  # 995 each, with what a waiting row costs
+        (0, 0, float("inf")),
+    ],
+)
+def test_freed_rows_are_due_when_they_are_enough_or_have_waited(
+    n_rows: int, size: int, due_at: float
+) -> None:
+    """As long as the one that came first may wait."""
+    for older in (0, 1):
+        repeats = freed([b"1" * size] * n_rows, older=older)
+        assert repeats.due_at(batcher_of(3, 2000), 30.0) == due_at
+
+
+@pytest.mark.parametrize(("size", "taken"), [(29, [2, 1]), (30, [1, 1, 1])])
+def test_a_request_of_freed_rows_is_full_to_the_byte(size: int, taken: list[int]) -> None:
+    """Commas included; what is left is due as before, and when nothing is left nothing is."""
+    row = b'"%s"' % (b"x" * (size - 2))
+    repeats, batcher = freed([b'"%s"' % (b"y" * 28), row, row]), batcher_of(9, 70)
+    sent = []
+    for left in range(len(taken) - 1, -1, -1):
+        sent.append(repeats.cut(batcher, "end").block.count)
+        assert repeats.due_at(batcher_of(9, 9000), 30.0) == (40.0 if left else float("inf"))
+    assert (sent, repeats.held_bytes) == (taken, 0)
+
+
+def test_a_request_of_freed_rows_takes_no_more_than_it_may() -> None:
+    """What is beyond is the next request's."""
+    repeats, batcher = freed([b"1"] * 5), batcher_of(2, 9000)
+    assert [repeats.cut(batcher, "end").block.count for _ in range(3)] == [2, 2, 1]
+
+
+def test_freed_rows_leave_with_what_came_with_them() -> None:
+    """And with nothing else: cursors, lines and replaced rows only where there are any."""
+    batcher = batcher_of(9, 9000)
+    plain = freed([b"1", b"2"]).cut(batcher, "end")
+    block = plain.block
+    assert (block.pieces, block.count, block.indexes, block.keys) == (
+        [b"1,2"],
+        2,
+        [0, 1],
+        ["0", "1"],
+    )
+    assert (block.cursors, block.originals, block.tombstones) == (None, None, ())
+    assert plain.keys == frozenset("01")
+    assert plain.older == {}
+    whole = freed([b"1", None], b"the line", b"5", older=1).cut(batcher, "end")
+    block = whole.block
+    assert (block.pieces, block.cursors, block.keys) == ([b"1"], [b"5"], ["0"])
+    assert block.originals is not None
+    assert list(block.originals) == [b"the line"]
+    assert block.tombstones == (Tombstone(1, "1", b"5"),)
+    assert whole.keys == frozenset("01")
+    assert {key: len(epochs) for key, epochs in whole.older.items()} == {"0": 1, "1": 1}
+    assert freed([None]).cut(batcher, "end").block.pieces == ()
+
+
+def test_what_waits_counts_with_its_row_its_line_and_what_it_replaced() -> None:
+    """So that a source is held back before any of them fills the memory."""
+    least = freed([b"1"]).held_bytes
+    assert least > 1
+    assert freed([b"1" * 40]).held_bytes == least + 39
+    longer = freed([b"1"], b"the line")
+    assert longer.held_bytes == least + 8
+    longer.n_older += 1
+    assert longer.held_bytes > least + 8
 
 
 # --- whole syncs
