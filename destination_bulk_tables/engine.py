@@ -76,7 +76,6 @@ class Engine:
             self._intake.require_completion()
             self._tools.rejects.judge_share(self._tools.progress.rows_read)
             self._replacing.replace([lane for lane in self._all if lane.load is not None])
-            self._turn()
             self._finish()
         except DestinationError:
             self._abandon()
@@ -174,14 +173,12 @@ class Engine:
         """End early: start nothing, let flying requests settle, acknowledge what they prove."""
         tools = self._tools
         tools.halt.set()
-        deadline = tools.clock.monotonic() + (
-            STOP_GRACE_S if tools.stop.is_set() else FAILURE_GRACE_S
-        )
+        deadline = tools.clock.monotonic() + FAILURE_GRACE_S
         while self._tasks.running and tools.clock.monotonic() < deadline:
+            if tools.stop.is_set():  # now or meanwhile
+                deadline = min(deadline, tools.clock.monotonic() + STOP_GRACE_S)
             for _ in self._source.read(0.1, wants_input=False):
                 pass
             tools.workers.deliver_results()
-            if tools.stop.is_set():
-                deadline = min(deadline, tools.clock.monotonic() + STOP_GRACE_S)
         with contextlib.suppress(DestinationError):
             self._acknowledging.finish()
