@@ -326,6 +326,7 @@ class ScriptedSource:
     def read(self, timeout_s: float, *, wants_input: bool) -> Iterator[Message]:
         self.reads += 1
         assert self.reads < _MOST_READS, "the engine turns without getting anywhere"
+        assert timeout_s >= 0, "a selector would wait for ever"
         self.on_read(self.reads)
         if wants_input and self.script:
             message = self.script.popleft()

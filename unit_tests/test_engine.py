@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -21,11 +22,22 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.lanes import Job, Lane, Tracked
+from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.mapping import TableEntry
 from destination_bulk_tables.messages import BadRecord, Message, StateMessage, StatusMessage
 from destination_bulk_tables.model import Batch, Epoch, Receipt, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Mingled, ReplacePlan, Verdict
-from unit_tests.fakes import FakeClock, InlineWorkers, T, answer_status, cut_after, cut_before
+from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.states import StateStore
+from unit_tests.fakes import (
+    FakeClock,
+    InlineWorkers,
+    ScriptedSource,
+    T,
+    answer_status,
+    cut_after,
+    cut_before,
+)
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
@@ -458,6 +470,103 @@ def test_a_request_that_never_ends_does_not_hold_the_end(cause: str) -> None:
     assert done.acknowledged == []
     low, high = {"stop": (7.5, 10.0), "failure": (29.0, 31.0)}.get(cause, (12.0, 14.0))
     assert low < waited < high
+
+
+class _WritesEndLast(InlineWorkers):
+    """What was written comes back when the sync has failed."""
+
+    def __init__(self, done: Sync) -> None:
+        super().__init__()
+        self._sync = done
+        self._late: list[Callable[[], None]] = []
+
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        n_writes = len(self._sync.transport.writes)
+        result = task()
+        is_first_write = n_writes == 0 < len(self._sync.transport.writes)
+        (self._late if is_first_write else self._done).append(lambda: then(result))
+
+    def deliver_results(self) -> None:
+        super().deliver_results()
+        if self._sync.halt.is_set():
+            self._done.extend(self._late)
+            self._late.clear()
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_what_is_under_way_when_a_sync_fails_is_settled(is_stopped: bool) -> None:  # noqa: FBT001
+    """Its states leave, the end waits no longer than for its answer, and nothing more is read."""
+    script: list[Message | float] = [
+        records(ROWS[:4]),
+        state(1),
+        records(ROWS[4:8]),
+        0.5,
+        records(ROWS[8:]),
+        state(2),
+    ]
+    done = sync("kore", "append", [], slots=2, faults={} if is_stopped else {3: answer_status(403)})
+    done.workers = _WritesEndLast(done)
+    source = ScriptedSource.of(script, done.clock, done.workers)
+    if is_stopped:
+        source.on_read = lambda number: done.stop.set() if number == 5 else None
+    with pytest.raises(Stopped if is_stopped else ConfigError):
+        done.engine().run(source)
+    assert (done.acknowledged, len(source.script)) == ([1], 1 if is_stopped else 3)
+    assert done.clock.elapsed < 1.0
+
+
+def test_nothing_is_read_behind_bad_input() -> None:
+    """What waits for an answer reads nothing, and what is not read is not lost in silence."""
+    script: list[Message | float] = [records(ROWS[:3]), state(1), records(ROWS, USERS), state(2)]
+    done = sync("kore", "append", [])
+    source = ScriptedSource.of(script, done.clock, done.workers)
+    with pytest.raises(BadInput):
+        done.engine().run(source)
+    assert (done.acknowledged, len(source.script)) == ([1], 1)
+
+
+def test_a_sync_that_fails_frees_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of staged rows and of states that wait, whoever still holds the engine."""
+    monkeypatch.setattr("destination_bulk_tables.states.MEMORY_BYTES", 0)
+    store = StateStore(DiskBudget(str(tmp_path), 1000))
+    done = sync("kore", "overwrite", [records(ROWS), state(1)])
+    done.ledger = Ledger(store)
+    on_disk: list[bool] = []
+    load = done.lanes[DEALS].load
+    assert load is not None
+    done.on_read = lambda _: on_disk.append(bool(store._file and load._rows._file))
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert on_disk[-1]
+    assert (store._file, load._rows._file) == (None, None)
+
+
+def test_gathered_rows_leave_when_the_input_ends() -> None:
+    """Nothing newer will come for which they could wait."""
+    done = sync("qobra", "append", [records(ROWS[:1]), complete()]).run()
+    assert (done.error, [sent.at for sent in done.transport.writes]) == (None, [0.0])
+
+
+def test_an_open_batch_is_waited_for_no_longer_than_it_may_stay_open() -> None:
+    """Not a moment past its time, and not at all when that is over."""
+    done = sync("kore", "append", [], max_wait_s=0.75, max_rows=100)
+    engine = done.engine()
+    done.clock.advance(8.0)
+    engine._intake.take(records(ROWS[:1]))
+    assert engine._patience() == 0.75
+    done.clock.advance(0.5)
+    engine._turn()
+    assert (engine._patience(), done.lanes[DEALS].batcher.opened_at) == (0.25, 8.0)
+    done.clock.advance(0.25)
+    engine._turn()
+    assert done.lanes[DEALS].batcher.opened_at is None
+    staged = sync("kore", "overwrite", [], max_wait_s=0.75)
+    engine = staged.engine()
+    engine._intake.take(records(ROWS[:1]))
+    assert engine._patience() == 1.0  # it leaves at the end
+    load = staged.lanes[DEALS].load
+    assert load is not None
+    load.close()
 
 
 def test_the_first_failure_is_the_one_told() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.messages import BadRecord, Message, StateMessage
 from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.reports import FileReport
 from unit_tests.fakes import Bucket, FakeClock, answer_status, status
 from unit_tests.syncs import DEALS, Sync, VendorName, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
@@ -96,6 +99,35 @@ def test_a_report_that_cannot_be_finished_lets_no_state_of_a_replaced_table_go()
     done.run()
     assert isinstance(done.error, ConfigError)
     assert done.acknowledged == []
+
+
+class _DiskFails(FileReport):
+    """Its lines never reach the disk."""
+
+    def finish(self) -> None:
+        raise ConfigError("the disk is gone")
+
+
+def test_a_report_that_never_reaches_the_disk_lets_no_state_of_a_replaced_table_go(
+    tmp_path: Path,
+) -> None:
+    """A file is in memory of the system until the end."""
+    done = two_streams("kore")
+    done.rejects.report = report = _DiskFails(tmp_path / "report.jsonl")
+    done.run()
+    report.close()
+    assert isinstance(done.error, ConfigError)
+    assert done.acknowledged == []
+
+
+def test_a_load_of_which_too_large_a_part_was_rejected_replaces_nothing() -> None:
+    """The part is judged when all was read, before the first table is touched."""
+    done = two_streams("kore", script=[records(NEW), *_not_json() * 10, *map(complete, BOTH)])
+    done.rejects._settings = replace(done.rejects._settings, max_rejected_percent=60)
+    done.run()
+    assert isinstance(done.error, ConfigError)
+    assert "10 of 15 rows" in done.error.message
+    assert done.transport.sent == []
 
 
 def test_states_of_appended_streams_do_not_wait_for_a_replace() -> None:
