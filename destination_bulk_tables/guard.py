@@ -56,7 +56,7 @@ class Guard:
             min(self.attempt, max(0, found - count) / count)
             for found, count in zip(copies, own, strict=True)
         ]
-        return int(rows * sum(shares) / len(shares)) if shares else 0
+        return int(rows * sum(shares) / len(shares))
 
     def require_rows(self, plan: StreamPlan, rows: int, counts: StreamCounts) -> None:
         """Raise `ConfigError` where rows were read and none is left to replace the table with."""

@@ -77,8 +77,7 @@ class StagedLoad:
                 originals = [originals[i] for i in order]
                 cursors = [cursors[i] for i in order] if block.cursors is not None else []
             self._filter.add([hash(key) for key in keys])
-            if block.cursors is not None:
-                self._cursors.append(cursors)
+            self._cursors.append(cursors)
         self._rows.append(lines)
         if self._originals is not None:
             self._originals.append(originals)
@@ -166,8 +165,6 @@ class StagedLoad:
 
     def _kept(self) -> Iterator[bytes]:
         lines = chain.from_iterable(self._rows.read())
-        if not self._dropped:
-            return lines
         return (line for number, line in enumerate(lines) if number not in self._dropped)
 
     @property
@@ -183,7 +180,7 @@ class StagedLoad:
         rows = chain.from_iterable(self._rows.read())
         lines = chain.from_iterable(self._originals.read())
         for number, (row, line) in enumerate(zip(rows, lines, strict=True)):
-            if number not in self._dropped and not row.startswith(_TOMBSTONE):
+            if number not in self._dropped:
                 key = text_of(self._key_of(row))
                 if key in keys:
                     found[key] = line

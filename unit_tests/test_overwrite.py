@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from destination_bulk_tables import spool
 from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import (
     Batch,
     Epoch,
@@ -248,6 +249,14 @@ def test_a_sample_is_of_the_whole_load_and_counts_equal_rows(keys: tuple[str, ..
     load.close()
 
 
+def test_a_sample_of_a_small_load_is_all_of_it(tmp_path: Path) -> None:
+    """Fewer rows than are asked for are each looked for."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ())
+    load.stage(RowBlock([b"{}", b'{"n":1}'], 2, range(2)), Epoch(read=2))
+    assert load.sample(10) == {b"{}": 1, b'{"n":1}': 1}
+    load.close()
+
+
 def _run_of(sizes: list[int], number: int) -> int:
     for run, size in enumerate(sizes):
         number -= size
@@ -267,6 +276,10 @@ def _run_of(sizes: list[int], number: int) -> int:
         (10, 100, 79, 1),
         (10, 100, 78, 2),
         (10, 5, 79, 2),
+        (10, 10, 79, 1),
+        (10, 10, 14, 12),  # one row fits, a pair does not: ten requests
+        (100, 10, 80, 10),  # ten rows and their commas are 79 bytes
+        (100, 10, 75, 21),  # nine fit: twelve requests, of which only a bound is known
     ],
 )
 def test_a_load_that_fits_is_one_request(
@@ -320,3 +333,55 @@ def test_a_long_load_is_read_in_pieces(tmp_path: Path) -> None:
     batches, _ = replay(load, 1000, 10**6)
     assert [row for batch in batches for row in batch.block.rows()] == rows[:5] + rows[6:]
     assert epoch.delivered == 1
+
+
+def test_lines_are_staged_beside_their_rows(tmp_path: Path) -> None:
+    """Each row that is sent has its own line, in its batch and by its key; the others have none."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("id",), keeps_originals=True)
+    rows, keys = [b'{"id":1}', b'{"id":2}', b'{"id":3}'], [b"1", b"2", b"3"]
+    lines = Lines.of_list([b"one", b"two", b"three"])
+    gone = (Tombstone(1, b"3", b"4"),)
+    load.stage(RowBlock(rows, 3, [0, 2, 3], keys, [b"5"] * 3, gone, lines), Epoch(read=4))
+    load.stage(RowBlock([b'{"id":4}'], 1, range(1), [b"4"], [b"5"]), Epoch(read=1))  # no line
+    rows, keys = [b'{"id":2}', b'{"id":1}', b'{"id":5}'], [b"2", b"1", b"5"]
+    lines = Lines.of_list([b"two, newer", b"one, older", b"five"])
+    cursors = [b"6", b"4", b"5"]
+    load.stage(RowBlock(rows, 3, range(3), keys, cursors, originals=lines), Epoch(read=3))
+    load.seal(10, 1000)
+    [batch] = load.batches(batcher_of(10, 1000))
+    sent = dict(zip(batch.block.rows(), batch.block.originals or (), strict=True))
+    assert sent == {
+        b'{"id":1}': b"one",
+        b'{"id":3}': b"three",
+        b'{"id":4}': b"",
+        b'{"id":2}': b"two, newer",
+        b'{"id":5}': b"five",
+    }
+    assert load.originals_of({"1", "2", "6"}) == {"1": b"one", "2": b"two, newer"}
+    load.close()
+
+
+@pytest.mark.parametrize(("keys", "more"), [((), {"keeps_originals": True}), (("id",), {})])
+def test_lines_that_are_not_staged_or_have_no_key_are_not_found(
+    tmp_path: Path, keys: tuple[str, ...], more: dict[str, bool]
+) -> None:
+    """A report then has the row as it was sent."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), keys, **more)
+    lines = Lines.of_list([b"one"])
+    load.stage(
+        RowBlock([b'{"id":1}'], 1, range(1), [b"1"] if keys else None, originals=lines),
+        Epoch(read=1),
+    )
+    assert load.originals_of({"", "1"}) == {}
+    load.close()
+
+
+def test_a_closed_load_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    """Rows, cursors and lines are files that nothing else closes in time."""
+    load = StagedLoad(DiskBudget(str(tmp_path), 10**9), ("id",), keeps_originals=True)
+    lines = Lines.of_list([b"one"])
+    load.stage(RowBlock([b'{"id":1}'], 1, range(1), [b"1"], [b"1"], originals=lines), Epoch())
+    spools = [load._rows, load._cursors, load._originals]
+    assert all(spool and spool._file for spool in spools)
+    load.close()
+    assert not any(spool and spool._file for spool in spools)

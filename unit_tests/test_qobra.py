@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.model import Receipt, RowBlock, Table
 from destination_bulk_tables.outcomes import (
@@ -26,7 +28,9 @@ from destination_bulk_tables.outcomes import (
     Unverified,
     Verdict,
 )
+from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.providers.qobra import Qobra
+from destination_bulk_tables.spool import DiskBudget
 from unit_tests.fakes import FakeClock, apply_then_status, play, positions_of, status
 from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync
 from unit_tests.vendors import QobraVendor, Row, answer_of
@@ -422,6 +426,22 @@ def test_a_load_in_a_window_replaces_the_table(
     }
 
 
+def test_a_load_is_asked_for_when_all_of_it_was_sent() -> None:
+    """An import that is over before the last request is answered tells of a part of the load."""
+    for seed in range(5):
+        done = sync("qobra", "overwrite", [records(ROWS), state(1), complete()], slots=3, seed=seed)
+
+        def let_time_pass(_: int, clock: FakeClock = done.clock) -> None:
+            clock.advance(1.0)
+
+        done.on_read = let_time_pass
+        done.run()
+        methods = [sent.request.method for sent in done.transport.sent]
+        assert (done.error, done.acknowledged) == (None, [1])
+        assert methods[:3] == ["POST"] * 3
+        assert set(methods[3:]) == {"GET"}
+
+
 def test_no_rows_empty_the_table_in_one_request() -> None:
     """Zero records and COMPLETE: {"items": []} with all=true."""
     clock = FakeClock()
@@ -700,6 +720,22 @@ def test_bad_rows_of_an_import(policy: Any, acknowledged: list[int]) -> None:
     if policy == "skip":
         assert done.rejected_ids == ["d2", "d7"]
         assert done.states[0]["destinationStats"] == {"recordCount": 8, "rejectedRecordCount": 2}
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
+def test_a_row_that_an_import_names_has_its_line(mode: Any) -> None:
+    """A report shows it as it was read: lines are found by key, those of a load on disk."""
+    clock = FakeClock()
+    lines = Lines.of_list([b"line %d" % i for i in range(10)])
+    vendor = QobraVendor(clock, is_bad=lambda row: row["id"] in {"d2", "d7"})
+    script: list[Message] = [records(ROWS)._replace(lines=lines), state(1), complete()]
+    done = sync("qobra", mode, script, clock=clock, vendor=vendor)
+    if mode == "overwrite":
+        budget = DiskBudget(tempfile.gettempdir(), 10**6)
+        done.lanes[DEALS].load = StagedLoad(budget, ("id",), keeps_originals=True)
+    done.run()
+    assert (done.error, done.acknowledged) == (None, [1])
+    assert [row.original for row in done.rejects.rows] == [b"line 2", b"line 7"]
 
 
 @pytest.mark.parametrize("mode", ["append", "append_dedup"])

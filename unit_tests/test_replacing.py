@@ -352,6 +352,7 @@ def test_where_nothing_counts_only_an_empty_load_may_be_the_rest(
     some = refresh("qobra", NEW[:1], 3, Guard(attempt=1))
     assert (some.error, len(some.vendor.rows())) == (None, 1)
     assert "load_may_be_a_rest table=deals rows=1" in caplog.text
+    assert "replace_not_guarded" not in caplog.text
 
 
 @pytest.mark.parametrize(
