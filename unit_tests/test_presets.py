@@ -193,6 +193,19 @@ def test_pocketbases_limit_inside_a_batch_is_no_bad_row() -> None:
     assert found.pause
 
 
+def test_nocodbs_guest_is_no_success_of_a_check() -> None:
+    """It answers 200 to any token, and says only inside whom it knows."""
+    provider = parse(filled_in(NAMED["nocodb"]))
+    for body, is_known in (
+        (b'{"roles":{"guest":true}}', False),
+        (b'{"roles":{"owner":true},"isAuthorized":true}', True),
+    ):
+        flow = provider.check([])
+        next(flow)
+        with pytest.raises(StopIteration if is_known else ConfigError):
+            flow.send(HttpResponse(200, {}, body))
+
+
 def test_an_error_says_which_settings_the_preset_decides() -> None:
     """They have no field: a person is told so once, and where they could be changed."""
     section = filled_in(NAMED["kinto"])
