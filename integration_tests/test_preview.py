@@ -293,6 +293,15 @@ def test_a_guarded_replace(
             )
 
 
+def test_what_the_rate_limit_makes_of_the_requests(tmp_path: Path) -> None:
+    """Ten at once and ten more every five seconds: the last five of 25 go after ten seconds."""
+    limits = [{"requests": 10, "seconds": 5}]
+    config = {"provider": {**READY[0], "rate_limits": limits}, "batching": {"max_rows": 10}}
+    done = _run("preview", tmp_path, config, "append", _messages(ROWS), "--offline")
+    told = "requests: at least 25, for which the rate limit wants at least 10 s"
+    assert told in done.stdout
+
+
 def test_part_of_the_input(tmp_path: Path) -> None:
     """`--rows` takes the first records only and still counts all that came."""
     with Emulator(auto_create_tables=True) as emulator:

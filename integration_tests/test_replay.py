@@ -157,6 +157,26 @@ def test_a_replay_brings_the_table_to_the_source(
     assert len(table.rows()) == len(SOURCE) + len(again)
 
 
+def test_a_report_is_an_input_of_write(
+    stand: Stand, emulator: WatchedEmulator, tmp_path: Path
+) -> None:
+    """As it stands: with a status behind it, it is a sync of the rows that were rejected."""
+    table = Table("kore", emulator, stand)
+    report = tmp_path / "rejected.jsonl"
+    table.sync(tmp_path, table.config(str(report), nested="reject"), "append_dedup")
+    table.mend()
+    config = table.config(str(tmp_path / "again.jsonl"), nested="json_string")
+    configured = catalog("append_dedup", SCHEMA, key=["Id"])
+    lines = [*report.read_bytes().splitlines(), state(5), status()]
+    with Sync(tmp_path / "again", config, configured, nursery=stand.nursery) as sync:
+        ended = sync.finish(iter(lines))
+    assert (ended.code, ended.total("recordCount")) == (0, 5), ended.message
+    assert table.rows() == [stored(row) for row in SOURCE]
+    for line in report.read_bytes().splitlines():
+        rejection = json.loads(line)["record"]["meta"]["rejection"]
+        assert {*rejection} == {"stage", "code", "reason", "table", "attempt", "time"}
+
+
 def test_a_report_in_a_store_is_replayed_and_what_is_rejected_again_goes_beside_it(
     stand: Stand, emulator: WatchedEmulator, tmp_path: Path
 ) -> None:
