@@ -49,6 +49,37 @@ def test_an_interim_answer_is_passed_over(interim: str, times: int) -> None:
     assert [(answer.status, answer.body) for answer in found] == [(201, b"first"), (200, b"other")]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"Omg What Is This?\r\n\r\n", id="no status line"),
+        pytest.param(b"HTTP/9 200 OK\r\nContent-Length: 2\r\n\r\n{}", id="an unknown version"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, id="an endless header"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 70_000,
+            id="an endless size of a chunk",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_http_may_hide_that_rows_are_in(answer: bytes) -> None:
+    """It is given up at once, without waiting for its end or holding all of it."""
+    with serving(answering(answer)) as url, pytest.raises(TransportError) as caught:
+        send(url)
+    assert (caught.value.sent, caught.value.kind) == ("maybe", "broken")
+
+
+def test_an_answer_is_read_that_comes_before_the_body_is_taken() -> None:
+    """A server that says 413 and hangs up is understood, so that the batch is halved."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(plain(b"too large", "413 Content Too Large", "Connection: close"))
+
+    with serving(behave) as url:
+        answer = send(url, LARGE)
+    assert (answer.status, answer.body) == (413, b"too large")
+
+
 def test_a_connection_that_switches_protocols_is_not_used_again() -> None:
     """Nobody asked for it, so it is the answer, and what follows is no HTTP."""
     asked: list[bytes] = []
