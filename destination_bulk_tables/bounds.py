@@ -44,7 +44,6 @@ class Bounds:
         self._last = now
 
     def spend(self, now: float, *, is_reading: bool) -> None:
-        """Count the time since the last call."""
         seconds, self._last = now - self._last, now
         if is_reading:
             self._reading_s += seconds

@@ -45,7 +45,6 @@ _MOST_TOLD = 20  # entries of no stream; a config for many connections has hundr
 
 
 def specification() -> JsonObject:
-    """The SPEC message's content."""
     return {
         "documentationUrl": DOCUMENTATION_URL,
         "connectionSpecification": published(connection_specification(FORMS)),

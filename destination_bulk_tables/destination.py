@@ -28,11 +28,9 @@ class DestinationBulkTables(Destination):
     """See `commands`."""
 
     def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - CDK
-        """The specification of the config."""
         return ConnectorSpecificationSerializer.load(commands.specification())
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:  # noqa: ARG002
-        """Try the credential without writing."""
         commands.keep_secrets(dict(config))
         problem = commands.check(dict(config))
         if problem is None:
@@ -50,5 +48,4 @@ class DestinationBulkTables(Destination):
         raise NotImplementedError(message)
 
     def run(self, args: list[str]) -> None:
-        """Run the console script."""
         run.run(args)

@@ -133,8 +133,3 @@ class Ledger:
     def close(self) -> None:
         """Free the disk that waiting states take."""
         self._store.close()
-
-    @property
-    def pending(self) -> int:
-        """How many checkpoints still wait."""
-        return sum(map(len, self._queues.values()))

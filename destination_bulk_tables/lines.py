@@ -51,7 +51,6 @@ class Lines:
 
     @classmethod
     def of_list(cls, lines: Sequence[bytes]) -> Lines:
-        """These lines."""
         return cls([(_Block(b"", len(lines), lines), range(len(lines)))])
 
     @classmethod

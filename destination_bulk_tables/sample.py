@@ -39,7 +39,6 @@ class FieldSample:
 
     @property
     def is_done(self) -> bool:
-        """Whether enough records were seen."""
         return self._left == 0
 
     def look(self, data: Sequence[Raw]) -> None:

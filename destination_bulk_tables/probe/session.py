@@ -65,7 +65,6 @@ class Probe:
             return response.status, response.text[:200]
 
     def learn(self, question: str, answer: str) -> None:
-        """Note a finding."""
         self.findings.append((question, answer))
         self.say(f"   {question}: {answer}")
 

@@ -47,7 +47,6 @@ class Batches:
         return len(prepared.filled(prepared.before + prepared.after, "-" * LENGTH))
 
     def request(self, table: Table, block: RowBlock, context: Context) -> Request:
-        """The request that carries these rows."""
         prepared = self.write_of(table).prepare(table)
         body = prepared.body(block)
         if prepared.row is not None and len(body) > self._max_bytes and block.count > 1:

@@ -38,7 +38,6 @@ class Counting:
         return self._is_exact or total > self._first.get(table.name, 0)
 
     def total(self, table: Table) -> Flow[int]:
-        """Count now."""
         assert self.count is not None
         try:
             response = yield self.count.request(table)

@@ -21,7 +21,6 @@ _STATUSES = re.compile(r"\s*([2-5]\d\d)\s*(?:-\s*([2-5]\d\d)\s*)?")
 
 
 def wrong(field: str, what: str) -> SettingError:
-    """The error of one field."""
     return SettingError(f"provider.{field}", what)
 
 

@@ -67,7 +67,6 @@ class Prepared:
         return unfit
 
     def filled(self, body: bytes, key: str) -> bytes:
-        """A body with its idempotency key."""
         start, end = len(self.before), len(body) - len(self.after)
         before, after = (
             part.replace(_KEY_INSIDE, key.encode()).replace(_KEY, b'"%b"' % key.encode())

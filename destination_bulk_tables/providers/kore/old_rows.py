@@ -61,7 +61,6 @@ class OldRows:
         )
 
     def without(self, rows: Sequence[msgspec.Raw]) -> list[msgspec.Raw]:
-        """The rows that were not there before."""
         if not self:
             return list(rows)
         return [row for row in rows if not self.has(msgspec.json.decode(row, type=Row))]

@@ -111,7 +111,6 @@ class Preset:
 
     @property
     def address_setting(self) -> str:
-        """Where the address is asked for."""
         return self._blamed("api_address")
 
     def asked_as(self, _: str) -> str | None:

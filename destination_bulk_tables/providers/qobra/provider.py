@@ -70,7 +70,6 @@ class Qobra(Provider):
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Qobra:
-        """Make it from a validated config."""
         return cls(
             api_key=credential(str(section["api_key"]), "api_key"),
             base_url=str(section.get("base_url", "https://api.qobra.co")).strip(),
