@@ -531,14 +531,14 @@ def test_a_sync_that_fails_frees_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_p
     store = StateStore(DiskBudget(str(tmp_path), 1000))
     done = sync("kore", "overwrite", [records(ROWS), state(1)])
     done.ledger = Ledger(store)
-    on_disk: list[bool] = []
     load = done.lanes[DEALS].load
     assert load is not None
-    done.on_read = lambda _: on_disk.append(bool(store._file and load._rows._file))
+    files: list[Any] = []
+    done.on_read = lambda _: files.extend([store._file, load._rows._file])
     done.run()
     assert isinstance(done.error, TransientError)
-    assert on_disk[-1]
-    assert (store._file, load._rows._file) == (None, None)
+    states, rows = files[-2:]
+    assert (states.closed, rows.closed) == (True, True)
 
 
 def test_gathered_rows_leave_when_the_input_ends() -> None:
