@@ -104,7 +104,7 @@ class Doubt:
             doubt.is_read = True
             if found.stored is not None:
                 doubt.stored = {i - first for i in found.stored if i in own}
-                doubt.is_none = not (doubt.stored if len(doubts) == 1 else found.stored)
+                doubt.is_none = not found.stored
             first = own.stop
         return found.total
 
