@@ -168,7 +168,7 @@ def test_a_killed_server_comes_back_with_its_rows(server: BulkServer, table: str
     assert_holds(server, table, some_rows(31))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proxied(pool: Pool) -> Iterator[tuple[Nginx, BulkServer]]:
     datasette = pool.get(Datasette)
     nginx = Nginx(datasette)
