@@ -101,7 +101,7 @@ def test_the_page_of_a_trace_in_a_browser(
     _, trace = traced
     page = tmp_path / "page.html"
     command = [sys.executable, "-m", "destination_bulk_tables.trace", str(trace), str(page)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=300)
     for width in WIDTHS:
         with window(browser, width):
             browser.get(page.as_uri())
@@ -129,7 +129,7 @@ def test_a_trace_in_a_store_is_whole_and_makes_a_page(
     page = tmp_path / "page.html"
     command = [sys.executable, "-m", "destination_bulk_tables.trace", address, str(page)]
     config = f"--config={connector.folder}/config.json"
-    subprocess.run([*command, config], check=True, timeout=60)
+    subprocess.run([*command, config], check=True, timeout=300)
     assert f"{len(emulator.requests)} requests from" in page.read_text()
 
 

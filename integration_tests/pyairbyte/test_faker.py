@@ -19,7 +19,7 @@ from integration_tests.pyairbyte.conftest import ROOT, PyAirbyte
 from integration_tests.pyairbyte.read_back import HEADING, compare, messages
 from integration_tests.vendor_configs import Vendor, config_for
 
-pytestmark = pytest.mark.timeout(600)  # the first run installs PyAirbyte
+pytestmark = pytest.mark.timeout(1200)  # the first run installs PyAirbyte
 
 USERS = 1000
 # One worker, or the rows depend on which of them is faster; and a second sync has nothing to send.

@@ -20,7 +20,7 @@ WITHOUT_ID = "schema_with_no_primary_key"
 EVENTS = ["evt_001", "evt_002"]
 STREAMS = 22 + 1  # those of the scenarios, and the preflight's
 
-pytestmark = pytest.mark.timeout(600)  # the first run installs PyAirbyte
+pytestmark = pytest.mark.timeout(1200)  # the first run installs PyAirbyte
 
 
 def recording_connector(folder: Path) -> Path:

@@ -306,8 +306,6 @@ class LocalServer:
         self.headers: dict[str, str] = {}
         self.credentials: dict[str, str] = {}
         self.daemon: Daemon | None = None
-        self.session = requests.Session()
-        self.session.trust_env = False
 
     def install(self, folder: Path | None = None) -> None:
         """Install it where servers are kept; the second call is fast."""
@@ -350,7 +348,6 @@ class LocalServer:
 
     def stop(self) -> None:
         """End the server politely and remove its data."""
-        self.session.close()  # some servers wait for their open connections
         if self.daemon is not None:
             self.daemon.signal(signal.SIGTERM)
             shutil.rmtree(self.daemon.folder, ignore_errors=True)
@@ -379,9 +376,13 @@ class LocalServer:
         sent = dict(self.headers if headers is None else headers)
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        return self.session.request(
-            method, self.base_url + path, data=data, headers=sent, timeout=120
-        )
+        # a connection for each: a server closes an idle one at times just as it is used again, and
+        # some wait for those that are open when they are to end
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(
+                method, self.base_url + path, data=data, headers=sent, timeout=120
+            )
 
     def must(self, method: str, path: str, body: object = None) -> requests.Response:
         """Send one request that has to succeed."""

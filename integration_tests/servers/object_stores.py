@@ -155,10 +155,9 @@ class Azurite(LocalServer):
             "x-ms-version": version,
             "Authorization": f"SharedKey {_ACCOUNT}:{base64.b64encode(digest).decode()}",
         }
-        answer = self.session.put(
-            f"{self.base_url}{resource}?restype=container", headers=headers, timeout=60
-        )
-        answer.raise_for_status()
+        self.call(
+            "PUT", f"/{_ACCOUNT}/{BUCKET}?restype=container", None, headers
+        ).raise_for_status()
 
     def objects(self) -> dict[str, bytes]:
         options: Any = {"allow_http": True}

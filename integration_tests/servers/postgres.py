@@ -56,7 +56,7 @@ class Postgres:
         """Run SQL and return what it prints, a line per row."""
         command = [str(self._programs / "psql"), self.url, "-Atq", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(
-            command, input=statements, capture_output=True, text=True, check=True, timeout=60
+            command, input=statements, capture_output=True, text=True, check=True, timeout=300
         )
         return done.stdout.strip()
 
