@@ -21,12 +21,7 @@ from destination_bulk_tables.dispositions import (
 from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import RowBlock, Table
-from destination_bulk_tables.providers.custom_http.fields import (
-    says,
-    squeeze,
-    texts,
-    wrong,
-)
+from destination_bulk_tables.providers.custom_http.fields import says, squeeze, texts, wrong
 from destination_bulk_tables.providers.custom_http.results import NOT_STORED, Results
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts

@@ -17,12 +17,7 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, RowFault
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.providers.custom_http.answers import OK, Request
-from destination_bulk_tables.providers.custom_http.fields import (
-    dig,
-    is_page,
-    statuses,
-    wrong,
-)
+from destination_bulk_tables.providers.custom_http.fields import dig, is_page, statuses, wrong
 from destination_bulk_tables.providers.custom_http.templates import LITERAL, Path
 
 log = logging.getLogger(__name__)

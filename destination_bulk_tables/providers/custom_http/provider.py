@@ -31,9 +31,7 @@ from destination_bulk_tables.providers.custom_http.checking import try_credentia
 from destination_bulk_tables.providers.custom_http.counting import Counting
 from destination_bulk_tables.providers.custom_http.credentials import authentication
 from destination_bulk_tables.providers.custom_http.emptying import Replace
-from destination_bulk_tables.providers.custom_http.fields import (
-    header_lines,
-)
+from destination_bulk_tables.providers.custom_http.fields import header_lines
 from destination_bulk_tables.providers.custom_http.following import Following
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.jobs import Jobs

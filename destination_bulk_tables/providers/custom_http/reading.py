@@ -11,12 +11,7 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpResponse
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.providers.custom_http.answers import Request
-from destination_bulk_tables.providers.custom_http.fields import (
-    dig,
-    statuses,
-    texts,
-    wrong,
-)
+from destination_bulk_tables.providers.custom_http.fields import dig, statuses, texts, wrong
 from destination_bulk_tables.providers.custom_http.templates import Path, Template
 
 

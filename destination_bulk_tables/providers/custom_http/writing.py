@@ -9,11 +9,7 @@ from typing import Any
 import msgspec
 
 from destination_bulk_tables.model import RowBlock, Table
-from destination_bulk_tables.providers.custom_http.fields import (
-    header_lines,
-    statuses,
-    wrong,
-)
+from destination_bulk_tables.providers.custom_http.fields import header_lines, statuses, wrong
 from destination_bulk_tables.providers.custom_http.row_templates import (
     RowPath,
     RowTemplate,

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import (
-    flag,
-    integer,
-    text,
-    texts,
-)
+from destination_bulk_tables.form.fields import flag, integer, text, texts
 from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http.form.words import SAID, STATUS_LIST
 

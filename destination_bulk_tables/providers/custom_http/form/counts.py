@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import (
-    choice,
-    flag,
-    long_text,
-    text,
-)
+from destination_bulk_tables.form.fields import choice, flag, long_text, text
 from destination_bulk_tables.model import JsonObject
 
 COUNTS: dict[str, JsonObject] = {

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import (
-    branch,
-    decimal,
-    text,
-    tiles,
-)
+from destination_bulk_tables.form.fields import branch, decimal, text, tiles
 from destination_bulk_tables.model import JsonObject
 
 JOB: JsonObject = tiles(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import (
-    choice,
-)
+from destination_bulk_tables.form.fields import choice
 from destination_bulk_tables.model import JsonObject
 
 VALUES: dict[str, JsonObject] = {

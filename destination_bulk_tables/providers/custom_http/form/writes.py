@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import (
-    branch,
-    choice,
-    long_text,
-    text,
-    tiles,
-)
+from destination_bulk_tables.form.fields import branch, choice, long_text, text, tiles
 from destination_bulk_tables.model import JsonObject
 
 BODY: JsonObject = tiles(
