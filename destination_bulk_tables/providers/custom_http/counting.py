@@ -40,7 +40,7 @@ class Counting:
     def total(self, table: Table) -> Flow[int]:
         assert self.count is not None
         try:
-            response = yield self.count.request(table)
+            response = yield self.count.question.request(table)
         except (Refused, TooLarge):
             message = (
                 f"The API refuses to count table {table.name}. Check table_count_path and the "

@@ -142,7 +142,7 @@ class CustomHttp(Provider):
             return None
         named = Table(table, StreamKey.of(None, table), "append")
         try:
-            request = self._columns.request(named)
+            request = self._columns.question.request(named, is_optional=True)
         except ConfigError:  # this name does not go into the question
             return None
         return self._columns.read((yield request), named)
@@ -173,7 +173,7 @@ class CustomHttp(Provider):
             if table.replace:
                 self._replace.prepare(table)
             if self._counting.count is not None:
-                self._counting.count.request(table)
+                self._counting.count.question.request(table)
         except ConfigError as error:
             error.stream = stream
             raise

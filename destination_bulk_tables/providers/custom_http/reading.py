@@ -35,13 +35,45 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A request about a table, of the settings whose names begin with `setting`."""
+
+    setting: str
+    method: str
+    path: Path
+    body: Template | None
+
+    @classmethod
+    def parse(cls, form: dict[str, Any], setting: str) -> Question:
+        path = Path.parse(f"{setting}_path", form[f"{setting}_path"], {"table"})
+        method, text = form.get(f"{setting}_method", "GET"), form.get(f"{setting}_body")
+        if text and method != "POST":
+            raise wrong(f"{setting}_body", f"needs POST as {setting}_method")
+        body = Template.parse(f"{setting}_body", text, {"table"}) if text else None
+        return cls(setting, method, path, body)
+
+    @property
+    def names_table(self) -> bool:
+        return "table" in self.path.names() | (self.body.names() if self.body else set())
+
+    def request(self, table: Table, *, is_optional: bool = False) -> Request:
+        """It only reads, whatever its method."""
+        return Request(
+            self.method,
+            self.path.render(table),
+            body=msgspec.json.encode(self.body.render(table)) if self.body else None,
+            setting=f"{self.setting}_path",
+            table=table,
+            is_optional=is_optional,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """How many rows a table holds."""
 
-    path: Path
+    question: Question
     value: str
-    method: str = "GET"
-    body: Template | None = None
 
     @classmethod
     def parse(cls, form: dict[str, Any]) -> Count | None:
@@ -52,26 +84,12 @@ class Count:
             raise wrong("table_count_path", "is missing, and table_count_value is given")
         if not value:
             raise wrong("table_count_value", "is missing, and table_count_path is given")
-        parsed = Path.parse("table_count_path", path, {"table"})
-        method, text = form.get("table_count_method", "GET"), form.get("table_count_body")
-        if text and method != "POST":
-            raise wrong("table_count_body", "needs POST as table_count_method")
-        if method == "HEAD" and not value.startswith("header:"):
+        question = Question.parse(form, "table_count")
+        if question.method == "HEAD" and not value.startswith("header:"):
             raise wrong("table_count_value", "must be header:NAME, as HEAD is answered by no body")
-        body = Template.parse("table_count_body", text, {"table"}) if text else None
-        if "table" not in parsed.names() | (body.names() if body else set()):
+        if not question.names_table:
             raise wrong("table_count_path", "lacks {table}")
-        return cls(parsed, value, method, body)
-
-    def request(self, table: Table) -> Request:
-        """It only reads, whatever its method."""
-        return Request(
-            self.method,
-            self.path.render(table),
-            body=msgspec.json.encode(self.body.render(table)) if self.body else None,
-            setting="table_count_path",
-            table=table,
-        )
+        return cls(question, value)
 
     def read(self, response: HttpResponse, table: Table) -> int:
         try:

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from destination_bulk_tables.http import HttpResponse
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.provider import ColumnKind
-from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.fields import dig, wrong
-from destination_bulk_tables.providers.custom_http.templates import Path, Template, require_known
+from destination_bulk_tables.providers.custom_http.reading import Question
+from destination_bulk_tables.providers.custom_http.templates import require_known
 
 _TABLE = "{table}"
 _WRAPPED = re.compile(r"(?:nullable|lowcardinality)\((.*)\)")
@@ -34,48 +32,29 @@ _KINDS: tuple[tuple[ColumnKind, re.Pattern[str]], ...] = (
 class TableColumns:
     """How to ask; where the columns are in the answer, and what one of them says."""
 
-    path: Path
-    method: str
-    body: Template | None
+    question: Question
     listed: str
     name: str
     kind: str
 
     @classmethod
     def parse(cls, form: dict[str, Any]) -> TableColumns | None:
-        path = form.get("table_columns_path")
         rest = ("body", "list", "name", "type")
-        if not path:
+        if not form.get("table_columns_path"):
             given = [name for name in rest if form.get(f"table_columns_{name}")]
             if given:
                 raise wrong(
                     "table_columns_path", f"is missing, and table_columns_{given[0]} is not"
                 )
             return None
-        parsed = Path.parse("table_columns_path", path, {"table"})
-        method, text = form.get("table_columns_method", "GET"), form.get("table_columns_body")
-        if text and method != "POST":
-            raise wrong("table_columns_body", "needs POST as table_columns_method")
-        body = Template.parse("table_columns_body", text, {"table"}) if text else None
+        question = Question.parse(form, "table_columns")
         listed = form.get("table_columns_list") or "."
         require_known("table_columns_list", listed, {"table"})
-        inside = body.names() if body else set()
-        if "table" not in parsed.names() | inside and _TABLE not in listed.split("."):
+        if not question.names_table and _TABLE not in listed.split("."):
             what = "lacks {table}, which must be in it, in the body or a step of table_columns_list"
             raise wrong("table_columns_path", what)
         name, kind = form.get("table_columns_name", ""), form.get("table_columns_type", "")
-        return cls(parsed, method, body, listed, name, kind)
-
-    def request(self, table: Table) -> Request:
-        """It only reads, and may be refused."""
-        return Request(
-            self.method,
-            self.path.render(table),
-            body=msgspec.json.encode(self.body.render(table)) if self.body else None,
-            setting="table_columns_path",
-            table=table,
-            is_optional=True,
-        )
+        return cls(question, listed, name, kind)
 
     def read(self, response: HttpResponse, table: Table) -> Mapping[str, ColumnKind | None] | None:
         """None where the answer names no column, or one entry has no name where it should be."""
