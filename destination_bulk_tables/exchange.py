@@ -12,12 +12,11 @@ import random
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from destination_bulk_tables.dispositions import BUSY_STATUSES, Accept, Renew, Retry
 from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
-from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, TooLarge, unix_time
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.signing import Signer
 from destination_bulk_tables.trace import Line
@@ -315,14 +314,10 @@ class Exchange:
         if not value:
             return None
         try:
-            return float(value) if value[0].isdigit() else self._until(value)
+            is_number = value[0].isdigit()
+            return float(value) if is_number else max(0.0, unix_time(value) - self._clock.now())
         except (ValueError, TypeError):
             return None
-
-    def _until(self, http_date: str) -> float:
-        moment = parsedate_to_datetime(http_date)
-        moment = moment.replace(tzinfo=moment.tzinfo or UTC)  # the oldest format names no zone
-        return max(0.0, moment.timestamp() - self._clock.now())
 
 
 def settle_s(*, is_slow: bool) -> float:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
@@ -129,6 +131,12 @@ class Ambiguous(Exception):
         self.is_slow = is_slow
         self.is_busy = is_busy
         self.after_s = after_s
+
+
+def unix_time(http_date: str) -> float:
+    """An HTTP date; the oldest format names no zone. Raises `ValueError` or `TypeError`."""
+    moment = parsedate_to_datetime(http_date)
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
 
 
 def segment(text: str, what: str = "a table name (tables[].table)") -> str:

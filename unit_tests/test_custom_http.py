@@ -733,6 +733,11 @@ def test_no_vendor_text_reaches_a_config_error() -> None:
         ({}, {"retry_after": "7"}, None),  # the sender reads it
         ({"rate_limit_wait_seconds": 30}, {"retry_after": "7"}, 30.0),
         ({"rate_limit_wait_seconds": 30}, {"retry_after": "45"}, 45.0),
+        (
+            {"rate_limit_wait_seconds": 30},
+            {"retry_after": "Sun Nov  6 08:50:22 1994", "date": "Sun, 06 Nov 1994 08:49:37 GMT"},
+            45.0,
+        ),
         ({"reset_header": "X-Reset"}, {"x_reset": "12"}, 12.0),
         (
             {"reset_header": "X-Reset", "reset_header_format": "unix_time"},
@@ -742,6 +747,7 @@ def test_no_vendor_text_reaches_a_config_error() -> None:
         ({"reset_header": "X-Reset"}, {}, None),
     ],
 )
+@pytest.mark.usefixtures("far_from_utc")
 def test_a_rate_limit_waits_for_the_longest(
     form: dict[str, Any], headers: dict[str, str], after_s: float | None
 ) -> None:

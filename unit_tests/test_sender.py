@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -232,15 +231,6 @@ def test_a_vendor_that_never_answers_ends_within_ten_minutes(share: float) -> No
     assert rig.transport.sent[-1].timeout_s < rig.provider.limits.read_timeout_s
 
 
-@pytest.fixture
-def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 @pytest.mark.parametrize(
     ("header", "waited"),
     [
@@ -256,7 +246,7 @@ def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("Tue, 14 Nov 99999 22:13:40 GMT", 0.0),
     ],
 )
-@pytest.mark.usefixtures("_far_from_utc")
+@pytest.mark.usefixtures("far_from_utc")
 def test_retry_after_in_seconds_or_as_a_date(header: str, waited: float) -> None:
     """What the vendor asks for is waited, wherever this runs; nonsense is not."""
     rig = Rig(scripted(status(503, retry_after=header), status(200)), jitter=lambda: 0.0)

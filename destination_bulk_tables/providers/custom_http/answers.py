@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from destination_bulk_tables.dispositions import (
     classify_by_status,
 )
 from destination_bulk_tables.errors import ConfigError, InternalError, TransientError
-from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused, TooLarge
+from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused, TooLarge, unix_time
 from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.providers.custom_http.fields import says, squeeze, texts, wrong
 from destination_bulk_tables.providers.custom_http.results import NOT_STORED, Results
@@ -189,7 +188,7 @@ class Answers:
         waits = [self._wait_s, _seconds(response.headers.get("retry-after", ""), response)]
         try:
             # Date is the server's own clock, so ours does not matter
-            since = _unix_time(response.headers["date"]) if self._reset_is_time else 0.0
+            since = unix_time(response.headers["date"]) if self._reset_is_time else 0.0
             waits.append(float(reset) - since)
         except (KeyError, ValueError, TypeError):
             pass
@@ -215,15 +214,11 @@ def _hint(status: int, request: Request) -> str:
     return ""
 
 
-def _unix_time(http_date: str) -> float:
-    return parsedate_to_datetime(http_date).timestamp()
-
-
 def _seconds(retry_after: str, response: HttpResponse) -> float:
     """`Retry-After` as seconds; a date counts from the server's own."""
     try:
         if retry_after[:1].isdigit():
             return float(retry_after)
-        return _unix_time(retry_after) - _unix_time(response.headers["date"])
+        return unix_time(retry_after) - unix_time(response.headers["date"])
     except (KeyError, ValueError, TypeError):
         return 0.0
