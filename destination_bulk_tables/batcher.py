@@ -7,22 +7,26 @@ a keyed batch each key occurs once: the last version by cursor, then by arrival.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from itertools import chain, compress, count
 from operator import ne
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import Batch, RejectedRow, RowBlock, Tombstone
+from destination_bulk_tables.model import (
+    Batch,
+    Cut,
+    Epoch,
+    Key,
+    RejectedRow,
+    RowBlock,
+    Table,
+    Tombstone,
+)
 from destination_bulk_tables.timestamps import instant
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from destination_bulk_tables.model import Cut, Epoch, Key, Table
 
 _ids = count(1)
 _NULL = b"null"

@@ -7,22 +7,24 @@ delivered or in the reject report.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from destination_bulk_tables.errors import UnaccountedRows
+from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.lanes import LOAD, Job, Lane, Tracked
-from destination_bulk_tables.model import Doubtful, RowBlock
+from destination_bulk_tables.model import (
+    Batch,
+    BatchResult,
+    Doubtful,
+    Receipt,
+    RejectedRow,
+    RowBlock,
+)
+from destination_bulk_tables.outcomes import Context
 from destination_bulk_tables.repeats import n_older
 from destination_bulk_tables.sender import Delivery
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.exchange import Tally
-    from destination_bulk_tables.model import Batch, BatchResult, Receipt, RejectedRow
-    from destination_bulk_tables.outcomes import Context
-    from destination_bulk_tables.tasks import Tasks, Tools
+from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
 

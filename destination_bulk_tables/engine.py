@@ -10,24 +10,20 @@ flying batches; every wait has a deadline or ends with the stop flag.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from destination_bulk_tables.acknowledging import Acknowledging
 from destination_bulk_tables.bounds import Bounds
 from destination_bulk_tables.dispatch import PAUSE_S, Dispatch
 from destination_bulk_tables.errors import BadInput, DestinationError, InternalError, Stopped
 from destination_bulk_tables.intake import Intake, UndeliverableRow
+from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import Cut, StreamKey
 from destination_bulk_tables.replacing import Replacing
-from destination_bulk_tables.tasks import Tasks
+from destination_bulk_tables.tasks import Tasks, Tools
 from destination_bulk_tables.verification import Verification
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.messages import Message
-    from destination_bulk_tables.model import Cut, StreamKey
-    from destination_bulk_tables.tasks import Tools
 
 MAX_STATE_BYTES = 16_000_000
 STOP_GRACE_S = 8.0

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.dispositions import BUSY_STATUSES, Accept, Renew, Retry
 from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
-from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, TooLarge, unix_time
+from destination_bulk_tables.http import (
+    Ambiguous,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Refused,
+    TooLarge,
+    unix_time,
+)
+from destination_bulk_tables.model import Table
+from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.signing import Signer
-from destination_bulk_tables.trace import Line
-from destination_bulk_tables.transport import TransportError
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.http import Flow, HttpRequest
-    from destination_bulk_tables.model import Table
-    from destination_bulk_tables.provider import Provider
-    from destination_bulk_tables.trace import Trace
-    from destination_bulk_tables.transport import Transport
+from destination_bulk_tables.trace import Line, Trace
+from destination_bulk_tables.transport import Transport, TransportError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,16 +11,12 @@ the table holds each row of its load once. `Guard` does no I/O.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from destination_bulk_tables.catalog import StreamPlan
 from destination_bulk_tables.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.progress import StreamCounts
+from destination_bulk_tables.progress import StreamCounts
 
 log = logging.getLogger(__name__)
 

@@ -8,33 +8,28 @@ decides, the engine sends.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from destination_bulk_tables.batcher import Batcher
+from destination_bulk_tables.catalog import StreamPlan
+from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.exchange import Tally
-from destination_bulk_tables.outcomes import Context, Unverified
+from destination_bulk_tables.model import (
+    Batch,
+    BatchResult,
+    Cut,
+    Doubtful,
+    Epoch,
+    Key,
+    Receipt,
+    StreamKey,
+)
+from destination_bulk_tables.outcomes import Context, ReplacePlan, Unverified
+from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.pace import Pace
 from destination_bulk_tables.repeats import KEY_BYTES, Repeats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from destination_bulk_tables.batcher import Batcher
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.errors import DestinationError
-    from destination_bulk_tables.model import (
-        Batch,
-        BatchResult,
-        Cut,
-        Doubtful,
-        Epoch,
-        Key,
-        Receipt,
-        StreamKey,
-    )
-    from destination_bulk_tables.outcomes import ReplacePlan
-    from destination_bulk_tables.overwrite import StagedLoad
-    from destination_bulk_tables.rows import RowCodec
+from destination_bulk_tables.rows import RowCodec
 
 _LEAST_LINGER_S = 30.0
 _LINGER = 2.0

@@ -8,24 +8,17 @@ no key is sent twice in a load.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 from itertools import chain, compress, islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from destination_bulk_tables.batcher import last_versions
+from destination_bulk_tables.batcher import Batcher, last_versions
 from destination_bulk_tables.keys import key_of, key_tokens, text_of
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import Epoch, RowBlock
+from destination_bulk_tables.model import Batch, Epoch, Key, RowBlock
 from destination_bulk_tables.outcomes import Load
-from destination_bulk_tables.spool import KeyFilter, Spool
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from destination_bulk_tables.batcher import Batcher
-    from destination_bulk_tables.model import Batch, Key
-    from destination_bulk_tables.spool import DiskBudget
+from destination_bulk_tables.spool import DiskBudget, KeyFilter, Spool
 
 _TOMBSTONE = b"["  # a row starts with a brace
 _tokens = msgspec.json.Decoder(list[msgspec.Raw]).decode

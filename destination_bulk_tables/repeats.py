@@ -8,21 +8,15 @@ others are settled when it is. Only rows whose key is under way wait; there is o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain, compress, repeat
-from typing import TYPE_CHECKING
 
-from destination_bulk_tables.batcher import is_older
+from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import RowBlock, Tombstone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from collections.abc import Set as AbstractSet
-
-    from destination_bulk_tables.batcher import Batcher
-    from destination_bulk_tables.model import Batch, Cut, Epoch, Key
-    from destination_bulk_tables.versions import SentVersions
+from destination_bulk_tables.model import Batch, Cut, Epoch, Key, RowBlock, Tombstone
+from destination_bulk_tables.versions import SentVersions
 
 KEY_BYTES = 200  # what a key costs in the sets that know it, beside its row
 _VERSION_BYTES = 500  # what a waiting row costs beside its text

@@ -10,28 +10,23 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.doubt import Doubt, kind_of, kinds_of, name_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally
-from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
-from destination_bulk_tables.model import BatchResult, Doubtful, RejectedRow
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, RowFault, TooLarge
+from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RejectedRow, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, WriteReport
+from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.redact import mask_values
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Sequence
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.model import Batch, RowBlock, Table
-    from destination_bulk_tables.provider import Provider
-    from destination_bulk_tables.trace import Trace
-    from destination_bulk_tables.transport import Transport
+from destination_bulk_tables.trace import Trace
+from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

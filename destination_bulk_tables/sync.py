@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.engine import Engine
+from destination_bulk_tables.catalog import StreamPlan
+from destination_bulk_tables.clock import Clock
+from destination_bulk_tables.config import Config
+from destination_bulk_tables.engine import Engine, Source
 from destination_bulk_tables.errors import ConfigError, InternalError, SettingError
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.known_columns import compare_columns
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.model import StreamKey
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.pace import MOST, Pace
-from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.progress import Progress, StreamCounts
+from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.report_lines import Circumstances
 from destination_bulk_tables.rows import CDC_DELETED_AT, RowCodec
 from destination_bulk_tables.sample import FieldSample
@@ -25,21 +31,10 @@ from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.spool import DiskBudget
 from destination_bulk_tables.states import StateStore
 from destination_bulk_tables.tasks import Tools
+from destination_bulk_tables.trace import Trace
+from destination_bulk_tables.transport import Transport
 from destination_bulk_tables.versions import MOST_KEYS, SentVersions
 from destination_bulk_tables.workers import ThreadWorkers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from destination_bulk_tables.catalog import StreamPlan
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.config import Config
-    from destination_bulk_tables.engine import Source
-    from destination_bulk_tables.model import StreamKey
-    from destination_bulk_tables.progress import StreamCounts
-    from destination_bulk_tables.rejects import Rejects
-    from destination_bulk_tables.trace import Trace
-    from destination_bulk_tables.transport import Transport
 
 log = logging.getLogger(__name__)
 _LEAST_KEYS = 1000

@@ -6,28 +6,24 @@ Used by the engine thread only; what runs on the others is a task's function, wh
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError, InternalError, TransientError
 from destination_bulk_tables.exchange import Tally
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Sequence
-
-    from destination_bulk_tables.clock import Clock
-    from destination_bulk_tables.guard import Guard
-    from destination_bulk_tables.http import Flow
-    from destination_bulk_tables.lanes import Lane
-    from destination_bulk_tables.ledger import Ledger
-    from destination_bulk_tables.model import RejectedRow
-    from destination_bulk_tables.progress import Progress
-    from destination_bulk_tables.provider import Provider
-    from destination_bulk_tables.rejects import Rejects
-    from destination_bulk_tables.sender import Sender
-    from destination_bulk_tables.workers import Workers
+from destination_bulk_tables.guard import Guard
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.lanes import Lane
+from destination_bulk_tables.ledger import Ledger
+from destination_bulk_tables.model import RejectedRow
+from destination_bulk_tables.progress import Progress
+from destination_bulk_tables.provider import Provider
+from destination_bulk_tables.rejects import Rejects
+from destination_bulk_tables.sender import Sender
+from destination_bulk_tables.workers import Workers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

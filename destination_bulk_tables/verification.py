@@ -8,24 +8,23 @@ answered (`doubt`).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from destination_bulk_tables.errors import BadRows, TransientError, UnaccountedRows
+from destination_bulk_tables.dispatch import Dispatch
+from destination_bulk_tables.errors import (
+    BadRows,
+    DestinationError,
+    TransientError,
+    UnaccountedRows,
+)
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
 from destination_bulk_tables.keys import text_of
+from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.model import Doubtful, RejectedRow
-from destination_bulk_tables.outcomes import Mingled, Outcome
+from destination_bulk_tables.outcomes import Mingled, Outcome, Unverified, Verdict
 from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from destination_bulk_tables.dispatch import Dispatch
-    from destination_bulk_tables.errors import DestinationError
-    from destination_bulk_tables.lanes import Job, Lane, Tracked
-    from destination_bulk_tables.outcomes import Unverified, Verdict
-    from destination_bulk_tables.tasks import Tasks, Tools
+from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
 
