@@ -133,6 +133,11 @@ class Ambiguous(Exception):
         self.after_s = after_s
 
 
+def cause_of(error: Exception) -> str:
+    """One word for what kept a request from being accepted: a refusal's code, else its kind."""
+    return error.code if isinstance(error, Refused) else type(error).__name__.lower()
+
+
 def unix_time(http_date: str) -> float:
     """An HTTP date; the oldest format names no zone. Raises `ValueError` or `TypeError`."""
     moment = parsedate_to_datetime(http_date)

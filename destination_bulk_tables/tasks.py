@@ -15,7 +15,7 @@ from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError, InternalError, TransientError
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.guard import Guard
-from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, cause_of
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.model import RejectedRow
@@ -97,12 +97,11 @@ class Tasks:
         if self.failure is None:
             if isinstance(error, Refused | TooLarge | Ambiguous):
                 # a question, which is small: a proxy on the way may answer in the vendor's place
-                cause = error.code if isinstance(error, Refused) else type(error).__name__.lower()
                 message = (
                     f"{self._tools.provider.title} did not take a question about table "
-                    f"{lane.plan.table.name} ({cause}). The next attempt starts where this one "
-                    "stopped. If it stays so, look at what answers at its address: a gateway or a "
-                    "proxy may be in between."
+                    f"{lane.plan.table.name} ({cause_of(error)}). The next attempt starts where "
+                    "this one stopped. If it stays so, look at what answers at its address: a "
+                    "gateway or a proxy may be in between."
                 )
                 error = TransientError(message, stream=lane.plan.key)
             if not isinstance(error, DestinationError):

@@ -144,7 +144,3 @@ def rows_of(page: Queried) -> list[Row]:
 
 def ids_of(page: Queried) -> list[str]:
     return [row.sys_Id for row in rows_of(page)]
-
-
-def cause_of(error: Exception) -> str:
-    return error.code if isinstance(error, Refused) else type(error).__name__.lower()

@@ -15,12 +15,11 @@ from itertools import count
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, UnaccountedRows
-from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, cause_of
 from destination_bulk_tables.keys import key_of, key_tokens
 from destination_bulk_tables.model import Key, Table
 from destination_bulk_tables.providers.kore.answers import (
     NO_READ,
-    cause_of,
     counted_rows,
     deleted_rows,
     ids_of,

@@ -14,14 +14,13 @@ from typing import Literal
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
-from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, cause_of
 from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.providers.kore.answers import (
     NO_READ,
     Inserted,
     Row,
-    cause_of,
     deleted_rows,
     no_table,
     rows_of,
