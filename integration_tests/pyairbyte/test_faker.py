@@ -19,7 +19,10 @@ from integration_tests.pyairbyte.conftest import ROOT, PyAirbyte
 from integration_tests.pyairbyte.read_back import HEADING, compare, messages
 from integration_tests.vendor_configs import Vendor, config_for
 
-pytestmark = pytest.mark.timeout(1200)  # the first run installs PyAirbyte
+pytestmark = [
+    pytest.mark.timeout(1200),  # the first run installs PyAirbyte
+    pytest.mark.xdist_group("faker"),  # one worker runs the source alone
+]
 
 USERS = 1000
 # One worker, or the rows depend on which of them is faster; and a second sync has nothing to send.
@@ -46,9 +49,12 @@ def without_update_time(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "updated_at"}
 
 
-def emitted(folder: Path) -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Run source-faker alone; its rows by stream."""
-    catalog = Faker(folder, USERS).catalog()
+    folder = tmp_path_factory.mktemp("alone")
+    source = Faker(folder, USERS)
+    catalog = source.catalog()
     for name, content in (("source", SOURCE), ("catalog", catalog)):
         (folder / f"{name}.json").write_text(json.dumps(content))
     files = ["--config", "source.json", "--catalog", "catalog.json"]
@@ -60,30 +66,33 @@ def emitted(folder: Path) -> dict[str, list[dict[str, Any]]]:
         if message["type"] == "RECORD":
             record = message["record"]
             rows.setdefault(record["stream"], []).append(without_update_time(record["data"]))
+    assert {stream: len(of_stream) for stream, of_stream in rows.items()} == source.rows
     return rows
 
 
 @pytest.mark.parametrize("vendor", get_args(Vendor))
 def test_faker(
-    vendor: Vendor, pyairbyte: PyAirbyte, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    vendor: Vendor,
+    emitted: dict[str, list[dict[str, Any]]],
+    pyairbyte: PyAirbyte,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every row is in its table once, with its values, and stays when the next sync has no rows."""
-    wanted = emitted(tmp_path)
     programs = (Path(COMMAND).parent, Path(installed_command()).parent)
     (tmp_path / "script.py").write_text(script())
     with Emulator(auto_create_tables=True) as emulator:
         (tmp_path / "config.json").write_text(json.dumps(config_for(vendor, emulator.url)))
         pyairbyte.run(tmp_path, "python", "script.py", path=programs)
-        stored = {stream: emulator.rows(vendor, stream) for stream in wanted}
+        stored = {stream: emulator.rows(vendor, stream) for stream in emitted}
         assert (sent := writes(emulator)) > 0
         pyairbyte.run(tmp_path, "python", "script.py", path=programs)
         assert writes(emulator) == sent  # PyAirbyte has kept the states
-        assert stored == {stream: emulator.rows(vendor, stream) for stream in wanted}
+        assert stored == {stream: emulator.rows(vendor, stream) for stream in emitted}
     results = [
         compare(stream, rows, [without_update_time(row) for row in stored[stream]], [])
-        for stream, rows in sorted(wanted.items())
+        for stream, rows in sorted(emitted.items())
     ]
     with capsys.disabled():
         print(f"\n\n{vendor}", HEADING, *results, sep="\n")
-    assert {stream: len(rows) for stream, rows in wanted.items()} == Faker(tmp_path, USERS).rows
     assert [str(result) for result in results if not result.is_complete] == []
