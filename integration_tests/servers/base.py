@@ -170,10 +170,14 @@ def install_once(folder: Path, wanted: str, commands: Sequence[Sequence[str]]) -
 
 
 def pip_install(folder: Path, *requirements: str) -> Path:
-    """Install into a virtual environment of its own and return its bin folder."""
+    """Install into a virtual environment of its own and return its bin folder.
+
+    Our own pip does it, and compiles nothing: a server uses a part of what it brings.
+    """
+    pip = (sys.executable, "-m", "pip", "--python", "venv/bin/python")
     commands = (
-        (sys.executable, "-m", "venv", "--clear", "venv"),
-        (str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", *requirements),
+        (sys.executable, "-m", "venv", "--clear", "--without-pip", "venv"),
+        (*pip, "install", "-q", "--no-compile", *requirements),
     )
     install_once(folder, f"{sys.version} {' '.join(requirements)}", commands)
     return folder / "venv/bin"
