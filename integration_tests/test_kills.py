@@ -19,7 +19,7 @@ from integration_tests.cases import CASES, Case, Stand
 from integration_tests.scenario import TABLE, Sync, WatchedEmulator
 
 ADDS = [name for name, case in CASES.items() if not case.replaces]
-CHAINS = 12
+CHAINS = 6
 ROWS = 90
 MOST_KILLS = 60
 
