@@ -157,6 +157,12 @@ def within_its_window(emulator: WatchedEmulator, attempt: Callable[[], Ended]) -
             return ended
 
 
+def positions(kinds: Sequence[str]) -> list[int]:
+    """Return which requests to break, by number: of polls in a row the first and the last."""
+    around = zip(["", *kinds], kinds, [*kinds[1:], ""], strict=False)
+    return [at for at, three in enumerate(around, 1) if set(three) != {"import"}]
+
+
 class Stand:
     """Runs trials side by side, each with an emulator of its own, because they mostly wait."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from integration_tests.cases import CANARY, CASES, Case, Stand, within_its_window
+from integration_tests.cases import CANARY, CASES, Case, Stand, positions, within_its_window
 from integration_tests.forked import Nursery
 from integration_tests.scenario import (
     QUICK,
@@ -28,8 +28,6 @@ from integration_tests.scenario import (
 )
 
 pytestmark = pytest.mark.timeout(600)
-
-MOST_POSITIONS = 8  # a debounced load has more, but these are all the same question to an import
 
 _MINUTE = {"errors": [{"msg": "You've exceeded the per-minute rate limit.", "code": 400}]}
 _HOUR = {"errors": [{"msg": "You've exceeded the hourly rate limit.", "code": 400}]}
@@ -74,7 +72,7 @@ class Trial:
     ) -> None:
         self.case, self.emulator, self.nursery, self.folder = case, emulator, nursery, folder
         self.problems: list[str] = []
-        self.requests = 0
+        self.requests: list[str] = []
         self.outcome = ""
         self.doubled = 0
 
@@ -88,7 +86,7 @@ class Trial:
         ended = self._sync(0, QUICK | SHORT_READS if is_silent else QUICK)
         emulator.watch = None
         emulator.faults([])
-        self.requests = len(emulator.requests)
+        self.requests = [request.kind for request in emulator.requests]
         self.outcome = ended.failure or "ok"
         emulator.settle()
         if ended.code == 0:
@@ -189,13 +187,13 @@ def test_each_fault_at_each_request(name: str, stand: Stand, tmp_path: Path) -> 
     (clean,) = stand.run(trial, [("none", 0)], tmp_path / "clean")
     assert (clean.problems, clean.doubled) == ([], 0)
     assert clean.outcome == "ok" or "debounce_seconds" in case.provider
-    positions = min(clean.requests, MOST_POSITIONS)
-    plan = [(fault, at) for fault in FAULTS for at in range(1, positions + 1)]
+    places = positions(clean.requests)
+    plan = [(fault, at) for fault in FAULTS for at in places]
     trials = stand.run(trial, plan, tmp_path)
     outcomes = Counter(trial.outcome for trial in trials)
     doubled = sum(trial.doubled for trial in trials)
     print(
-        f"{name}: {len(FAULTS)} faults x {positions} requests = {len(plan)} syncs in "
+        f"{name}: {len(FAULTS)} faults x {len(places)} requests = {len(plan)} syncs in "
         f"{time.monotonic() - started:.0f} s: {dict(outcomes)}; rows doubled: {doubled}"
     )
     wrong = [

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from integration_tests.cases import COLUMNS, TYPES, Stand, within_its_window
+from integration_tests.cases import COLUMNS, TYPES, Stand, positions, within_its_window
 from integration_tests.scenario import (
     QUICK,
     SHORT_GRACE,
@@ -235,7 +235,7 @@ def test_every_attempt_fails_but_the_last(name: str, stand: Stand, tmp_path: Pat
     """At each end the tables hold a whole generation, and the last attempt converges."""
     setting = SETTINGS[name]
 
-    def count(emulator: WatchedEmulator, folder: Path, _: int) -> int:
+    def clean(emulator: WatchedEmulator, folder: Path, _: int) -> list[int]:
         job = Job(setting, stand, emulator, folder)
 
         def attempt() -> Ended:
@@ -243,7 +243,7 @@ def test_every_attempt_fails_but_the_last(name: str, stand: Stand, tmp_path: Pat
             return job.attempt(0)
 
         assert within_its_window(emulator, attempt).code == 0
-        return len(emulator.requests)
+        return positions([request.kind for request in emulator.requests])
 
     def trial(emulator: WatchedEmulator, folder: Path, item: tuple[int, int]) -> Job:
         position, turn = item
@@ -251,13 +251,13 @@ def test_every_attempt_fails_but_the_last(name: str, stand: Stand, tmp_path: Pat
         play(job, position, turn)
         return job
 
-    (requests,) = stand.run(count, [0], tmp_path / "clean")
-    plan = [(at, at + turn) for at in range(1, requests + 1) for turn in range(TURNS)]
+    (places,) = stand.run(clean, [0], tmp_path / "clean")
+    plan = [(at, at + turn) for at in places for turn in range(TURNS)]
     jobs = stand.run(trial, plan, tmp_path)
     contents = sum((job.contents for job in jobs), Counter[str]())
     print(
         f"{name}: {len(jobs)} jobs of {sum(job.runs for job in jobs)} attempts, "
-        f"{requests} requests each; the tables then held {dict(contents)}"
+        f"{len(places)} requests each; the tables then held {dict(contents)}"
     )
     wrong = {item: job.problems for item, job in zip(plan, jobs, strict=True) if job.problems}
     assert not wrong, wrong
