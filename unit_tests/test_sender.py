@@ -45,6 +45,7 @@ from destination_bulk_tables.http import (
     RowFault,
     TooLarge,
 )
+from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import (
     Batch,
     BatchResult,
@@ -55,8 +56,8 @@ from destination_bulk_tables.model import (
     Table,
     Tombstone,
 )
-from destination_bulk_tables.outcomes import Context, ReplacePlan, WriteReport
-from destination_bulk_tables.sender import Delivery, Sender
+from destination_bulk_tables.outcomes import Context, ReadBack, ReplacePlan, WriteReport
+from destination_bulk_tables.sender import MAX_AMBIGUOUS, Delivery, Sender
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import (
     Answer,
@@ -643,6 +644,100 @@ def test_rows_that_a_refusal_names_are_rejected_and_the_rest_is_sent_again() -> 
     assert [(row.index, row.code) for row in again.rejected] == [(1, "bad"), (3, "bad")]
 
 
+@pytest.mark.parametrize(
+    ("report", "is_right"),
+    [
+        (WriteReport(1), False),
+        (WriteReport(faults=(RowFault(0, "bad", "too long"),)), True),
+        (WriteReport(faults=(RowFault(0, "other", "unknown"),)), None),
+        (WriteReport(receipt=Receipt("7", 1)), None),
+    ],
+)
+def test_a_row_that_is_sent_for_its_name_tells_whether_it_was_right(
+    report: WriteReport,
+    is_right: bool | None,  # noqa: FBT001
+) -> None:
+    """Not where it is refused for something else, or where its job is still to tell."""
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    reports = {1: report, 4: WriteReport(4)}
+    rig.provider.write = lambda _table, block, _: _flow(reports[block.count])  # type: ignore[method-assign]
+    refused = Refused("http_422", "row 2", faults=(RowFault(1, "bad", "too long"),))
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
+    assert result.error is None
+    assert rig.sender.doubt.names_row(TABLE, "bad too long") is is_right
+
+
+@pytest.mark.parametrize(
+    ("positions", "alone", "writes", "rejected"),
+    [
+        ((1, 3), (), [1, 4], []),
+        ((1, 3), (RowFault(0, "bad", "too long"),), [1, 3], [1, 3]),
+        ((1,), (), [1, 4], []),
+    ],
+)
+def test_what_is_known_of_the_other_rows_that_a_refusal_names(
+    positions: tuple[int, ...],
+    alone: tuple[RowFault, ...],
+    writes: list[int],
+    rejected: list[int],
+) -> None:
+    """One of them goes out alone: the others are rejected as well, or sent like any row."""
+    rig = Rig(lambda _: total_of(0), kore())
+    written: list[int] = []
+    looks = 0
+
+    def stored_rows(*_: object) -> Any:
+        nonlocal looks
+        looks += 1
+        return _flow(ReadBack(None))
+
+    def write(_table: Table, block: RowBlock, _: Context) -> Any:
+        written.append(block.count)
+        faults = alone if block.count == 1 else ()
+        return _flow(WriteReport(block.count - len(faults), faults))
+
+    rig.provider.write = write  # type: ignore[method-assign]
+    rig.provider.stored_rows = stored_rows  # type: ignore[method-assign]
+    faults = tuple(RowFault(position, "bad", "too long") for position in positions)
+    batch = batch_of(deals(5))
+    known = Doubtful(
+        batch.block, Refused("http_422", "rows", faults=faults), is_read=True, stored=set()
+    )
+    result = rig.sender.deliver(Delivery(batch, Context(stored=0), [known]))
+    assert (result.error, result.delivered) == (None, 5 - len(rejected))
+    assert written == writes
+    assert sorted(row.index for row in result.rejected) == rejected
+    assert looks == len(positions) - 1
+
+
+def test_what_goes_out_as_any_other_tells_nothing_of_names() -> None:
+    """Neither taken nor refused."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
+    result = rig.deliver(deals(4), Context(stored=0))
+    assert (result.delivered, len(result.rejected)) == (3, 1)
+    assert rig.sender.doubt.names_row(TABLE, "bad too long") is None
+
+
+def test_a_refusal_that_is_known_to_store_nothing_costs_no_look_at_the_table() -> None:
+    """What the first one taught; a batch still asks once whether it is about the table."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
+    first = rig.deliver(deals(4), Context(stored=0))
+    looks = len(rig.transport.sent) - len(rig.transport.writes)
+    second = rig.deliver(deals(2), Context(stored=first.stored))
+    assert (second.error, second.delivered, second.stored) == (None, 1, 4)
+    assert len(rig.transport.sent) - len(rig.transport.writes) == looks + 1
+    assert (first.is_recounted, second.is_recounted) == (True, False)
+
+
+def test_a_rejected_row_keeps_the_line_that_brought_it() -> None:
+    """That of its own, where lines are kept at all."""
+    rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
+    batch = batch_of(deals(3))
+    batch.block.originals = Lines.of_list([b"line 0", b"line 1", b"line 2"])
+    [row] = rig.sender.deliver(Delivery(batch, Context(stored=0))).rejected
+    assert row.original == b"line 1"
+
+
 def test_rows_that_a_refusal_names_wrongly_are_not_rejected() -> None:
     """An API that counts from another number than is set: a row that is taken alone is good."""
     rig = Rig(KoreVendor(is_bad=_bad("d1")).answer, kore())
@@ -703,6 +798,17 @@ def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
     assert len(result.rejected) == 5
     assert rig.transport.sent == []
+
+
+def test_a_replace_in_one_request_goes_on_without_the_rows_it_names() -> None:
+    """It cannot be sent in parts to try out whether they are bad."""
+    rig = Rig(QobraVendor(FakeClock()).answer)
+    rig.provider.write = lambda _table, block, _: _flow(WriteReport(block.count))  # type: ignore[method-assign]
+    refused = Refused("http_422", "row 2", faults=(RowFault(1, "bad", "too long"),))
+    context = Context(replace=ReplacePlan(single=True))
+    result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(refused)))
+    assert (result.error, result.delivered) == (None, 4)
+    assert [row.index for row in result.rejected] == [1]
 
 
 def test_a_replace_of_which_all_rows_are_named_is_not_sent() -> None:
@@ -1333,6 +1439,22 @@ def test_a_busy_vendor_is_given_time_and_read_back() -> None:
     error = ended.deliver(deals(3), Context(stored=0)).error
     assert isinstance(error, TransientError)
     assert ended.clock.elapsed < 600
+
+
+@pytest.mark.parametrize(
+    ("fault", "writes"), [(status(503), 1 + MAX_ATTEMPTS), (status(500), 1 + MAX_AMBIGUOUS)]
+)
+def test_a_busy_vendor_is_tried_more_often_than_one_that_fails(
+    fault: HttpResponse, writes: int
+) -> None:
+    """It says that it will take the rows later; neither is tried for ever."""
+    rig = Rig(
+        lambda request: fault if request.path.endswith("/bulk") else total_of(0),
+        kore(),
+        jitter=lambda: 0.0,
+    )
+    assert isinstance(rig.deliver(deals(3), Context(stored=0)).error, TransientError)
+    assert len(rig.transport.writes) == writes
 
 
 def test_a_vendor_that_stays_busy_is_given_up_by_the_clock() -> None:

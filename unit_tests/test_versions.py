@@ -89,6 +89,9 @@ def test_what_is_late_is_told_by_the_version_settled_last() -> None:
     assert versions.late(batch) == set()
     versions.remember([("a", b"5"), ("b", b"2"), ("d1", b"5"), ("d2", b"5")])
     assert versions.late(batch) == {"a", "d1"}
+    batch.block.cursors = None
+    assert versions.late(batch) == set()  # nothing to compare
+    batch = batch_of(a=b"3", b=b"3", d1=b"3", d2=None, c=b"3")
     versions.remember([("a", b"1"), ("b", b"4")])
     assert versions.late(batch) == {"b", "d1"}
     versions.remember([("x", b"1")])
