@@ -62,17 +62,21 @@ class Verification:
         self._is_polling = True
         provider, sender = self._tools.provider, self._tools.sender
 
-        def ask(lane: Lane, unverified: Unverified) -> Verdict | Outcome | Exception | None:
+        def ask(
+            lane: Lane, unverified: Unverified
+        ) -> tuple[Verdict | Outcome | Exception | None, Tally]:
             tally = Tally()
             try:
-                return sender.run(lane.plan.table, provider.verify(unverified), tally)
+                return sender.run(lane.plan.table, provider.verify(unverified), tally), tally
             except Exception as error:  # noqa: BLE001 - the border of the sender thread
-                return error
+                return error, tally
 
-        def polled(answers: list[Verdict | Outcome | Exception | None]) -> None:
+        def polled(answers: list[tuple[Verdict | Outcome | Exception | None, Tally]]) -> None:
             self._is_polling = False
-            for (lane, job, revision, unverified), answer in zip(due, answers, strict=True):
-                self._tasks.count_requests(lane, len(unverified.receipts), 0)
+            for (lane, job, revision, unverified), (answer, tally) in zip(
+                due, answers, strict=True
+            ):
+                self._tasks.count_requests(lane, tally.requests, tally.retries)
                 self._judge(lane, job, unverified, answer, is_current=job.revision == revision)
 
         self._tools.workers.submit(
@@ -169,7 +173,8 @@ class Verification:
             parts = [Doubtful(block.select(outcome.again))]
         if parts:
             if isinstance(fate, Refused):
-                fate.resent = max(fate.resent, receipt.resent)
+                # a receipt counts rows, a refusal attempts
+                fate.resent = max(fate.resent, receipt.resent // max(1, receipt.rows))
             elif not (isinstance(fate, TooLarge) or self._may_repeat(lane, tracked, fate)):
                 return
             self._dispatch.doubt_again(lane, tracked, parts)

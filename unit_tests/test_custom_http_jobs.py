@@ -20,7 +20,7 @@ from destination_bulk_tables.model import Receipt
 from destination_bulk_tables.outcomes import Outcome, Unverified
 from unit_tests.custom_forms import COUNT, answer, block, made, run, table, write
 from unit_tests.custom_vendor import JOBS, JobVendor
-from unit_tests.fakes import FakeClock
+from unit_tests.fakes import FakeClock, apply_then_status
 from unit_tests.syncs import Sync, SyncMode, catalog_of, complete, records, state
 from unit_tests.vendors import Row
 
@@ -181,6 +181,38 @@ def test_a_failed_job_that_names_no_row_is_taken_apart() -> None:
     assert sync.error is None
     assert sync.rejected_ids == ["r2"]
     assert ids(vendor.stored) == ids([row for row in ROWS if row["id"] != "r2"])
+
+
+def test_many_failed_jobs_of_one_request_are_no_lost_ones() -> None:
+    """Each tells what became of its rows, so a request is taken apart however many there are."""
+    vendor = JobVendor(fates=("whole",))
+    form = {"refusals_store_nothing": True, **dict.fromkeys(ERRORS)}
+    sync = a_sync(vendor, script=bad(0, 3, 5), form=form, max_rows=8).run()
+    assert sync.error is None
+    assert sync.rejected_ids == ["r0", "r3", "r5"]
+    assert ids(vendor.stored) == ["r1", "r2", "r4", "r6", "r7"]
+
+
+def test_a_lost_answer_before_a_failed_job_is_one_attempt() -> None:
+    """However many rows it was about: what is left of them may end without an answer again."""
+    vendor = JobVendor(fates=("whole",), is_keyed=True)
+    form = {
+        "refusals_store_nothing": True,
+        "on_ambiguous_write": "retry",
+        **dict.fromkeys(ERRORS),
+    }
+    lost = dict.fromkeys((1, 5), apply_then_status(502))
+    sync = a_sync(vendor, script=bad(2), form=form, max_rows=8, slots=1, faults=lost).run()
+    assert [sync.transport.sent[i - 1].request.method for i in (1, 2, 5)] == ["POST"] * 3
+    assert (sync.error, sync.rejected_ids) == (None, ["r2"])
+    assert ids(vendor.stored) == ids([row for row in ROWS if row["id"] != "r2"])
+
+
+def test_rows_beside_one_that_ends_the_sync_are_not_settled() -> None:
+    """Under fail nothing more of a job is counted once it has named a row."""
+    sync = a_sync(JobVendor(), script=[bad(2)[0], complete()], policy="fail").run()
+    assert isinstance(sync.error, ConfigError)
+    assert sync.counts == (4, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from destination_bulk_tables.outcomes import (
 from destination_bulk_tables.overwrite import StagedLoad
 from destination_bulk_tables.providers.qobra import Qobra
 from destination_bulk_tables.spool import DiskBudget
-from unit_tests.fakes import FakeClock, apply_then_status, play, positions_of, status
+from unit_tests.fakes import FakeClock, answer_status, apply_then_status, play, positions_of, status
 from unit_tests.syncs import DEALS, Sync, complete, qobra, records, state, sync
 from unit_tests.vendors import QobraVendor, Row, answer_of
 
@@ -778,6 +778,17 @@ def test_a_new_import_may_be_unknown_for_a_while(unknown_for_s: float, is_fine: 
     done = run("append", clock=clock, vendor=QobraVendor(clock, unknown_for_s=unknown_for_s))
     assert (done.error is None) is is_fine
     assert is_fine or isinstance(done.error, UnaccountedRows)
+
+
+def test_each_attempt_to_ask_for_imports_is_counted() -> None:
+    """The repeated ones too, and none for an import that was not asked for yet."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, shares_id=False)
+    faults = {5: answer_status(503)}
+    done = run("overwrite", clock=clock, vendor=vendor, faults=faults)
+    counts = done.progress.counts[DEALS]
+    assert (done.error, done.transport.sent[4].request.method) == (None, "GET")
+    assert (counts.requests, counts.retries) == (len(done.transport.sent), 1)
 
 
 def test_an_import_that_never_finishes_ends_in_time() -> None:
