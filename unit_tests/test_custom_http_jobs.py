@@ -260,12 +260,27 @@ def test_a_lost_job_is_a_lost_answer(fate: str) -> None:
     assert ids(vendor.stored) == ids(ROWS)
 
 
+def test_a_newer_version_waits_for_a_job_that_nobody_follows() -> None:
+    """A lost job may still store what it was given, over what came after."""
+    vendor = JobVendor(fates=("gone", "done"), is_keyed=True)
+    script = [records([ROWS[0]]), 45.0, records([{**ROWS[0], "version": 2}]), complete()]
+    form = {"upsert": {"upsert_type": "insert"}, "repeat_is_safe": True}
+    sync = a_sync(vendor, "append_dedup", script=script, form=form).run()
+    posts = [sent.at for sent in sync.transport.sent if sent.request.method == "POST"]
+    _, again, newer = posts
+    assert (sync.error, vendor.stored[0]["version"]) == (None, 2)
+    assert newer > again + 30
+
+
 def test_a_count_that_holds_the_rows_of_a_lost_job_tells() -> None:
     """They are not sent again; rows that are not in may still be brought by that job."""
     vendor = JobVendor(fates=("lost", "done"))
     sync = a_sync(vendor, form=COUNT, slots=1).run()
     assert sync.error is None
     assert ids(vendor.stored) == ids(ROWS)
+    vendor = JobVendor(fates=("done", "lost", "done"))
+    sync = a_sync(vendor, script=bad(1), form=COUNT, slots=1).run()
+    assert (sync.error, sync.counts) == (None, (8, 7, 1))  # a row that was rejected is not counted
     vendor = JobVendor(fates=("gone", "done"))
     sync = a_sync(vendor, form={**COUNT, "table_count_is_exact": True}, slots=1).run()
     assert isinstance(sync.error, TransientError)

@@ -21,6 +21,7 @@ from destination_bulk_tables.errors import (
     TransientError,
     UnaccountedRows,
 )
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.ledger import Ledger
 from destination_bulk_tables.mapping import TableEntry
@@ -35,6 +36,7 @@ from unit_tests.fakes import (
     ScriptedSource,
     T,
     answer_status,
+    apply_then_status,
     cut_after,
     cut_before,
 )
@@ -921,6 +923,25 @@ def test_an_import_that_names_more_rows_than_it_got_is_not_believed() -> None:
     ).run()
     assert isinstance(done.error, TransientError)
     assert done.acknowledged == []
+
+
+def test_bad_rows_beyond_those_that_were_sent_are_not_counted() -> None:
+    """Where an answer was lost the count fits all the same: nothing is settled or rejected."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, stack_s=300.0, is_bad=lambda _: True)
+    script: list[Message | float] = [records(ROWS[:1]), state(1), complete()]
+    lost = {1: apply_then_status(502)}
+    done = sync("qobra", "append", script, clock=clock, vendor=vendor, faults=lost)
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        vendor.work()
+        _lie(vendor)
+        return vendor.answer(request)
+
+    done.transport.answer = answer
+    done.run()
+    assert isinstance(done.error, UnaccountedRows)
+    assert (done.rejects.rows, done.acknowledged) == ([], [])
 
 
 def _lie(vendor: QobraVendor) -> None:

@@ -547,6 +547,7 @@ def test_a_load_that_joined_an_earlier_attempts_is_sent_again(
     assert sorted(vendor.rows(), key=lambda row: str(row["id"])) == ROWS
     assert len(done.transport.writes) == 6
     assert done.counts == (len(repeats) + 10, len(repeats) + 10, 0)
+    assert not done.lanes[DEALS].tracked
 
 
 def test_a_load_is_not_sent_for_ever() -> None:
@@ -720,6 +721,15 @@ def test_bad_rows_of_an_import(policy: Any, acknowledged: list[int]) -> None:
     if policy == "skip":
         assert done.rejected_ids == ["d2", "d7"]
         assert done.states[0]["destinationStats"] == {"recordCount": 8, "rejectedRecordCount": 2}
+
+
+def test_rows_beside_one_that_ends_the_sync_are_not_settled() -> None:
+    """Under fail nothing more of an import is counted once it has named a row."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, is_bad=lambda row: row["id"] == "d2")
+    done = run("append", ROWS[:4], clock=clock, vendor=vendor, policy="fail")
+    assert isinstance(done.error, ConfigError)
+    assert done.counts == (4, 0, 1)
 
 
 @pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
