@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from destination_bulk_tables.errors import UnaccountedRows
 from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.keyed_rows import n_older
 from destination_bulk_tables.lanes import LOAD, Job, Lane, Tracked
 from destination_bulk_tables.model import (
     Batch,
@@ -22,7 +23,6 @@ from destination_bulk_tables.model import (
     RowBlock,
 )
 from destination_bulk_tables.outcomes import Context
-from destination_bulk_tables.repeats import n_older
 from destination_bulk_tables.sender import Delivery
 from destination_bulk_tables.tasks import Tasks, Tools
 

@@ -8,33 +8,29 @@ others are settled when it is. Only rows whose key is under way wait; there is o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import chain, compress, repeat
+from itertools import chain, repeat
 
 from destination_bulk_tables.batcher import Batcher, is_older
+from destination_bulk_tables.keyed_rows import (
+    Queued,
+    Version,
+    hand_over,
+    keep,
+    n_older,
+    size_of,
+    take,
+)
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.model import Batch, Cut, Epoch, Key, RowBlock, Tombstone
 from destination_bulk_tables.versions import SentVersions
 
 KEY_BYTES = 200  # what a key costs in the sets that know it, beside its row
-_VERSION_BYTES = 500  # what a waiting row costs beside its text
 # what a replaced row counts for: next to nothing by itself, but where all rows repeat a few keys
 # and the vendor stalls, the source must stop as well
 _OLDER_BYTES = 500
-
-
-@dataclass(slots=True)
-class Version:
-    """A row (None: a tombstone) that waits, and the epochs of the older ones that it replaced."""
-
-    row: bytes | None
-    cursor: bytes | None
-    epoch: Epoch
-    older: list[Epoch]
-    since: float
-    original: bytes = b""
 
 
 @dataclass(slots=True)
@@ -50,7 +46,7 @@ class Repeats:
     _free: dict[Key, None] = field(default_factory=dict)  # waiting, and nothing is under way
     _free_bytes: int = 0
     _free_since: float = float("inf")
-    _queued: dict[int, _Queued] = field(default_factory=dict)
+    _queued: dict[int, Queued] = field(default_factory=dict)
     _sent: dict[Key, bytes | None] = field(default_factory=dict)  # cursors of what is under way
 
     def __len__(self) -> int:
@@ -71,7 +67,7 @@ class Repeats:
         if self.settled is not None:
             late = self.settled.late(batch) - self._known
             if late:
-                _keep(batch, late)
+                keep(batch, late)
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float
@@ -90,14 +86,14 @@ class Repeats:
         blocked = repeated - self._replace_queued(batch, repeated, queue)
         if self._sent and blocked:
             blocked -= self._pass_over(batch, blocked, sent())
-        for key, version in _take(batch, blocked, now).items():
+        for key, version in take(batch, blocked, now).items():
             self._wait(key, version)
 
     def leave(self, batch: Batch) -> None:
         """A queued batch is about to be sent: take out the rows that newer ones replaced."""
         queued = self._queued.pop(batch.id, None)
         if queued is not None and queued.gone:
-            _keep(batch, queued.gone)
+            keep(batch, queued.gone)
         block = batch.block
         if block.cursors is not None:
             self._sent.update(zip(block.keys or (), block.cursors, strict=True))
@@ -120,7 +116,7 @@ class Repeats:
             for key in [key for key in self._waiting if key in keys]:
                 version = self._waiting[key]
                 self._free[key] = None
-                self._free_bytes += _size(version)
+                self._free_bytes += size_of(version)
                 self._free_since = min(self._free_since, version.since)
             keys -= self._waiting.keys()
         self._known -= keys
@@ -151,8 +147,8 @@ class Repeats:
                 break
             del self._waiting[key], self._free[key]
             has_cursor = has_cursor or version.cursor is not None
-            self.n_bytes -= _size(version)
-            self._free_bytes -= _size(version)
+            self.n_bytes -= size_of(version)
+            self._free_bytes -= size_of(version)
             if version.row is None:
                 tombstones.append(Tombstone(position, key, version.cursor))
             else:
@@ -190,10 +186,10 @@ class Repeats:
                 version, rival = rival, version
             version.older += [rival.epoch, *rival.older]
             self.n_older += 1
-            self.n_bytes -= _size(self._waiting[key])
+            self.n_bytes -= size_of(self._waiting[key])
             if key in self._free:
-                self._free_bytes += _size(version) - _size(self._waiting[key])
-        self.n_bytes += _size(version)
+                self._free_bytes += size_of(version) - size_of(self._waiting[key])
+        self.n_bytes += size_of(version)
         self._waiting[key] = version
 
     def _replace_queued(
@@ -201,127 +197,36 @@ class Repeats:
     ) -> set[Key]:
         """Let the newer of a queued row and its repetition stay; the repeated keys found queued."""
         found: set[Key] = set()
-        mine: _Queued | None = None
+        mine: Queued | None = None
         for other in queue:
             hits = repeated & other.keys
             if not hits:
                 continue
             queued = self._queued.get(other.id)
             if queued is None:
-                queued = self._queued[other.id] = _Queued(other)
+                queued = self._queued[other.id] = Queued(other)
             hits = frozenset(hits - queued.gone)
-            mine = mine or _Queued(batch)
+            mine = mine or Queued(batch)
             newer = {key for key in hits if not is_older(mine.cursor(key), queued.cursor(key))}
-            _hand_over(queued, batch, newer)
-            _hand_over(mine, other, hits - newer)
+            hand_over(queued, batch, newer)
+            hand_over(mine, other, hits - newer)
             self.n_older += len(hits)
             found |= hits
         if mine is not None and mine.gone:
-            _keep(batch, mine.gone)
+            keep(batch, mine.gone)
         return found
 
     def _pass_over(
         self, batch: Batch, repeated: frozenset[Key], sent: Iterable[Batch]
     ) -> frozenset[Key]:
         """Leave out rows older than the version under way, which stands for them then."""
-        mine = _Queued(batch)
+        mine = Queued(batch)
         stale = frozenset(
             key for key in repeated if is_older(mine.cursor(key), self._sent.get(key))
         )
         if stale:
             for other in sent:
-                _hand_over(mine, other, stale & other.keys)
-            _keep(batch, stale)
+                hand_over(mine, other, stale & other.keys)
+            keep(batch, stale)
             self.n_older += len(stale)
         return stale
-
-
-def n_older(batch: Batch) -> int:
-    """How many replaced rows a batch settles."""
-    return sum(map(len, batch.older.values()))
-
-
-class _Queued:
-    """A queued batch by key; `gone` are the keys whose row another batch will bring."""
-
-    def __init__(self, batch: Batch) -> None:
-        block = batch.block
-        keys = block.keys or ()
-        self.batch = batch
-        self.gone: set[Key] = set()
-        self._indexes = dict(zip(keys, block.indexes, strict=True))
-        self._cursors: dict[Key, bytes | None] = {}
-        if block.cursors:
-            self._cursors.update(zip(keys, block.cursors, strict=True))
-        for stone in block.tombstones:
-            self._indexes[stone.key] = stone.index
-            self._cursors[stone.key] = stone.cursor
-
-    def cursor(self, key: Key) -> bytes | None:
-        return self._cursors.get(key)
-
-    def give_up(self, keys: AbstractSet[Key]) -> dict[Key, list[Epoch]]:
-        """The epochs of all versions of these keys, which are not settled here any more."""
-        self.gone |= keys
-        places = {key: self._indexes[key] for key in keys}
-        return _epochs_of(self.batch, places)
-
-
-def _hand_over(source: _Queued, target: Batch, keys: AbstractSet[Key]) -> None:
-    """Have another batch settle the versions of these keys."""
-    for key, epochs in source.give_up(keys).items():
-        target.older.setdefault(key, []).extend(epochs)
-        target.moved.update(epochs)
-
-
-def _epochs_of(batch: Batch, places: dict[Key, int]) -> dict[Key, list[Epoch]]:
-    """Take the epochs of each version of these keys out of a batch; `places` are their indexes."""
-    found: dict[Key, list[Epoch]] = {}
-    runs = iter(batch.epochs)
-    epoch, end = next(runs)[0], batch.epochs[0][1]
-    for key, index in sorted(places.items(), key=lambda item: item[1]):
-        while index >= end:
-            epoch, count = next(runs)
-            end += count
-        found[key] = [epoch, *batch.older.pop(key, ())]
-        batch.moved.subtract(found[key])
-    return found
-
-
-def _take(batch: Batch, keys: AbstractSet[Key], now: float) -> dict[Key, Version]:
-    """Take rows and tombstones of these keys out of a batch that is not queued yet."""
-    if not keys:
-        return {}
-    block = batch.block
-    chosen = list(map(keys.__contains__, block.keys or ()))
-    part = block.select(list(compress(range(block.count), chosen)))
-    cursors: Sequence[bytes | None] = part.cursors or (None,) * part.count
-    texts: dict[Key, tuple[bytes | None, bytes | None]] = dict(
-        zip(part.keys or (), zip(part.rows(), cursors, strict=True), strict=True)
-    )
-    places = dict(zip(part.keys or (), part.indexes, strict=True))
-    for stone in block.tombstones:
-        if stone.key in keys:
-            texts[stone.key], places[stone.key] = (None, stone.cursor), stone.index
-    epochs = _epochs_of(batch, places)
-    originals = dict(zip(part.keys or (), part.originals or (), strict=False))
-    _keep(batch, keys)
-    return {
-        key: Version(
-            *texts[key], epoch=epoch, older=older, since=now, original=originals.get(key, b"")
-        )
-        for key, (epoch, *older) in epochs.items()
-    }
-
-
-def _keep(batch: Batch, gone: AbstractSet[Key]) -> None:
-    """Leave only the rows and tombstones of other keys in a batch."""
-    block = batch.block
-    stays = [i for i, key in enumerate(block.keys or ()) if key not in gone]
-    batch.block = block.select(stays)
-    batch.block.tombstones = tuple(t for t in block.tombstones if t.key not in gone)
-    batch.keys -= gone
-
-
-def _size(version: Version) -> int:
-    return len(version.row or b"") + len(version.original) + _VERSION_BYTES

@@ -15,12 +15,13 @@ from destination_bulk_tables import dispatch
 from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.keyed_rows import n_older, size_of
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.model import Batch, Epoch, RowBlock, Table, Tombstone
 from destination_bulk_tables.providers import PROVIDERS
-from destination_bulk_tables.repeats import Repeats, _size, n_older
+from destination_bulk_tables.repeats import Repeats
 from unit_tests.fakes import (
     FakeClock,
     Fault,
@@ -148,7 +149,7 @@ class Model:
         live = [tracked.batch for tracked in self.lane.tracked.values()]
         waiting = sum(len(version.older) for version in repeats._waiting.values())
         assert repeats.n_older == sum(map(n_older, live)) + waiting
-        sizes = {key: _size(version) for key, version in repeats._waiting.items()}
+        sizes = {key: size_of(version) for key, version in repeats._waiting.items()}
         assert repeats.n_bytes == sum(sizes.values())
         assert repeats._free_bytes == sum(sizes[key] for key in repeats._free)
         for epoch in self.epochs:
