@@ -23,7 +23,7 @@ from destination_bulk_tables.model import (
     RowBlock,
 )
 from destination_bulk_tables.outcomes import Context
-from destination_bulk_tables.sender import Delivery
+from destination_bulk_tables.passage import Delivery
 from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)

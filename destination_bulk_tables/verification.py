@@ -23,7 +23,8 @@ from destination_bulk_tables.keys import text_of
 from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.model import Doubtful, RejectedRow
 from destination_bulk_tables.outcomes import Mingled, Outcome, Unverified, Verdict
-from destination_bulk_tables.sender import MAX_AMBIGUOUS, rejected_rows
+from destination_bulk_tables.passage import MAX_AMBIGUOUS
+from destination_bulk_tables.refusals import rejected_rows
 from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from destination_bulk_tables.dispositions import Accept, Disposition, Renew, Sto
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Context, WriteReport
+from destination_bulk_tables.passage import Delivery
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
-from destination_bulk_tables.sender import Delivery, Sender
+from destination_bulk_tables.sender import Sender
 from unit_tests.fakes import Answer, FakeClock, FakeTransport
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from destination_bulk_tables.errors import ConfigError, TransientError, Unaccoun
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import Batch, Epoch
 from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
+from destination_bulk_tables.passage import Delivery
 from destination_bulk_tables.providers import PROVIDERS
 from destination_bulk_tables.providers.custom_http import CustomHttp
-from destination_bulk_tables.sender import Delivery
 from unit_tests.custom_forms import (
     COUNT,
     ROWS,

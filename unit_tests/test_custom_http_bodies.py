@@ -14,11 +14,11 @@ from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, JsonObject, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, Load, ReplacePlan
+from destination_bulk_tables.passage import Delivery
 from destination_bulk_tables.preview import rehearse
 from destination_bulk_tables.preview_report import as_json
 from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.providers.custom_http.batch_keys import BatchKeys
-from destination_bulk_tables.sender import Delivery
 from unit_tests.custom_forms import (
     COUNT,
     LEAST,

@@ -57,7 +57,8 @@ from destination_bulk_tables.model import (
     Tombstone,
 )
 from destination_bulk_tables.outcomes import Context, ReadBack, ReplacePlan, WriteReport
-from destination_bulk_tables.sender import MAX_AMBIGUOUS, Delivery, Sender
+from destination_bulk_tables.passage import MAX_AMBIGUOUS, Delivery
+from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import (
     Answer,

@@ -16,9 +16,10 @@ from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.outcomes import Context, Unverified
+from destination_bulk_tables.passage import Delivery
 from destination_bulk_tables.private_files import file_in
 from destination_bulk_tables.secrecy import SECRETS
-from destination_bulk_tables.sender import Delivery, Sender
+from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.stores import StoreSettings
 from destination_bulk_tables.trace import Line, Trace
 from destination_bulk_tables.trace.__main__ import main
