@@ -8,6 +8,7 @@ does where `reads` is False. Nothing here is on the path of a sync.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -44,6 +45,7 @@ from destination_bulk_tables.transport import Transport
 
 _NAMED_RECORDS = 1000  # of each stream: their members are compared with the schema
 _EXAMPLES = 3
+_PATIENCE_S = 5.0  # with a provider that does not answer
 
 
 @dataclass(slots=True)
@@ -119,15 +121,14 @@ def _run(
     if stdin is None:
         stdin = os.open(os.devnull, os.O_RDONLY)
     reader = _Sample(MessageReader(stdin, sync.wake, {}, sync.timed), preview, rows)
-    try:
+    with contextlib.closing(sync):
         if reads:
             rehearsal.look(sync)
-        sync.run(reader)
-    except TransientError:
-        if preview.has_messages:
-            raise  # without messages a missing COMPLETE says nothing
-    finally:
-        sync.close()
+        try:
+            sync.run(reader)
+        except TransientError:
+            if preview.has_messages:
+                raise  # without messages a missing COMPLETE says nothing
     if preview.has_messages:
         rejects.judge()
 
@@ -236,14 +237,17 @@ class _Rehearsal:
         return getattr(self._inner, name)
 
     def look(self, sync: Sync) -> None:
-        """Count the tables that can be counted, with reading requests only."""
-        for table in self._preview.tables.values():
+        """Try the credential, find the tables and count them, with reading requests only."""
+        brief = sync.sender.exchange.in_brief(threading.Event(), _PATIENCE_S)
+        brief.run(None, self._inner.check([]))
+        for found in self._preview.tables.values():
+            table = found.plan.table
             try:
-                table.held = sync.sender.run(
-                    table.plan.table, self._inner.prepare(table.plan.table)
-                )
+                found.held = brief.run(table, self._inner.prepare(table))
+                if found.held is None:
+                    brief.run(table, self._inner.examine(table))
             except (Refused, TooLarge, Ambiguous):
-                table.held = None
+                found.held = None
 
     def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
         if not self._reads:

@@ -311,7 +311,7 @@ def test_part_of_the_input(tmp_path: Path) -> None:
         [stream] = json.loads(done.stdout)["streams"]
         assert (stream["rows_read"], stream["rows_to_send"], stream["requests"]) == (250, 10, 1)
         assert done.returncode == 0
-        assert emulator.requests == []
+        assert {(r.method, r.path) for r in emulator.requests} == {("GET", "/v2/data-structures")}
 
 
 @pytest.mark.parametrize(
@@ -330,5 +330,35 @@ def test_without_messages(tmp_path: Path, config: Any, schema: Any, words: str) 
     assert done.returncode == 1
     assert "A sync would fail: " in done.stdout
     assert words in done.stdout
-    done = _run("preview", tmp_path, config_for("qobra", "http://127.0.0.1:9"), "overwrite", "")
+    good = config_for("qobra", "http://127.0.0.1:9")
+    done = _run("preview", tmp_path, good, "overwrite", "", "--offline")
     assert (done.returncode, "rows:" in done.stdout) == (0, False)
+
+
+WRONG: dict[str, Any] = {"auth_type": "jwt_app", "client_id": "cs-demo", "client_secret": "zz" * 20}
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize(
+    ("vendor", "given", "more", "words"),
+    [
+        ("kore", {}, {"tables": [{"stream": "deals", "table": "nope"}]}, "refuses to read table"),
+        ("kore", {"authentication": WRONG}, {}, "does not accept the token"),
+        ("kore", {"host": "http://127.0.0.1:9"}, {}, "the connection was refused"),
+        ("qobra", {"api_key": "zz"}, {}, "401"),
+    ],
+    ids=["no table", "wrong secret", "nobody there", "wrong key"],
+)
+def test_what_a_question_finds(
+    tmp_path: Path, vendor: Any, given: Any, more: Any, words: str, *, is_empty: bool
+) -> None:
+    """A sync would fail of it, so the preview does, with messages and without."""
+    with Emulator() as emulator:
+        emulator.create_table("kore", "deals", dict.fromkeys(SCHEMA["properties"], "string"))
+        config = config_for(vendor, emulator.url, **more)
+        config["provider"] |= given
+        lines = "" if is_empty else _messages(ROWS[:3])
+        done = _run("preview", tmp_path, config, "append", lines)
+        assert (done.returncode, words in done.stdout) == (1, True), done.stdout
+        assert "A sync would fail: " in done.stdout
+        assert emulator.rows("kore", "deals") == []
