@@ -210,12 +210,22 @@ class Sync:
         engine = self.ran = self.engine()
         try:
             engine.run(source)
+            self._check_that_nothing_is_held(engine)
         except DestinationError as error:
             self.error = error
         finally:
             self.workers.finish()
             engine.bounds.report()
         return self
+
+    @staticmethod
+    def _check_that_nothing_is_held(engine: Engine) -> None:
+        """What bounds memory comes down to nothing when all is settled, or would stop a sync."""
+        assert engine._dispatch._kept_bytes == 0
+        for lane in engine._all:
+            repeats = lane.repeats
+            assert (lane.queued_bytes, lane.tracked, lane.jobs) == (0, {}, {})
+            assert (repeats.n_bytes, repeats.n_older, repeats.n_free, len(repeats)) == (0, 0, 0, 0)
 
     def _emit(self, lines: Sequence[bytes]) -> None:
         for line in lines:
