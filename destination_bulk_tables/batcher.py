@@ -216,7 +216,7 @@ def reduce(block: RowBlock) -> tuple[RowBlock, dict[Key, list[int]]]:
         (block.indexes[i], keys[i], block.cursors[i] if block.cursors else None)
         for i in compress(count(), map(repeated.__contains__, keys))
     ]
-    versions += [(t.index, t.key, t.cursor) for t in block.tombstones if t.key in repeated]
+    versions += [(t.index, t.key, t.cursor) for t in block.tombstones]
     versions.sort()
     winners = last_versions(versions)
     lost: dict[Key, list[int]] = {}

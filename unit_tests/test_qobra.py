@@ -790,6 +790,16 @@ def test_a_new_import_may_be_unknown_for_a_while(unknown_for_s: float, is_fine: 
     assert is_fine or isinstance(done.error, UnaccountedRows)
 
 
+def test_the_wait_for_an_import_begins_when_it_is_accepted() -> None:
+    """However long the sync has run by then."""
+    clock = FakeClock()
+    script: list[Message | float] = [1000.0, records(ROWS[:1]), state(1), complete()]
+    settings = {"import_timeout_minutes": 5}
+    vendor = QobraVendor(clock, delay_s=60.0)
+    done = sync("qobra", "append", script, clock=clock, vendor=vendor, settings=settings).run()
+    assert (done.error, done.acknowledged) == (None, [1])
+
+
 def test_each_attempt_to_ask_for_imports_is_counted() -> None:
     """The repeated ones too, and none for an import that was not asked for yet."""
     clock = FakeClock()
