@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.lanes import Tracked
 from destination_bulk_tables.messages import Message
-from unit_tests.fakes import FakeClock, cut_after
-from unit_tests.syncs import DEALS, complete, records, sync
-from unit_tests.vendors import QobraVendor, Row
+from destination_bulk_tables.model import Batch, RowBlock
+from unit_tests.fakes import FakeClock, answer_status, cut_after
+from unit_tests.syncs import DEALS, SyncMode, complete, records, sync
+from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(12)]
 
@@ -52,3 +55,74 @@ def test_a_key_waits_no_longer_for_an_import_that_nobody_follows_than_twice_its_
     assert done.error is None
     assert 60.0 <= newer - first < 75.0
     assert repeated - first < 5.0
+
+
+def test_accepted_rows_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have to be sent again while an import runs, and an import may take long."""
+    clock = FakeClock()
+    script: list[Message | float] = [records(ROWS), complete()]
+    vendor = QobraVendor(clock, delay_s=20.0)
+    done = sync("qobra", "append", script, vendor=vendor, clock=clock, slots=3)
+    kept: list[list[int]] = []
+
+    def look(_: int) -> None:
+        lane = done.lanes[DEALS]
+        accepted = [t for t in lane.tracked.values() if t.open_receipts and not t.open_deliveries]
+        kept.append(sorted(tracked.batch.block.count for tracked in accepted))
+
+    done.on_read = look
+    monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_KEPT_BYTES", 300)
+    done.run()
+    assert (done.error, len(done.vendor.rows())) == (None, len(ROWS))
+    assert max(kept, key=lambda counts: (len(counts), sum(counts))) == [0, 0, 4]
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_rows_are_kept_only_where_they_may_be_sent_again(mode: SyncMode) -> None:
+    """Those of a load are on disk."""
+    clock = FakeClock()
+    vendor = QobraVendor(clock, delay_s=20.0)
+    script: list[Message | float] = [records(ROWS[:4]), complete()]
+    done = sync("qobra", mode, script, vendor=vendor, clock=clock)
+    kept: set[int] = set()
+    lane = done.lanes[DEALS]
+    done.on_read = lambda _: kept.update(
+        tracked.batch.block.count for tracked in lane.tracked.values() if tracked.open_receipts
+    )
+    done.run()
+    assert (done.error, kept) == (None, {4} if mode == "append" else {0})
+
+
+def test_a_busy_vendor_gets_fewer_while_the_request_is_still_under_way() -> None:
+    """An attempt that met it may be repeated for a minute."""
+    done = sync("kore", "append", [], slots=0)
+    lane, engine = done.lanes[DEALS], done.engine()
+    lane.pace.limit = 8
+    batch = Batch(1, lane.plan.table, RowBlock((), 0, []), "end")
+    lane.in_flight[1], lane.tracked[1] = batch, Tracked(batch, tally=Tally(pushed_back_at=0.5))
+    done.clock.advance(1.0)
+    engine._turn()
+    assert lane.pace.limit == 6
+
+
+def test_a_request_that_met_a_busy_vendor_between_two_turns_counts_as_well() -> None:
+    """It is answered before anyone looks at it."""
+    script: list[Message | float] = [records(ROWS), complete()]
+    done = sync("kore", "append", script, slots=0, faults={2: answer_status(429)})
+    done.lanes[DEALS].pace.limit = 8
+    limits: list[int] = []
+    done.on_read = lambda _: limits.append(done.lanes[DEALS].pace.limit)
+    done.run()
+    assert (done.error, min(limits)) == (None, 6)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_table_that_cannot_be_counted_is_told(
+    caplog: pytest.LogCaptureFixture,
+    reads: bool,  # noqa: FBT001
+) -> None:
+    """A lost answer is a matter of the settings then."""
+    vendor = KoreVendor(reads=reads)
+    done = sync("kore", "append", [records(ROWS[:1]), complete()], vendor=vendor).run()
+    assert done.error is None
+    assert ("table_not_counted table=deals" in caplog.text) is not reads
