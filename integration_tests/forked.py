@@ -128,7 +128,7 @@ def _serve(orders: socket.socket) -> None:
     _warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     while True:
-        text, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 4)
+        text, descriptors, _, _ = socket.recv_fds(orders, 1 << 18, 4)
         if not text:
             return
         if os.fork():

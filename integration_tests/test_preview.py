@@ -190,7 +190,7 @@ def _must_be_what_is_sent(
     assert writing.stdin
     writing.stdin.write(_messages(ROWS).encode())
     writing.stdin.close()
-    was_seen = recorder.seen.wait(60)
+    was_seen = recorder.seen.wait(120)
     writing.kill()  # the answers are not this vendor's, which would take the sync some time to say
     writing.wait()
     assert was_seen, (recorder.awaited[:2], [r[:2] for r in recorder.requests])
