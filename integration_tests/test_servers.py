@@ -89,7 +89,7 @@ def test_rows_inserted_in_bulk_are_read_back(server: BulkServer, table: str) -> 
 
 def test_a_table_of_several_pages_is_read_back_whole(server: BulkServer, table: str) -> None:
     """Reading back follows the server's pages."""
-    # Kinto's pages are small, and each of its rows takes 13 ms of CPU
+    # Kinto gives all rows in one page, and each of them takes 13 ms of CPU
     rows = some_rows(500 if server.name == "kinto" else 2500)
     size = min(500, server.facts.max_rows or 500)
     for first in range(0, len(rows), size):

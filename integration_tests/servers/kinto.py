@@ -69,7 +69,6 @@ kinto.permission_url = {database}
 kinto.cache_backend = kinto.core.cache.memory
 kinto.bucket_create_principals = system.Authenticated
 kinto.batch_max_requests = 100
-kinto.paginate_by = 200
 kinto.experimental_collection_schema_validation = true
 multiauth.policies = basicauth
 """
