@@ -1,8 +1,9 @@
 """The sync loop: the one thread that owns all state, and the order in which things happen.
 
-It reads messages while there is room (`intake`), sends what may leave and settles what came back
-(`dispatch`), asks for background work (`verification`), replaces tables at the end (`replacing`),
-and prints each checkpoint as soon as the ledger lets it go. Not reading stdin is the backpressure.
+It reads messages while there is room (`intake`), sends what may leave (`dispatch`), settles what
+came back (`settling`), asks for background work (`verification`), replaces tables at the end
+(`replacing`), and prints each checkpoint as soon as the ledger lets it go. Not reading stdin is the
+backpressure.
 Invariants: a state leaves only after its rows (`ledger`); memory is bounded by open, queued and
 flying batches; every wait has a deadline or ends with the stop flag.
 """
@@ -51,7 +52,7 @@ class Engine:
         self._max_wait_s = max_wait_s
         self._tasks = Tasks(tools)
         self._dispatch = Dispatch(self._all, tools, self._tasks, slots, max_wait_s)
-        self._verification = Verification(self._all, tools, self._tasks, self._dispatch)
+        self._verification = Verification(self._all, tools, self._tasks, self._dispatch.settling)
         self._replacing = Replacing(tools, self._tasks, self._dispatch, self._wait)
         self.bounds = Bounds(self._all, tools.clock.monotonic())
         self._acknowledging = Acknowledging(tools)

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from destination_bulk_tables.dispatch import MAX_MINGLED, NO_ROWS, Dispatch
+from destination_bulk_tables.dispatch import Dispatch
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.guard import SAMPLE_ROWS
 from destination_bulk_tables.http import Flow
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.model import Batch, RowBlock
 from destination_bulk_tables.outcomes import Load, ReplacePlan
+from destination_bulk_tables.settling import MAX_MINGLED, NO_ROWS
 from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from destination_bulk_tables.dispatch import Dispatch
 from destination_bulk_tables.errors import (
     BadRows,
     DestinationError,
@@ -25,6 +24,7 @@ from destination_bulk_tables.model import Doubtful, RejectedRow
 from destination_bulk_tables.outcomes import Mingled, Outcome, Unverified, Verdict
 from destination_bulk_tables.passage import MAX_AMBIGUOUS
 from destination_bulk_tables.refusals import rejected_rows
+from destination_bulk_tables.settling import Settling
 from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ class Verification:
     """Asks what became of accepted rows, and settles them."""
 
     def __init__(
-        self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, dispatch: Dispatch
+        self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, settling: Settling
     ) -> None:
         self._all = lanes
         self._tools = tools
         self._tasks = tasks
-        self._dispatch = dispatch
+        self._settling = settling
         self._is_polling = False
 
     def due_at(self, lane: Lane) -> float:
@@ -126,7 +126,7 @@ class Verification:
             for tracked in job.batches:
                 lane.tracked.pop(tracked.batch.id, None)
             lane.mingled = error
-        elif not all(self._dispatch.send_again(lane, tracked) for tracked in job.batches):
+        elif not all(self._settling.send_again(lane, tracked) for tracked in job.batches):
             self._tasks.fail(error, lane)
 
     def _verified(self, lane: Lane, job: Job, verdict: Verdict) -> None:
@@ -157,7 +157,7 @@ class Verification:
         for tracked in job.batches:
             tracked.open_receipts -= 1
             if tracked.is_settled:
-                self._dispatch.finish(lane, tracked)
+                self._settling.finish(lane, tracked)
 
     def _followed(self, lane: Lane, job: Job, outcome: Outcome) -> None:
         """One request's work is over: its bad rows are rejected, what is not in is sent again."""
@@ -165,7 +165,7 @@ class Verification:
         block, fate = receipt.block, outcome.fate
         assert block is not None
         rejected = rejected_rows(lane.plan.table, block, outcome.faults)
-        if not self._dispatch.reject(lane, tracked, rejected):
+        if not self._settling.reject(lane, tracked, rejected):
             return
         parts: list[Doubtful] = []
         if fate is not None:
@@ -178,7 +178,7 @@ class Verification:
                 fate.resent = max(fate.resent, receipt.resent // max(1, receipt.rows))
             elif not (isinstance(fate, TooLarge) or self._may_repeat(lane, tracked, fate)):
                 return
-            self._dispatch.doubt_again(lane, tracked, parts)
+            self._settling.doubt_again(lane, tracked, parts)
         if lane.stored is not None:
             left = sum(part.block.count for part in parts)
             lane.stored += receipt.rows - len(rejected) - left

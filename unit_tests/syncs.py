@@ -221,7 +221,7 @@ class Sync:
     @staticmethod
     def _check_that_nothing_is_held(engine: Engine) -> None:
         """What bounds memory comes down to nothing when all is settled, or would stop a sync."""
-        assert engine._dispatch._kept_bytes == 0
+        assert engine._dispatch.settling._kept_bytes == 0
         for lane in engine._all:
             repeats = lane.repeats
             assert (lane.queued_bytes, lane.tracked, lane.jobs) == (0, {}, {})

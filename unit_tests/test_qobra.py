@@ -593,7 +593,7 @@ def test_rows_that_joined_an_earlier_attempts_import_are_sent_again(
             "gone": STALE[1]
         }
         assert done.counts == (11, 11, 0)
-        assert done.ran._dispatch._kept_bytes == 0
+        assert done.ran._dispatch.settling._kept_bytes == 0
 
 
 def _limited(vendor: QobraVendor, limit: int) -> Callable[[HttpRequest], HttpResponse]:
@@ -653,7 +653,7 @@ def test_rows_in_a_foreign_import_are_not_acknowledged(
 ) -> None:
     """Where they cannot be sent again, or it never helps, the next attempt is to send them."""
     if not is_kept:
-        monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_KEPT_BYTES", 10)
+        monkeypatch.setattr("destination_bulk_tables.settling.MAX_KEPT_BYTES", 10)
     clock = FakeClock()
     vendor = QobraVendor(clock, stack_s=5.0)
     done = sync("qobra", "append", [records(ROWS[:3]), state(1), complete()], clock=clock)
@@ -667,7 +667,7 @@ def test_rows_in_a_foreign_import_are_not_acknowledged(
 
 def test_the_lines_of_rows_count_where_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report of rejected rows keeps the line of each, which may be far longer than its row."""
-    monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_KEPT_BYTES", 5000)
+    monkeypatch.setattr("destination_bulk_tables.settling.MAX_KEPT_BYTES", 5000)
     clock = FakeClock()
     vendor = QobraVendor(clock, delay_s=60.0)
     script: list[Message | float] = [records(ROWS, line=b"x" * 500), state(1), complete()]
