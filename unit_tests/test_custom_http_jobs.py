@@ -208,6 +208,19 @@ def test_a_lost_answer_before_a_failed_job_is_one_attempt() -> None:
     assert ids(vendor.stored) == ids([row for row in ROWS if row["id"] != "r2"])
 
 
+def test_what_a_lost_answers_job_stored_is_known_after_a_failed_one() -> None:
+    """Its rows are refused as there already, in each part that the failed job is taken into."""
+    vendor = JobVendor(fates=("done", "failed", "done"))
+    vendor.says = lambda _: {"errors": [{"row": 0, "reason": "key exists"}]}
+    form = {**ERRORS, "already_stored_texts": ["key exists"]}
+    script = [records(ROWS[:4]), complete()]
+    lost = {1: apply_then_status(502)}
+    more: dict[str, Any] = {"form": {**form, "on_ambiguous_write": "retry"}, "faults": lost}
+    sync = a_sync(vendor, script=script, slots=1, **more).run()
+    assert len(vendor.jobs) == 4
+    assert (sync.error, sync.counts) == (None, (4, 4, 0))
+
+
 def test_rows_beside_one_that_ends_the_sync_are_not_settled() -> None:
     """Under fail nothing more of a job is counted once it has named a row."""
     sync = a_sync(JobVendor(), script=[bad(2)[0], complete()], policy="fail").run()
@@ -260,9 +273,19 @@ def test_a_lost_job_is_a_lost_answer(fate: str) -> None:
     assert ids(vendor.stored) == ids(ROWS)
 
 
-def test_a_newer_version_waits_for_a_job_that_nobody_follows() -> None:
-    """A lost job may still store what it was given, over what came after."""
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_newer_version_waits_for_a_job_that_nobody_follows(
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """A lost job may still store what it was given, also where the row is refused by then."""
     vendor = JobVendor(fates=("gone", "done"), is_keyed=True)
+    take = vendor.write
+
+    def write(rows: list[Row]) -> HttpResponse:
+        is_second = len(vendor.jobs) == 1 and rows[0]["version"] == 1
+        return take(rows) if is_taken or not is_second else answer(400)
+
+    vendor.write = write  # type: ignore[method-assign]  # an API that has changed its mind
     script = [records([ROWS[0]]), 45.0, records([{**ROWS[0], "version": 2}]), complete()]
     form = {"upsert": {"upsert_type": "insert"}, "repeat_is_safe": True}
     sync = a_sync(vendor, "append_dedup", script=script, form=form).run()
