@@ -71,7 +71,7 @@ def test_accepted_rows_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -
         kept.append(sorted(tracked.batch.block.count for tracked in accepted))
 
     done.on_read = look
-    monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_KEPT_BYTES", 300)
+    monkeypatch.setattr("destination_bulk_tables.settling.MAX_KEPT_BYTES", 300)
     done.run()
     assert (done.error, len(done.vendor.rows())) == (None, len(ROWS))
     assert max(kept, key=lambda counts: (len(counts), sum(counts))) == [0, 0, 4]
