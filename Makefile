@@ -5,6 +5,7 @@ PYTHON312 ?= python3.12
 WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
+PIP ?= $(BIN)/pip
 TOOLS := $(VENV)/.installed
 FAKER := .venv-faker/.installed
 PYAIRBYTE := .venv-pyairbyte/.installed
@@ -28,13 +29,13 @@ $(TOOLS): pyproject.toml
 	@touch $@
 
 # A source and PyAirbyte have environments of their own: they are programs on the other end of a pipe.
+# They run a part of what is installed, and compile and keep that when they start.
 .venv-faker/.installed: PACKAGE = airbyte-source-faker
 .venv-pyairbyte/.installed: PACKAGE = airbyte
 $(FAKER) $(PYAIRBYTE):
 	@echo 'Installing $(PACKAGE) into $(@D) (a minute or two) ...'
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --upgrade 'pip>=25.1'
-	$(@D)/bin/pip install --quiet $(PACKAGE)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D)/bin/python install --quiet --no-compile $(PACKAGE)
 	@touch $@
 
 demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; FAULTS=1 breaks requests, KEEP=1 keeps their page
@@ -42,7 +43,8 @@ demo: $(TOOLS) $(FAKER) ## Run source-faker into both vendors' emulators; FAULTS
 
 # Tests mostly wait: for a clock, a server, another process. WORKERS of them run side by side.
 test: ## Run all tests; QUICK=1 leaves out the slow real servers
-	@$(MAKE) --no-print-directory --jobs=3 $(TOOLS) $(FAKER) $(PYAIRBYTE)
+	@$(MAKE) --no-print-directory $(TOOLS)
+	@$(MAKE) --no-print-directory --jobs=2 $(FAKER) $(PYAIRBYTE)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup \
 		$(if $(QUICK),-m "not (image or image_tests or slow_servers)")
 

@@ -46,6 +46,7 @@ def pyairbyte() -> PyAirbyte:
     """Make the environment where it is missing."""
     environment = ".venv-pyairbyte"
     python = f"PYTHON={sys.base_prefix}/bin/python3"
-    make = ["make", "--silent", python, f"{environment}/.installed"]
+    pip = f"PIP={sys.executable} -m pip"
+    make = ["make", "--silent", python, pip, f"{environment}/.installed"]
     subprocess.run(make, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return PyAirbyte(ROOT / environment / "bin")
