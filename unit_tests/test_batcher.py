@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from random import Random
 from typing import NamedTuple
 
 import pytest
@@ -404,3 +405,29 @@ def test_the_same_key_in_another_order_of_columns_is_another_key() -> None:
     """Keys are compared part by part."""
     versions = [(0, b"1,2", None), (1, b"2,1", None)]
     assert last_versions(versions) == {b"1,2": 0, b"2,1": 1}
+
+
+def test_each_batch_takes_all_that_fits() -> None:
+    """To the byte, commas included, whatever blocks the rows come in and however they end."""
+    random = Random(1)
+    for _ in range(500):
+        max_rows, max_bytes = random.randint(1, 6), random.randint(20, 60)
+        batcher = Batcher(TABLE, max_rows=max_rows, max_bytes=max_bytes, overhead=10)
+        blocks = [
+            [b'"%b"' % (b"x" * random.randint(0, 8)) for _ in range(random.randint(1, 9))]
+            for _ in range(random.randint(1, 5))
+        ]
+        batches = [
+            batch.block.rows()
+            for rows in blocks
+            for batch in batcher.extend(RowBlock(rows, len(rows), range(len(rows))), None, 0.0, [])
+        ]
+        batches += [batcher.cut("end").block.rows()] if batcher.opened_at is not None else []
+        expected: list[list[bytes]] = []
+        for row in (row for rows in blocks for row in rows):
+            grown = [*expected[-1], row] if expected else []
+            if grown and len(grown) <= max_rows and 10 + len(b",".join(grown)) <= max_bytes:
+                expected[-1] = grown
+            else:
+                expected.append([row])
+        assert batches == expected
