@@ -223,6 +223,13 @@ class InlineWorkers:
         """Run what is left."""
 
 
+class SilentWorkers(InlineWorkers):
+    """No request is ever answered."""
+
+    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Keep nothing: it is under way for ever."""
+
+
 class _Task:
     """A task on its own thread that runs only between `step` and its next pause."""
 

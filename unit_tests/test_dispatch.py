@@ -7,9 +7,10 @@ import pytest
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.lanes import Tracked
 from destination_bulk_tables.messages import Message
-from destination_bulk_tables.model import Batch, RowBlock
-from unit_tests.fakes import FakeClock, answer_status, cut_after
-from unit_tests.syncs import DEALS, SyncMode, complete, records, sync
+from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RowBlock, StreamKey
+from destination_bulk_tables.passage import Delivery
+from unit_tests.fakes import FakeClock, SilentWorkers, answer_status, cut_after
+from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(12)]
@@ -126,3 +127,98 @@ def test_a_table_that_cannot_be_counted_is_told(
     done = sync("kore", "append", [records(ROWS[:1]), complete()], vendor=vendor).run()
     assert done.error is None
     assert ("table_not_counted table=deals" in caplog.text) is not reads
+
+
+class _Deliveries:
+    """A sender that keeps what it is given and sends nothing."""
+
+    def __init__(self) -> None:
+        self.given: list[Delivery] = []
+
+    def deliver(self, delivery: Delivery) -> BatchResult:
+        self.given.append(delivery)
+        return BatchResult(delivery.batch)
+
+
+def batch_of(done: Sync, number: int) -> Batch:
+    """A batch of one row."""
+    table = done.lanes[DEALS].plan.table
+    return Batch(number, table, RowBlock([b'{"id":"a"}'], 1, range(1)), "rows")
+
+
+def test_a_batch_in_doubt_is_looked_at_with_nothing_beside_it() -> None:
+    """Its rows would be counted with others; those in doubt as well are told of."""
+    done = sync("kore", "append", [], slots=2)
+    done.workers = SilentWorkers()
+    engine, lane = done.engine(), done.lanes[DEALS]
+    first, second = batch_of(done, 1), batch_of(done, 2)
+    lane.needs_count = False
+    lane.doubtful.append((first, [Doubtful(first.block)]))
+    lane.tracked[1] = Tracked(first)
+    lane.enqueue(second, 0.0)
+    engine._turn()
+    assert list(lane.in_flight) == [1]
+    engine._turn()
+    assert list(lane.in_flight) == [1]
+
+
+def test_what_is_known_of_a_write_goes_with_it() -> None:
+    """A batch in doubt is alone whatever the slots; another is where there is one slot."""
+    for slots, is_alone in ((1, True), (2, False)):
+        done = sync("kore", "append", [], slots=slots)
+        done.sender = sender = _Deliveries()  # type: ignore[assignment]  # all that is asked of it
+        engine, lane = done.engine(), done.lanes[DEALS]
+        lane.needs_count = False
+        doubtful = [batch_of(done, number) for number in (1, 2)]
+        for batch in doubtful:
+            lane.doubtful.append((batch, [Doubtful(batch.block)]))
+            lane.tracked[batch.id] = Tracked(batch)
+        lane.enqueue(batch_of(done, 3), 0.0)
+        for _ in range(3):
+            engine._turn()
+        assert [given.batch.id for given in sender.given] == [1, 2, 3]
+        assert [given.context.alone for given in sender.given] == [True, True, is_alone]
+        assert [len(given.beside) for given in sender.given] == [1, 0, 0]
+
+
+def test_rows_that_are_to_be_sent_anyway_are_not_sent_twice() -> None:
+    """An import that proved nothing may hold rows of a batch whose other part is under way."""
+    done = sync("qobra", "append", [])
+    engine, lane = done.engine(), done.lanes[DEALS]
+    assert engine._dispatch.settling.send_again(lane, Tracked(batch_of(done, 1), open_deliveries=1))
+    assert not lane.doubtful
+    assert engine._dispatch.settling.send_again(lane, Tracked(batch_of(done, 1), open_deliveries=0))
+    assert len(lane.doubtful) == 1
+
+
+def test_a_table_that_waits_for_a_slot_does_not_wake_the_engine() -> None:
+    """The answer that frees the slot does; until then to look again would burn a core."""
+    calls = StreamKey(None, "calls")
+    done = sync("qobra", "append", [], catalog=catalog_of("append", "deals", "calls"), slots=1)
+    done.workers = SilentWorkers()
+    engine = done.engine()
+    for key in (DEALS, calls):
+        engine._intake.take(records(ROWS[:1], key))
+    engine._flush("end")
+    engine._turn()
+    assert [len(lane.in_flight) for lane in done.lanes.values()] == [1, 0]
+    assert engine._patience() == 1.0
+    done = sync("qobra", "append", [], slots=2)
+    done.workers = SilentWorkers()
+    engine, lane = done.engine(), done.lanes[DEALS]
+    engine._intake.take(records(ROWS[:1]))
+    lane.is_exclusive = True
+    engine._flush("end")
+    assert engine._patience() == 1.0
+
+
+def test_what_a_table_waited_for_is_added_up() -> None:
+    """Answers and the rate limit: each is what a sync may be bound by."""
+    done = sync("kore", "append", [])
+    engine, lane = done.engine(), done.lanes[DEALS]
+    for number in (1, 2):
+        result, tally = BatchResult(batch_of(done, number)), Tally(answer_s=1.0, limited_s=2.0)
+        lane.in_flight[number] = result.batch
+        lane.tracked[number] = Tracked(result.batch, tally=tally)
+        engine._dispatch.settling.settle(lane, result)
+    assert (lane.answer_s, lane.limited_s) == (2.0, 4.0)

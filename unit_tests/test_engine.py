@@ -34,6 +34,7 @@ from unit_tests.fakes import (
     FakeClock,
     InlineWorkers,
     ScriptedSource,
+    SilentWorkers,
     T,
     answer_status,
     apply_then_status,
@@ -977,18 +978,11 @@ def test_global_states_wait_for_all_streams() -> None:
     assert done.states[0]["destinationStats"] == {"recordCount": 5}
 
 
-class _SilentWorkers(InlineWorkers):
-    """No request is ever answered."""
-
-    def submit(self, task: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Keep nothing: it is under way for ever."""
-
-
 @pytest.mark.parametrize("slots", [1, 2])
 def test_an_engine_that_waits_for_answers_sleeps(slots: int) -> None:
     """Queued batches that fit nowhere are no reason to look again before an answer wakes it."""
     done = sync("qobra", "append", [], slots=slots)
-    done.workers = _SilentWorkers()
+    done.workers = SilentWorkers()
     engine = done.engine()
     for number in range(20):
         engine._intake.take(records([{"id": f"d{number}", "amount": 1}]))
