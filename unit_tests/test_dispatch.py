@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from destination_bulk_tables.errors import TransientError
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.lanes import Tracked
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RowBlock, StreamKey
+from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.passage import Delivery
 from unit_tests.fakes import FakeClock, SilentWorkers, answer_status, cut_after
 from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, sync
@@ -222,3 +224,31 @@ def test_what_a_table_waited_for_is_added_up() -> None:
         lane.tracked[number] = Tracked(result.batch, tally=tally)
         engine._dispatch.settling.settle(lane, result)
     assert (lane.answer_s, lane.limited_s) == (2.0, 4.0)
+
+
+def test_a_load_that_is_sent_again_begins_anew() -> None:
+    """With the count that it is given, a window of its own, and a first request that is alone."""
+    lane = sync("kore", "append", []).lanes[DEALS]
+    lane.stored, lane.mingled = 1, TransientError("joined another")
+    lane.started_at, lane.pushed_s = 5.0, 6.0
+    lane.accepted, lane.delivered = 2, 3
+    plan = ReplacePlan(stored=7)
+    lane.begin_load(plan)
+    found: list[object] = [lane.replace, lane.stored, lane.mingled, lane.is_pushing]
+    assert found == [plan, 7, None, True]
+    found = [lane.started_at, lane.pushed_s, lane.accepted, lane.delivered]
+    assert found == [None, 0.0, 0, 0]
+
+
+def test_a_delivery_tells_of_the_table_and_of_the_time_that_sending_takes() -> None:
+    """A read-back counts anew, another adds what it delivered; the time is that of a load."""
+    done = sync("kore", "append", [])
+    lane, batch = done.lanes[DEALS], batch_of(done, 1)
+    lane.note_sent(BatchResult(batch, delivered=2), 9.0)
+    assert (lane.stored, lane.pushed_s) == (None, 0.0)
+    lane.stored, lane.started_at = 5, 4.0
+    lane.note_sent(BatchResult(batch, delivered=2), 9.0)
+    assert (lane.stored, lane.pushed_s) == (7, 5.0)
+    for stored in (3, None):
+        lane.note_sent(BatchResult(batch, delivered=2, is_recounted=True, stored=stored), 9.0)
+        assert lane.stored == stored
