@@ -431,3 +431,14 @@ def test_each_batch_takes_all_that_fits() -> None:
             else:
                 expected.append([row])
         assert batches == expected
+
+
+def test_deletions_beside_rows_that_are_all_too_large_go_out() -> None:
+    """A block of which no row is left has them still."""
+    batcher = Batcher(TABLE, max_rows=9, max_bytes=20, overhead=10)
+    gone = Tombstone(1, b"2", None)
+    rejected: list[RejectedRow] = []
+    block = RowBlock([b"1" * 30], 1, [0], [b"1"], None, (gone,))
+    assert list(batcher.extend(block, Epoch(read=2), 0.0, rejected)) == []
+    assert [row.code for row in rejected] == ["too_large"]
+    assert [found.key for found in batcher.cut("end").block.tombstones] == [b"2"]
