@@ -442,3 +442,13 @@ def test_deletions_beside_rows_that_are_all_too_large_go_out() -> None:
     assert list(batcher.extend(block, Epoch(read=2), 0.0, rejected)) == []
     assert [row.code for row in rejected] == ["too_large"]
     assert [found.key for found in batcher.cut("end").block.tombstones] == [b"2"]
+
+
+def test_rows_of_streams_that_take_turns_are_counted_for_each() -> None:
+    """Streams of one table come and go: rows are added to the epoch before only if it is theirs."""
+    batcher = Batcher(TABLE, max_rows=9, max_bytes=99, overhead=10)
+    one, other = Epoch(), Epoch()
+    for epoch, rows in ((one, 1), (other, 2), (one, 3), (one, 1)):
+        assert not list(batcher.extend(RowBlock([b"1"] * rows, rows, range(rows)), epoch, 0.0, []))
+    found = batcher.cut("end").epochs
+    assert [(epoch is one, rows) for epoch, rows in found] == [(True, 1), (False, 2), (True, 4)]
