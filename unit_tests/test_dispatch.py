@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from destination_bulk_tables.errors import TransientError
+from destination_bulk_tables.errors import InternalError, TransientError
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.lanes import Tracked
 from destination_bulk_tables.messages import Message
@@ -252,3 +252,20 @@ def test_a_delivery_tells_of_the_table_and_of_the_time_that_sending_takes() -> N
     for stored in (3, None):
         lane.note_sent(BatchResult(batch, delivered=2, is_recounted=True, stored=stored), 9.0)
         assert lane.stored == stored
+
+
+def test_an_error_that_nobody_expected_is_told_as_ours() -> None:
+    """By its type alone: its text may hold a row."""
+    done = sync("kore", "append", [])
+    tasks = done.engine()._tasks
+    tasks.fail(ValueError("a row"), done.lanes[DEALS])
+    assert isinstance(tasks.failure, InternalError)
+    assert "ValueError" in tasks.failure.message
+    assert "a row" not in tasks.failure.message
+
+
+def test_a_row_that_the_vendor_refuses_is_counted_once() -> None:
+    """Among the rejected of its stream, and not among the delivered."""
+    vendor = KoreVendor(is_bad=lambda row: row["id"] == "d1")
+    done = sync("kore", "append", [records(ROWS[:4]), complete()], vendor=vendor).run()
+    assert (done.error, done.counts) == (None, (4, 3, 1))
