@@ -9,7 +9,9 @@ import pytest
 
 from destination_bulk_tables.bounds import Bounds
 from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.lanes import Job
 from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import Batch, RowBlock
 from unit_tests.fakes import Answer, FakeClock
 from unit_tests.syncs import DEALS, complete, records, sync
 from unit_tests.vendors import QobraVendor
@@ -65,6 +67,33 @@ def test_a_vendor_that_holds_the_source_back(
     found = line_of(caplog)
     assert (found["bound_by"], found["setting"]) == (bound_by, setting)
     assert (found["reading"], found[bound_by], found["imports"]) == ("9%", "82%", "0%")
+
+
+@pytest.mark.parametrize(
+    ("follows", "is_under_way", "waits_for"),
+    [(True, False, "imports"), (True, True, "answers"), (False, False, "answers")],
+)
+def test_a_table_whose_rows_wait_for_jobs_waits_for_imports(
+    caplog: pytest.LogCaptureFixture,
+    follows: bool,  # noqa: FBT001
+    is_under_way: bool,  # noqa: FBT001
+    waits_for: str,
+) -> None:
+    """Unless a request is under way, or its jobs hold no request back."""
+    caplog.set_level("INFO")
+    lane = sync("kore", "append", []).lanes[DEALS]
+    batch = Batch(1, lane.plan.table, RowBlock((), 0, []), "end")
+    lane.queue.append(batch)
+    lane.jobs["j"] = Job()
+    lane.follows = follows
+    if is_under_way:
+        lane.in_flight[2] = batch
+    bounds = Bounds([lane], 100.0)
+    bounds.spend(110.0, is_reading=False)
+    lane.answer_s = 1.0
+    bounds.report()
+    found = line_of(caplog)
+    assert (found["bound_by"], found[waits_for]) == (waits_for, "100%")
 
 
 def test_a_short_sync_waits_for_its_one_answer(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from destination_bulk_tables.errors import InternalError, TransientError
+from destination_bulk_tables.errors import InternalError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import Tally
-from destination_bulk_tables.lanes import Tracked
+from destination_bulk_tables.lanes import Job, Lane, Tracked
 from destination_bulk_tables.messages import Message
-from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RowBlock, StreamKey
+from destination_bulk_tables.model import (
+    Batch,
+    BatchResult,
+    Doubtful,
+    Epoch,
+    Receipt,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+)
 from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.passage import Delivery
 from unit_tests.fakes import FakeClock, SilentWorkers, answer_status, cut_after
-from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, sync
+from unit_tests.syncs import DEALS, Sync, SyncMode, catalog_of, complete, records, state, sync
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 ROWS: list[Row] = [{"id": f"d{i}", "name": f"n{i}", "amount": i, "version": 1} for i in range(12)]
@@ -148,6 +157,13 @@ def batch_of(done: Sync, number: int) -> Batch:
     return Batch(number, table, RowBlock([b'{"id":"a"}'], 1, range(1)), "rows")
 
 
+def job_of(lane: Lane, name: str, batch: Batch) -> Job:
+    """Work that the vendor does in the background with the rows of a batch."""
+    job = lane.jobs[name] = Job()
+    job.add(Receipt(name, 1, block=batch.block), Tracked(batch), 0.0)
+    return job
+
+
 def test_a_batch_in_doubt_is_looked_at_with_nothing_beside_it() -> None:
     """Its rows would be counted with others; those in doubt as well are told of."""
     done = sync("kore", "append", [], slots=2)
@@ -160,6 +176,23 @@ def test_a_batch_in_doubt_is_looked_at_with_nothing_beside_it() -> None:
     lane.enqueue(second, 0.0)
     engine._turn()
     assert list(lane.in_flight) == [1]
+    engine._turn()
+    assert list(lane.in_flight) == [1]
+
+
+def test_rows_in_doubt_are_looked_at_when_no_job_of_their_table_runs() -> None:
+    """A job changes what would be found."""
+    done = sync("kore", "append", [], slots=2)
+    done.workers = SilentWorkers()
+    engine, lane = done.engine(), done.lanes[DEALS]
+    lane.needs_count, lane.follows = False, True
+    batch = batch_of(done, 1)
+    lane.doubtful.append((batch, [Doubtful(batch.block)]))
+    lane.tracked[1] = Tracked(batch)
+    job_of(lane, "j", batch_of(done, 2))
+    engine._turn()
+    assert not lane.in_flight
+    lane.jobs.clear()
     engine._turn()
     assert list(lane.in_flight) == [1]
 
@@ -269,3 +302,122 @@ def test_a_row_that_the_vendor_refuses_is_counted_once() -> None:
     vendor = KoreVendor(is_bad=lambda row: row["id"] == "d1")
     done = sync("kore", "append", [records(ROWS[:4]), complete()], vendor=vendor).run()
     assert (done.error, done.counts) == (None, (4, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("follows", "has_job", "is_alone"),
+    [(False, False, True), (True, False, True), (False, True, True), (True, True, False)],
+)
+def test_a_write_beside_a_job_of_its_table_is_not_alone(
+    follows: bool,  # noqa: FBT001
+    has_job: bool,  # noqa: FBT001
+    is_alone: bool,  # noqa: FBT001
+) -> None:
+    """Where each request is a job of its own: what it stores shows in a count of the table."""
+    done = sync("kore", "append", [], slots=1)
+    done.sender = sender = _Deliveries()  # type: ignore[assignment]  # all that is asked of it
+    engine, lane = done.engine(), done.lanes[DEALS]
+    lane.needs_count, lane.follows = False, follows
+    if has_job:
+        job_of(lane, "j", batch_of(done, 1))
+    lane.enqueue(batch_of(done, 2), 0.0)
+    engine._dispatch._send(lane, 0.0)
+    assert [given.context.alone for given in sender.given] == [is_alone]
+
+
+@pytest.mark.parametrize(("name", "fails"), [("first", True), ("second", True), ("third", False)])
+def test_a_job_that_was_named_before_is_noticed(name: str, fails: bool) -> None:  # noqa: FBT001
+    """Whether it still runs or is over: it cannot be told when the new rows are in."""
+    done = sync("kore", "append", [])
+    engine, lane = done.engine(), done.lanes[DEALS]
+    lane.follows = True
+    settling = engine._dispatch.settling
+    for number, job in enumerate(("first", "second", name), 1):
+        if number == 3:
+            assert engine._tasks.failure is None
+            del lane.jobs["second"]
+        batch = batch_of(done, number)
+        lane.in_flight[number], lane.tracked[number] = batch, Tracked(batch)
+        settling.settle(lane, BatchResult(batch, receipts=[Receipt(job, 1, block=batch.block)]))
+    assert isinstance(engine._tasks.failure, UnaccountedRows) is fails
+
+
+def test_a_batch_of_which_nothing_is_left_is_not_sent() -> None:
+    """Its rows are older than what the table holds of their keys: they count as in it."""
+    newer, older = ({"id": "a", "version": version} for version in (2, 1))
+    script: list[Message | float] = [records([newer]), 60.0, records([older]), state(1), complete()]
+    done = sync("qobra", "append_dedup", script, max_rows=1).run()
+    assert (done.error, done.counts, done.acknowledged) == (None, (2, 2, 0), [1])
+    assert len(done.transport.writes) == 1
+
+
+def test_what_runs_at_a_vendor_is_bounded_by_jobs_and_by_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their rows are kept: either bound holds the next request of that table back."""
+    done = sync("kore", "append", [], slots=0)
+    engine, lane = done.engine(), done.lanes[DEALS]
+    lane.needs_count, lane.follows = False, True
+    lane.enqueue(batch_of(done, 1), 0.0)
+    for number in (2, 3):
+        job_of(lane, f"j{number}", batch_of(done, number))
+    may_send = []
+    for jobs, n_bytes in ((3, 21), (2, 21), (3, 20)):
+        monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_UNVERIFIED_JOBS", jobs)
+        monkeypatch.setattr("destination_bulk_tables.dispatch.MAX_HELD_BYTES", n_bytes)
+        may_send.append(engine._dispatch._may_send(lane))
+    assert lane.followed_bytes == 20
+    assert may_send == [True, False, False]
+
+
+def test_a_table_with_a_backlog_stops_the_source() -> None:
+    """As many as the vendor was found to take, though more slots are free."""
+    done = sync("kore", "append", [], slots=0)
+    engine, lane = done.engine(), done.lanes[DEALS]
+    assert lane.pace.limit == 2
+    rooms = []
+    for number in (1, 2):
+        lane.enqueue(batch_of(done, number), 0.0)
+        rooms.append(engine._dispatch.has_room())
+    assert rooms == [True, False]
+
+
+def test_what_a_table_holds_is_what_is_queued_and_what_waits() -> None:
+    """Memory is bounded by both."""
+    lane = sync("kore", "append", []).lanes[DEALS]
+    lane.queued_bytes, lane.repeats.n_bytes = 5, 3
+    assert lane.held_bytes == 8
+
+
+def test_a_job_is_as_old_as_its_last_request() -> None:
+    """A vendor is given a while from then, whenever the sync began."""
+    done = sync("kore", "append", [])
+    lane = done.lanes[DEALS]
+    job = job_of(lane, "j", batch_of(done, 1))
+    job.accepted_at = 4.0
+    assert lane.unverified(job, 9.0).age_s == 5.0
+
+
+@pytest.mark.parametrize("resent", [0, 1])
+def test_only_an_import_that_was_asked_for_twice_lingers(resent: int) -> None:
+    """After a good answer nothing is left that could bring an older version."""
+    done = sync("qobra", "append", [])
+    engine, lane = done.engine(), done.lanes[DEALS]
+    batch = batch_of(done, 1)
+    tracked = lane.tracked[1] = Tracked(batch)
+    lane.in_flight[1] = batch
+    receipt = Receipt("i", 1, resent)
+    engine._dispatch.settling.settle(lane, BatchResult(batch, receipts=[receipt]))
+    assert tracked.is_resent is bool(resent)
+
+
+def test_a_refusal_is_told_of_the_stream_that_brought_its_row() -> None:
+    """Of several that share a table; it stays under that of the table where none is known."""
+    calls = StreamKey(None, "calls")
+    done = sync("kore", "append", [], catalog=catalog_of("append", "deals", "calls"))
+    engine, lane = done.engine(), done.lanes[DEALS]
+    epochs = [(Epoch(stream=calls), 1), (Epoch(), 1)]
+    batch = Batch(1, lane.plan.table, RowBlock((), 0, []), "end", epochs=epochs)
+    refused = [RejectedRow(DEALS, "vendor", "bad", "why", b"{}", index) for index in range(3)]
+    assert engine._dispatch.settling.reject(lane, Tracked(batch), refused)
+    assert [row.stream for row in done.rejects.rows] == [calls, DEALS, DEALS]

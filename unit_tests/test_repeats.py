@@ -288,6 +288,23 @@ def test_freed_rows_are_due_when_they_are_enough_or_have_waited(
         assert repeats.due_at(batcher_of(3, 2000), 30.0) == due_at
 
 
+def test_freed_rows_leave_when_they_are_due_or_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the byte and the moment; at the end they wait for nothing."""
+    done = sync("qobra", "append", [])
+    lane, sending = done.lanes[DEALS], done.engine()._dispatch
+    lane.repeats = freed([b"1" * 20])
+    assert [sending._is_due(lane, now) for now in (39.9, 40.0)] == [False, True]
+    found = []
+    for more in (0, 1):
+        monkeypatch.setattr(dispatch, "MAX_HELD_BYTES", lane.repeats.n_bytes + more)
+        found.append(sending._is_due(lane, 0.0))
+    assert found == [True, False]
+    sending.is_flushing = True
+    assert sending._is_due(lane, 0.0)
+
+
 @pytest.mark.parametrize(("size", "taken"), [(29, [2, 1]), (30, [1, 1, 1])])
 def test_a_request_of_freed_rows_is_full_to_the_byte(size: int, taken: list[int]) -> None:
     """Commas included; what is left is due as before, and when nothing is left nothing is."""
