@@ -51,7 +51,7 @@ class Tracked:
     lost: int = 0  # jobs that did not tell what became of its rows
     mingled: int = 0  # how often its rows were in work that held more, and were sent again
     is_resent: bool = False  # an answer was lost, so an import may run that nobody follows
-    sent_at: float = 0.0
+    sent_at: float = field(init=False)
     open_deliveries: int = 1  # that are to come or under way: a failed job asks for another
     rejected: dict[Epoch, int] = field(default_factory=dict)
 
@@ -81,9 +81,9 @@ class Job:
 
     receipts: dict[str, Receipt] = field(default_factory=dict)
     batches: list[Tracked] = field(default_factory=list)
-    accepted_at: float = 0.0
-    next_poll: float = 0.0
-    interval: float = _FIRST_POLL_S
+    accepted_at: float = field(init=False)  # the last receipt
+    next_poll: float = field(init=False)
+    interval: float = field(init=False)
     revision: int = 0
     rows: int = 0
 

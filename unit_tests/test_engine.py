@@ -682,6 +682,7 @@ def test_background_work_bounds_what_is_read(
 def test_polls_grow_apart() -> None:
     """A long import is not asked for all the time."""
     job = Job()
+    job.add(Receipt("i", 1), Tracked(batch_of_keys()), 0.0)
     job.postpone(0.0)
     first = job.next_poll
     for _ in range(20):
@@ -843,6 +844,7 @@ def test_what_no_request_can_mend_is_told_at_once() -> None:
     """A refused credential is not about what may have joined."""
     made = sync("qobra", "append", [])
     lane, engine, job = made.lanes[DEALS], made.engine(), Job()
+    job.add(Receipt("i", 1), Tracked(batch_of_keys()), 0.0)
     lane.in_flight[1] = batch_of_keys()
     found = ConfigError("the key")
     engine._verification._judge(lane, job, lane.unverified(job, 0.0), found, is_current=False)
@@ -853,7 +855,8 @@ def test_imports_are_asked_for_while_a_write_takes_the_only_slot() -> None:
     """A slow write holds no state back whose rows are in."""
     made = sync("qobra", "append", [])
     engine, lane = made.engine(), made.lanes[DEALS]
-    lane.jobs["i"] = Job()  # due since the beginning
+    job = lane.jobs["i"] = Job()
+    job.add(Receipt("i", 1), Tracked(batch_of_keys()), -1.0)  # due since the beginning
     engine._tasks.running = made.slots
     assert engine._patience() == 0.0
     engine._verification.poll(0.0)
