@@ -223,9 +223,6 @@ def apt_install(program: str, *packages: str) -> Path:
     return Path(found)
 
 
-_claims: list[socket.socket] = []  # as long as this process lives
-
-
 def free_port() -> int:
     """Return a port of 127.0.0.1 that no other test gets, to be listened on later and again.
 
@@ -242,7 +239,7 @@ def free_port() -> int:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        atexit.register(claim.close)  # as long as this process lives
         return port
 
 
