@@ -21,9 +21,10 @@ MAX_UNVERIFIED_ROWS = 500_000
 MAX_UNVERIFIED_JOBS = 60
 MAX_HELD_BYTES = 32_000_000  # of queued and waiting rows; where keys repeat, this many gather
 FEW_HELD_BYTES = 3_000_000  # where none has so far: what lies longer in memory costs more to read
-# of requests under way, where their number is found, and of those that wait for a slot: each is in
-# memory as rows, as a body, and where a vendor sends the rows back as an answer
-MAX_FLYING_BYTES = 12_000_000
+# rows of requests under way, where their number is found: each is in memory as read, in a body, and
+# where a vendor sends the rows back in an answer; eight full requests of a few columns fit
+MAX_FLYING_BYTES = 15_000_000
+MAX_QUEUED_BYTES = 12_000_000  # of those that wait for a slot
 LONGEST_HOLD_S = 2.0
 PAUSE_S = 0.25  # an input that is silent for so long brings no newer version soon
 _WINDOW_MARGIN = 0.2
@@ -97,7 +98,7 @@ class Dispatch:
             not any(lane.has_backlog for lane in self._all)
             and sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
             and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
-            and sum(x.queued_bytes for x in self._all if not x.gathers) < MAX_FLYING_BYTES
+            and sum(x.queued_bytes for x in self._all if not x.gathers) < MAX_QUEUED_BYTES
             and sum(lane.followed_bytes for lane in self._all) < MAX_HELD_BYTES
             and not self._is_behind()
         )
@@ -114,8 +115,12 @@ class Dispatch:
             return False
         if lane.pace.is_fixed or not lane.in_flight:
             return True
-        flying = sum(other.tracked[id_].weight for other in self._all for id_ in other.in_flight)
-        return flying + lane.tracked[lane.queue[0].id].weight <= MAX_FLYING_BYTES
+        flying = sum(
+            other.tracked[id_].batch.block.held_bytes
+            for other in self._all
+            for id_ in other.in_flight
+        )
+        return flying + lane.queue[0].block.held_bytes <= MAX_FLYING_BYTES
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""
