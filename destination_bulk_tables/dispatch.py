@@ -116,9 +116,7 @@ class Dispatch:
         if lane.pace.is_fixed or not lane.in_flight:
             return True
         flying = sum(
-            other.tracked[id_].batch.block.held_bytes
-            for other in self._all
-            for id_ in other.in_flight
+            batch.block.held_bytes for other in self._all for batch in other.in_flight.values()
         )
         return flying + lane.queue[0].block.held_bytes <= MAX_FLYING_BYTES
 

@@ -370,6 +370,20 @@ def test_what_runs_at_a_vendor_is_bounded_by_jobs_and_by_bytes(
     assert may_send == [True, False, False]
 
 
+def test_eight_full_requests_of_a_few_columns_are_under_way() -> None:
+    """The bound in bytes is for long rows; those of 360 bytes are held back by number alone."""
+    done = sync("kore", "append", [], slots=0)
+    done.workers = SilentWorkers()
+    engine, lane = done.engine(), done.lanes[DEALS]
+    lane.needs_count, lane.pace.limit = False, 8
+    for number in range(1, 10):
+        block = RowBlock([b"x" * 360 * 5000], 5000, range(5000))
+        keys = frozenset(f"{number}-{i}" for i in range(5000))
+        lane.enqueue(Batch(number, lane.plan.table, block, "rows", keys=keys), 0.0)
+    engine._turn()
+    assert list(lane.in_flight) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_a_table_with_a_backlog_stops_the_source() -> None:
     """As many as the vendor was found to take, though more slots are free."""
     done = sync("kore", "append", [], slots=0)
