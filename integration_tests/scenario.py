@@ -31,6 +31,7 @@ QUICK: dict[str, Any] = {
     f"{_EXCHANGE}SETTLE_SLOW_S": 0.6,
     "destination_bulk_tables.lanes:_FIRST_POLL_S": 0.03,
 }
+IMPATIENT = QUICK | {f"{_EXCHANGE}MAX_ELAPSED_S": 0.5}  # for a vendor that is gone
 # for a vendor that falls silent only: a loaded machine is late with good answers too
 SHORT_READS = {
     "destination_bulk_tables.providers.kore:Kore.limits.read_timeout_s": 0.5,

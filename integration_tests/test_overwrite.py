@@ -28,6 +28,7 @@ from integration_tests.connector import record as connected_record
 from integration_tests.connector import state as connected_state
 from integration_tests.emulator import Emulator
 from integration_tests.scenario import (
+    IMPATIENT,
     QUICK,
     SHORT_GRACE,
     TABLE,
@@ -44,7 +45,6 @@ from integration_tests.vendor_configs import config_for
 pytestmark = pytest.mark.timeout(600)
 
 REPLACES = [name for name, case in CASES.items() if case.replaces]
-IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 DATES = ["work", "refused", "ignored", "ignored_by_deletes", "as_text", "seconds", "other_zone"]
 BY_DATE = {
     f"kore overwrite, dates {dates}": Case(

@@ -23,6 +23,7 @@ import pytest
 
 from integration_tests.cases import COLUMNS, TYPES, Stand, positions, within_its_window
 from integration_tests.scenario import (
+    IMPATIENT,
     QUICK,
     SHORT_GRACE,
     Ended,
@@ -47,7 +48,6 @@ SIGNALS = {
     "killed after": signal.SIGKILL,
     "terminated": signal.SIGTERM,
 }
-IMPATIENT = {**QUICK, "destination_bulk_tables.exchange:MAX_ELAPSED_S": 0.5}
 OLD = [{"id": 900 + n, "seq": 900 + n, "name": f"old-{n}"} for n in range(4)]
 
 
