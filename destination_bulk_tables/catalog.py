@@ -39,8 +39,7 @@ def plan_streams(raw: JsonValue, config: Config) -> dict[StreamKey, StreamPlan]:
     """Raises `ConfigError` when the catalog asks for something that cannot be done."""
     streams = raw.get("streams") if isinstance(raw, dict) else None
     if not isinstance(streams, list) or not streams:
-        message = "The catalog has no streams. Select at least one in the connection."
-        raise ConfigError(message)
+        raise ConfigError("The catalog has no streams. Select at least one in the connection.")
     plans: dict[StreamKey, StreamPlan] = {}
     owners: dict[str, list[StreamPlan]] = {}
     for configured in streams:
@@ -132,8 +131,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         or not isinstance(stream, dict)
         or not isinstance(stream.get("name"), str)
     ):
-        message = "The catalog holds a stream without a name."
-        raise ConfigError(message)
+        raise ConfigError("The catalog holds a stream without a name.")
     namespace = stream.get("namespace")
     key = StreamKey.of(namespace if isinstance(namespace, str) else None, str(stream["name"]))
     entry = config.entry(key)

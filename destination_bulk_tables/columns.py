@@ -68,11 +68,10 @@ def columns_of(schema: JsonObject, entry: TableEntry | None, where: str) -> list
             message = f"{where}: the field {field!r} is listed twice in tables[].columns. Keep one."
             raise ConfigError(message)
         if name in seen:
-            message = (
+            raise ConfigError(
                 f"{where}: two fields go to the column {name!r}. Give each its own in "
                 "tables[].columns or tables[].rename."
             )
-            raise ConfigError(message)
         seen.add(name)
         columns.append(_column(mapping, fields.get(field), schema))
     return columns
@@ -116,15 +115,13 @@ def _mappings(fields: JsonObject, entry: TableEntry | None, where: str) -> Seque
     _require_known(excluded, fields, "exclude", where)
     _require_known(renamed, fields, "rename", where)
     if entry is not None and len(renamed) < len(entry.rename):
-        message = f"{where}: a field is listed twice in tables[].rename. Keep one."
-        raise ConfigError(message)
+        raise ConfigError(f"{where}: a field is listed twice in tables[].rename. Keep one.")
     for field in renamed:
         if field in excluded:
-            message = (
+            raise ConfigError(
                 f"{where}: the field {field!r} is in tables[].rename and in tables[].exclude. "
                 "Keep one."
             )
-            raise ConfigError(message)
     return [
         renamed.get(field, FieldMapping(field, field)) for field in fields if field not in excluded
     ]
@@ -136,11 +133,10 @@ def _require_known(
     for field in named:
         if fields and field not in fields:
             known = ", ".join(sorted(fields)[:_MOST_NAMES])
-            message = (
+            raise ConfigError(
                 f"{where}: the stream has no field {field!r}. Correct tables[].{setting}; its "
                 f"fields are: {known}."
             )
-            raise ConfigError(message)
 
 
 def _column(mapping: FieldMapping, declared: JsonValue, schema: JsonObject) -> Column:

@@ -61,14 +61,12 @@ def load_json(path: str, what: str) -> JsonValue:
             text, parse_constant=_refuse_constant, object_pairs_hook=_require_single
         )
     except OSError as error:
-        message = f"The {what} file cannot be read ({error.strerror})."
-        raise ConfigError(message) from error
+        raise ConfigError(f"The {what} file cannot be read ({error.strerror}).") from error
     except _TwiceError as error:
         message = f"The {what} file has the member {error.name!a} twice in one object. Keep one."
         raise ConfigError(message) from error
     except (ValueError, RecursionError) as error:
-        message = f"The {what} file is not valid JSON."
-        raise ConfigError(message) from error
+        raise ConfigError(f"The {what} file is not valid JSON.") from error
     return value
 
 
@@ -132,11 +130,10 @@ def check(raw: JsonValue) -> str | None:
     except DestinationError as error:
         return naming.in_words(error.message)
     except (Refused, TooLarge, Ambiguous) as error:
-        message = (
+        return naming.in_words(
             f"The provider's address does not take the check's request ({str(error) or 'too large'}"
             f"). Check that it leads to the provider's API: {address}."
         )
-        return naming.in_words(message)
     except Exception as error:
         log.exception("unexpected_error", exc_info=error)
         return (

@@ -103,15 +103,13 @@ class Config:
 def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) -> Config:
     """Validate a configuration. Raises `ConfigError` that names the setting to change."""
     if not isinstance(raw, dict):
-        message = "The config is not a JSON object."
-        raise ConfigError(message)
+        raise ConfigError("The config is not a JSON object.")
     section = raw.get("provider")
     section = section if isinstance(section, dict) else {}
     known = {provider.name: provider for provider in providers}
     chosen = known.get(str(section.get("provider_type")))
     if chosen is None:
-        message = f"Config: provider.provider_type must be one of: {', '.join(known)}."
-        raise ConfigError(message)
+        raise ConfigError(f"Config: provider.provider_type must be one of: {', '.join(known)}.")
     form = connection_specification(provider.spec for provider in providers)
     reading = Reading()
     read = reading.read(raw, form)

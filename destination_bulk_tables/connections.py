@@ -57,8 +57,7 @@ class Exchange:
         while left:
             seconds = self.deadline - now()
             if seconds <= 0:
-                message = "the request was not taken in time"
-                raise TimeoutError(message)
+                raise TimeoutError("the request was not taken in time")
             sock.settimeout(seconds)
             left = left[sock.send(left) :]
 
@@ -79,8 +78,7 @@ class BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - self._now()
         if left <= 0:
-            message = "the answer did not end in time"
-            raise TimeoutError(message)
+            raise TimeoutError("the answer did not end in time")
         self._sock.settimeout(left)
         try:
             return self._received.readinto(buffer)
@@ -207,9 +205,8 @@ def _public_addresses(host: str, port: int, connection: HTTPConnection) -> list[
         raise NameResolutionError(host, connection, error) from error
     addresses = [str(address[4][0]) for address in found]
     if not all(map(is_public, addresses)):
-        message = (
+        raise ConfigError(
             "The provider's address leads into a private or reserved network, which is not reached "
             "from Airbyte Cloud. Use an address of the internet."
         )
-        raise ConfigError(message)
     return addresses

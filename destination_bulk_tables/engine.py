@@ -115,8 +115,7 @@ class Engine:
         if self._tasks.failure is not None:
             raise self._tasks.failure
         if tools.stop.is_set():
-            message = "The sync was asked to stop before all rows were delivered."
-            raise Stopped(message)
+            raise Stopped("The sync was asked to stop before all rows were delivered.")
         self._dispatch.move(now)
         self._verification.poll(now)
         if now >= tools.progress.due_at:
@@ -158,8 +157,7 @@ class Engine:
         """
         tools = self._tools
         if not tools.ledger.is_settled:
-            message = "The sync ended with states that cannot be acknowledged."
-            raise InternalError(message)
+            raise InternalError("The sync ended with states that cannot be acknowledged.")
         if tools.rejects.report is not None:
             tools.rejects.report.finish()
         for lane in self._all:

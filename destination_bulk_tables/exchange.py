@@ -271,12 +271,11 @@ class Exchange:
         while True:
             now = self._clock.monotonic()
             if request.not_after is not None and now > request.not_after:
-                message = (
+                raise TransientError(
                     "The load took longer to send than its debounce window allows, so the rest was "
                     "not sent: the table may hold a part of it until the next attempt replaces it. "
                     "Raise debounce_seconds or leave it empty."
                 )
-                raise TransientError(message)
             wait = limiter.reserve(now)
             if not wait:
                 return waited_s
@@ -302,8 +301,7 @@ class Exchange:
     def wait(self, seconds: float) -> None:
         """Raises `Stopped` as soon as the sync ends."""
         if self._clock.wait(seconds, self._halt):
-            message = "The sync was asked to stop before all rows were delivered."
-            raise Stopped(message)
+            raise Stopped("The sync was asked to stop before all rows were delivered.")
 
     def _limiter(self, table: Table | None) -> WindowLimiter:
         name = table.name if table and not self._provider.limits.shared_windows else ""

@@ -147,6 +147,5 @@ def unix_time(http_date: str) -> float:
 def segment(text: str, what: str = "a table name (tables[].table)") -> str:
     """Encode text as one segment of a URL path; `ConfigError` for one that leaves its place."""
     if text in {"", ".", ".."}:  # whatever is between makes another path of it
-        message = f"{text!r} cannot be {what}: in an address it stands for another place."
-        raise ConfigError(message)
+        raise ConfigError(f"{text!r} cannot be {what}: in an address it stands for another place.")
     return quote(text, safe="")

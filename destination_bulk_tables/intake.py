@@ -167,12 +167,11 @@ class Intake:
             if key in self._incomplete or (lane.plan.expects_status and key not in self._completed)
         ]
         if missing:
-            message = (
+            raise TransientError(
                 "The input ended, but the source did not complete these streams: "
                 f"{', '.join(sorted(missing)[:20])}. Rows that arrived are delivered where streams "
                 "are appended to; no table was replaced. Look for the error in the source."
             )
-            raise TransientError(message)
 
 
 def _of(

@@ -199,16 +199,14 @@ class _Collected(Rejects):
         """Raise what the settings would make of the rejected rows."""
         settings = self._preview.config.rejected_records
         if self.total and settings.policy == "fail":
-            message = (
+            raise ConfigError(
                 f"{self.total} row(s) would be rejected, and rejected_records.policy is 'fail'."
             )
-            raise ConfigError(message)
         if self.total > settings.max_rejected:
-            message = (
+            raise ConfigError(
                 f"{self.total} rows would be rejected, more than rejected_records.max_rejected "
                 f"allows ({settings.max_rejected})."
             )
-            raise ConfigError(message)
         super().judge_share(sum(table.read for table in self._preview.tables.values()))
 
 

@@ -82,11 +82,10 @@ class Rejects:
         percent = self._settings.max_rejected_percent
         if percent is None or self.total < FEW or self.total * 100 <= percent * n_read:
             return
-        message = (
+        raise ConfigError(
             f"{self.total} of {n_read} rows were rejected, more than "
             f"rejected_records.max_rejected_percent allows ({percent:g} %).{self._where}"
         )
-        raise ConfigError(message)
 
     @property
     def allowance(self) -> int:

@@ -96,11 +96,10 @@ def _new_report(config: Config, address: str, rejects: str | None, clock: Clock)
     """Where rows go that are rejected again: never into the report that is read."""
     path = rejects or config.rejected_records.report_path
     if path is None:
-        message = (
+        raise ConfigError(
             "Rows may be rejected again, and there is no place for them: set "
             "rejected_records.report_path, or give --rejects."
         )
-        raise ConfigError(message)
     is_one_file = not is_store(path) and not path.endswith("/") and not Path(path).is_dir()
     if rejects is None and is_one_file:
         return f"{path}.{stamp_of(clock.now())}"
@@ -148,8 +147,7 @@ def _read(files: Iterable[Path], address: str) -> Iterator[bytes]:
                     yield chunk
             yield b"\n"
     except OSError as error:
-        message = f"{_OPTION} cannot be read: {address} ({error.strerror})."
-        raise ConfigError(message) from error
+        raise ConfigError(f"{_OPTION} cannot be read: {address} ({error.strerror}).") from error
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -92,12 +92,11 @@ class FileReport:
                 log.warning("report_not_closed path=%s cause=%s", self._path, error.strerror)
 
     def _unwritable(self, error: OSError) -> ConfigError:
-        message = (
+        return ConfigError(
             f"{SETTING} cannot be written: {self._path} ({error.strerror}). "
             "Choose a folder that exists in the container, that its user may write to and that has "
             "room."
         )
-        return ConfigError(message)
 
 
 class Uploads(Protocol):
@@ -194,8 +193,7 @@ class StoreReport:
             key = f"{key_part(str(stream))}/{self._sync}/{self._number:06}.jsonl"
             if self._uploads.put(key, data):
                 return
-        message = (
+        raise ConfigError(
             f"{SETTING} cannot be written: {self.where} (the store says of each new name that it "
             "is taken). Choose a store that takes conditional writes (If-None-Match), or a folder."
         )
-        raise ConfigError(message)

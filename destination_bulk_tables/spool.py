@@ -34,13 +34,12 @@ class DiskBudget:
         """Raises `ConfigError` when the budget is used up."""
         self.used += n_bytes
         if self.used > self.max_bytes:
-            message = (
+            raise ConfigError(
                 "Replacing a table stages its rows on local disk, and they need more than "
                 f"staging.max_gigabytes allows ({self.max_bytes / 1e9:g} GB in {self.directory}). "
                 "Raise it, point staging.directory at a larger disk, or sync fewer rows. The table "
                 "was not touched."
             )
-            raise ConfigError(message)
 
 
 class Spool:
@@ -97,11 +96,10 @@ class Spool:
 def disk_error(error: OSError, directory: str) -> DestinationError:
     """What to say of a file under the staging directory that cannot be written or read."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        message = (
+        return TransientError(
             f"The disk under {directory} is full; rows of a table to replace are staged there. "
             "Free space, or point staging.directory at a larger disk. The table was not touched."
         )
-        return TransientError(message)
     message = (
         f"Rows cannot be staged under {directory} ({error.strerror}). Set staging.directory to a "
         "folder the connector may write to. The table was not touched."

@@ -115,8 +115,6 @@ class LineWriter:
                         message = "Nobody reads this connector's output any more."
                         raise TransientError(message) from error
                 elif self._stop.is_set():
-                    message = "The sync was asked to stop and nobody reads its output."
-                    raise Stopped(message)
+                    raise Stopped("The sync was asked to stop and nobody reads its output.")
                 elif (waits := waits + 1) > _LONGEST_WRITE_S / _WRITE_WAIT_S:
-                    message = "Nobody has read this connector's output for an hour."
-                    raise TransientError(message)
+                    raise TransientError("Nobody has read this connector's output for an hour.")

@@ -154,11 +154,10 @@ class Store:
                 },
             )
         except Exception as error:
-            message = (
+            raise ConfigError(
                 f"The object store of {self._setting} cannot be opened ({type(error).__name__}). "
                 "Correct the settings in object_store, or the environment's, where they are empty."
-            )
-            raise ConfigError(message) from error
+            ) from error
 
     def put(self, key: str, data: bytes) -> bool:
         """Write a new object; False where one of that name is there.

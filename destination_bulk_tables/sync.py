@@ -103,8 +103,7 @@ class Sync:
         try:
             self._engine.run(source)
         except OSError as error:
-            message = f"Reading the input failed ({error.strerror})."
-            raise InternalError(message) from error
+            raise InternalError(f"Reading the input failed ({error.strerror}).") from error
 
     @property
     def counts(self) -> dict[StreamKey, StreamCounts]:

@@ -142,11 +142,10 @@ def _proxies_for(url: str) -> dict[str, str]:
     proxies: dict[str, str] = requests.utils.get_environ_proxies(url)
     chosen = requests.utils.select_proxy(url, proxies) or ""
     if chosen.casefold().startswith("socks"):
-        message = (
+        raise ConfigError(
             "The environment names a SOCKS proxy (HTTPS_PROXY or ALL_PROXY), which this connector "
             "cannot use. Set HTTPS_PROXY to an http proxy, or NO_PROXY to the provider's host."
         )
-        raise ConfigError(message)
     return proxies
 
 
@@ -163,11 +162,10 @@ def _ca_bundle() -> str | bool:
         )
     except OSError as error:  # an SSLError is one
         cause = error.strerror if not isinstance(error, ssl.SSLError) else "no certificates in it"
-        message = (
+        raise ConfigError(
             f"{name} is set to {path}, which cannot be read as trusted certificates ({cause}). "
             "Correct or unset it."
-        )
-        raise ConfigError(message) from error
+        ) from error
     return path
 
 
@@ -232,11 +230,10 @@ def _fold(error: BaseException, *, begun: bool) -> Exception:
         return ConfigError("The proxy of the environment (HTTPS_PROXY) is not a valid URL.")
     settings = (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)
     if isinstance(error, (*settings, LocationParseError, UnicodeError)):
-        message = (
+        return ConfigError(
             "No request can be made of the provider's address, path or credential: one of them "
             f"holds characters that HTTP does not allow ({type(error).__name__})."
         )
-        return ConfigError(message)
     return _unreached(causes)
 
 

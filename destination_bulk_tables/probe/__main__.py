@@ -83,10 +83,9 @@ def _run(probe: Probe, provider: str, section: dict[str, Any], window_s: int) ->
         case "kore":
             probe_kore(probe, section.get("api_path_prefix") or "/api/public")
         case _:
-            message = (
+            raise ConfigError(
                 "The probe knows Qobra and Kore.ai; a custom_http API is described by its config."
             )
-            raise ConfigError(message)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

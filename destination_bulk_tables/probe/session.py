@@ -41,15 +41,13 @@ class Probe:
         """Say what will happen to the table and ask for its name. Raises `Declined`."""
         self.say(f"\n{what}")
         if not self.confirm(f"Type the table's name ({self.table}) to go on: "):
-            message = "the name was not repeated, so nothing was written"
-            raise Declined(message)
+            raise Declined("the name was not repeated, so nothing was written")
 
     def step(self, title: str, *, writes: bool) -> None:
         """Announce a step; a writing one must be confirmed. Raises `Declined`."""
         self.say(f"\n== {title}")
         if writes and not self.ask(f"   This writes to table {self.table}. Go on? [y/N] "):
-            message = f"before the step '{title}'"
-            raise Declined(message)
+            raise Declined(f"before the step '{title}'")
 
     def send(
         self, method: str, path: str, body: object = None, *, now: float | None = None

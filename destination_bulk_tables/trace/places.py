@@ -77,8 +77,7 @@ class StorePlace:
         if self._under_way is None or self._under_way.done():
             self._begin()
         elif self._n_bytes > MOST_BYTES:
-            message = "the store takes parts slower than they come"
-            raise TransientError(message)
+            raise TransientError("the store takes parts slower than they come")
 
     def close(self) -> None:
         try:
