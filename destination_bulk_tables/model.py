@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from destination_bulk_tables.lines import Lines
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
-JsonObject = dict[str, JsonValue]
+JsonObject = dict[str, Any]  # whose members are known: a form, what it has validated
 
 Key = str | bytes  # the text of a key of one column, else the JSON tokens joined by commas (`keys`)
 Cut = Literal["rows", "bytes", "age", "end", "memory"]

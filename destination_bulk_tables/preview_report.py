@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from destination_bulk_tables.columns import Column
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.http import HttpRequest
-from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.preview import Preview, TablePreview
 from destination_bulk_tables.provider import Limits
 from destination_bulk_tables.secrecy import SECRETS
@@ -31,7 +31,7 @@ def as_json(preview: Preview, now: float, body_bytes: int | None = BODY_BYTES) -
 
 def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | None) -> JsonObject:
     config, plan = preview.config, table.plan
-    columns: list[JsonValue] = [_column(column, config) for column in plan.columns]
+    columns = [_column(column, config) for column in plan.columns]
     for extra in plan.extras:
         what = "time of emission" if extra.token is None else "the same for each row"
         columns.append({"field": "-", "column": extra.name, "type": "-", "conversion": what})
@@ -40,7 +40,7 @@ def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | 
         "table": plan.table.name,
         "mode": plan.table.mode,
         "replaces": plan.table.replace,
-        "key": [*plan.key_fields],
+        "key": list(plan.key_fields),
         "cursor": plan.cursor_field,
         "columns": columns,
         "rows_held_now": table.held,
@@ -48,12 +48,12 @@ def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | 
     if not preview.has_messages:
         return said
     requests = _requests(preview, table)
-    rejects: list[JsonValue] = [
+    rejects = [
         {"code": code, "reasons": [SECRETS.mask(reason) for reason in reasons]}
         for code, reasons in sorted(table.rejects.items())
     ]
     return said | {
-        "undeclared_fields": [*sorted(table.undeclared)],
+        "undeclared_fields": sorted(table.undeclared),
         "rows_read": table.read,
         "rows_to_send": table.rows,
         "rows_rejected": table.rejected,
@@ -143,11 +143,10 @@ def _request(
 def as_text(report: JsonObject) -> str:
     """The JSON document for a person."""
     lines = [f"{report['provider']} at {report['address']}"] if "provider" in report else []
-    for stream in _objects(report.get("streams")):
+    for stream in report.get("streams", ()):
         lines += ["", *_stream_lines(stream)]
-    warnings = report.get("warnings")
-    if isinstance(warnings, list) and warnings:
-        lines += ["", "Warnings:", *(f"  {warning}" for warning in warnings)]
+    if report.get("warnings"):
+        lines += ["", "Warnings:", *(f"  {warning}" for warning in report["warnings"])]
     good = "A sync of this input would be sent as above; nothing was written."
     lines += ["", f"A sync would fail: {report['problem']}" if report["would_fail"] else good]
     return "\n".join(lines) + "\n"
@@ -158,25 +157,24 @@ def _stream_lines(stream: JsonObject) -> Iterator[str]:
     way = "replaces" if stream["replaces"] else adds
     yield f"Stream {stream['stream']} {way} table {stream['table']}"
     if stream["key"]:
-        yield f"  key: {_joined(stream['key'])}; newest by: {stream['cursor'] or 'arrival'}"
+        yield f"  key: {', '.join(stream['key'])}; newest by: {stream['cursor'] or 'arrival'}"
     held = stream["rows_held_now"]
     yield f"  the table holds now: {'not known' if held is None else f'{held} rows'}"
-    columns = _objects(stream["columns"])
-    width = max((len(str(column["field"])) for column in columns), default=0)
+    width = max((len(column["field"]) for column in stream["columns"]), default=0)
     yield "  field -> column (type: conversion)"
-    for column in columns:
+    for column in stream["columns"]:
         about = f"{column['type']}: {column['conversion']}"
-        yield f"    {column['field']!s:<{width}} -> {column['column']} ({about})"
+        yield f"    {column['field']:<{width}} -> {column['column']} ({about})"
     if "rows_read" not in stream:
         return
     if stream["undeclared_fields"]:
-        yield f"  not in the schema, not sent: {_joined(stream['undeclared_fields'])}"
+        yield f"  not in the schema, not sent: {', '.join(stream['undeclared_fields'])}"
     yield (
         f"  rows: {stream['rows_read']} read, {stream['rows_to_send']} to send, "
         f"{stream['rows_rejected']} rejected"
     )
-    for reject in _objects(stream["rejects"]):
-        yield f"    {reject['code']}: {_joined(reject['reasons'], '; ')}"
+    for reject in stream["rejects"]:
+        yield f"    {reject['code']}: {'; '.join(reject['reasons'])}"
     yield (
         f"  requests: at least {stream['requests']}, for which the rate limit wants at least "
         f"{stream['least_seconds']:.0f} s"
@@ -185,21 +183,8 @@ def _stream_lines(stream: JsonObject) -> Iterator[str]:
         yield f"  replace: {stream['replace']}"
     for name, title in (("before_it", "before it"), ("first_request", "first request")):
         request = stream[name]
-        if isinstance(request, dict):
+        if request:
             yield f"  {title}: {request['method']} {request['url']}"
-            yield from (f"    {n}: {v}" for n, v in _object(request["headers"]).items())
-            more = "" if len(str(request["body"])) >= int(str(request["body_bytes"])) else " ..."
+            yield from (f"    {n}: {v}" for n, v in request["headers"].items())
+            more = "" if len(request["body"]) >= request["body_bytes"] else " ..."
             yield f"    ({request['body_bytes']} bytes) {request['body']}{more}"
-
-
-def _objects(value: JsonValue) -> list[JsonObject]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _joined(value: JsonValue, glue: str = ", ") -> str:
-    entries: Sequence[JsonValue] = value if isinstance(value, list) else []
-    return glue.join(map(str, entries))

@@ -187,22 +187,18 @@ def secrets_of(config: JsonValue, spec: JsonObject) -> list[str]:
     """
     found: set[str] = set()
 
-    def visit(value: JsonValue, schema: JsonValue) -> None:
-        if not isinstance(schema, dict):
-            return
-        if schema.get("airbyte_secret") is True and isinstance(value, str):
+    def visit(value: JsonValue, schema: JsonObject) -> None:
+        if schema.get("airbyte_secret") and isinstance(value, str):
             found.update(_parts_of(value))
-        branches = schema.get("oneOf")
-        for branch in branches if isinstance(branches, list) else []:
+        for branch in schema.get("oneOf", ()):
             visit(value, branch)
-        properties = schema.get("properties")
-        if isinstance(value, dict) and isinstance(properties, dict):
-            found.update(_pairs_of(value, properties))
+        if isinstance(value, dict) and "properties" in schema:
+            found.update(_pairs_of(value, schema["properties"]))
             for name, member in value.items():
-                visit(member, properties.get(name))
+                visit(member, schema["properties"].get(name, {}))
         if isinstance(value, list):
             for member in value:
-                visit(member, schema.get("items"))
+                visit(member, schema.get("items", {}))
 
     visit(config, spec)
     return sorted(found, key=len, reverse=True)

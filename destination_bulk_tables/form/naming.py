@@ -86,16 +86,12 @@ class Naming:
         form, shown, titles, is_known = self.form, [], [], bool(path)
         for step in path.split(".") if path else []:
             bare = _POSITION.sub("", step)
-            fields = form.get("properties")
-            fields = fields if isinstance(fields, dict) else {}
-            name, found = _found(bare, fields)
+            name, found = _found(bare, form.get("properties", {}))
             is_known = is_known and bool(found)
             shown.append(name + step[len(bare) :])
-            title = found.get("title")
-            if isinstance(title, str) and (shown != ["provider"] or path == "provider"):
-                titles.append(title)
-            items = found.get("items")
-            form = items if isinstance(items, dict) and "[" in step else found
+            if "title" in found and (shown != ["provider"] or path == "provider"):
+                titles.append(found["title"])
+            form = found.get("items", found) if "[" in step else found
         return self._written(".".join(shown)), titles, is_known
 
     def _written(self, shown: str) -> str:
@@ -108,7 +104,7 @@ class Naming:
 def _found(name: str, fields: JsonObject) -> tuple[str, JsonObject]:
     """A field by its name in JSON or inside the program."""
     for key, member in fields.items():
-        if isinstance(member, dict) and name in {key, member.get("known_as")}:
+        if name in {key, member.get("known_as")}:
             return key, member
     return name, {}
 

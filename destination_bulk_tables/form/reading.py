@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
 
 from destination_bulk_tables.model import JsonObject, JsonValue
 
@@ -29,7 +28,7 @@ class Reading:
         """The value under the names of the form; what it cannot read is left to the validation."""
         if isinstance(value, list) and "items" in form:
             return [
-                self.read(member, _form(form["items"]), f"{path}[{number}]")
+                self.read(member, form["items"], f"{path}[{number}]")
                 for number, member in enumerate(value)
                 if member is not None
             ]
@@ -45,17 +44,15 @@ class Reading:
             chosen = chosen_of(form, value)
             if chosen is None:
                 return value
-            others = _names(branches_of(form))
+            others = _names(form["oneOf"])
             form = chosen
         return self._members(value, form, others, f"{path}." if path else "")
 
     def _members(
         self, value: JsonObject, form: JsonObject, others: set[str], before: str
     ) -> JsonObject:
-        fields = {name: _form(member) for name, member in _form(form["properties"]).items()}
-        renamed = {
-            str(member["known_as"]): n for n, member in fields.items() if "known_as" in member
-        }
+        fields = form["properties"]
+        renamed = {member["known_as"]: n for n, member in fields.items() if "known_as" in member}
         found: JsonObject = {}
         for name, member in value.items():
             new = name if name in fields else renamed.get(name)
@@ -76,17 +73,13 @@ class Reading:
 def inside(value: JsonValue, form: JsonObject) -> JsonValue:
     """A validated value under the names that the program uses: `known_as`, where there is one."""
     if isinstance(value, list):
-        return [inside(member, _form(form.get("items", {}))) for member in value]
+        return [inside(member, form.get("items", {})) for member in value]
     if not isinstance(value, dict):
         return value
     form = chosen_of(form, value) or form
-    fields = _form(form.get("properties", {}))
-    return {
-        str(_form(fields.get(name, {})).get("known_as", name)): inside(
-            member, _form(fields.get(name, {}))
-        )
-        for name, member in value.items()
-    }
+    fields = form.get("properties", {})
+    members = [(name, member, fields.get(name, {})) for name, member in value.items()]
+    return {field.get("known_as", name): inside(member, field) for name, member, field in members}
 
 
 def narrowed(form: JsonObject, value: JsonValue) -> JsonObject:
@@ -95,53 +88,37 @@ def narrowed(form: JsonObject, value: JsonValue) -> JsonObject:
         chosen = chosen_of(form, value)
         if chosen is None:
             return form
-        kept: JsonObject = {name: form[name] for name in ("title", "known_as") if name in form}
-        form = {**chosen, **kept}
-    fields = form.get("properties")
-    if not isinstance(value, dict) or not isinstance(fields, dict):
+        form = chosen | {name: form[name] for name in ("title", "known_as") if name in form}
+    if not isinstance(value, dict) or "properties" not in form:
         return form
-    return {
-        **form,
-        "properties": {
-            name: narrowed(_form(member), value.get(name)) for name, member in fields.items()
-        },
-    }
+    fields = form["properties"].items()
+    return form | {"properties": {name: narrowed(field, value.get(name)) for name, field in fields}}
 
 
 def with_old_names(form: JsonObject) -> JsonObject:
     """The form in which a renamed field stands under both names: for what must miss no value."""
     wider = dict(form)
-    if isinstance(fields := form.get("properties"), dict):
-        both = [
-            (name, with_old_names(_form(member)))
-            for key, member in fields.items()
-            for name in (key, str(_form(member).get("known_as", key)))
-        ]
-        wider["properties"] = dict(both)
+    if "properties" in form:
+        wider["properties"] = {
+            name: with_old_names(member)
+            for key, member in form["properties"].items()
+            for name in (key, member.get("known_as", key))
+        }
     if "oneOf" in form:
-        wider["oneOf"] = [with_old_names(branch) for branch in branches_of(form)]
-    if isinstance(items := form.get("items"), dict):
-        wider["items"] = with_old_names(items)
+        wider["oneOf"] = [with_old_names(branch) for branch in form["oneOf"]]
+    if "items" in form:
+        wider["items"] = with_old_names(form["items"])
     return wider
 
 
 def chosen_of(form: JsonObject, value: JsonObject) -> JsonObject | None:
     """The option of a choice that the constant in the value names."""
-    for branch in branches_of(form):
-        for name, member in _form(branch["properties"]).items():
-            if "const" in _form(member) and value.get(name) == _form(member)["const"]:
+    branches: list[JsonObject] = form.get("oneOf", [])
+    for branch in branches:
+        for name, member in branch["properties"].items():
+            if "const" in member and value.get(name) == member["const"]:
                 return branch
     return None
-
-
-def branches_of(form: JsonObject) -> list[JsonObject]:
-    branches: Any = form.get("oneOf", [])
-    return list(branches)
-
-
-def _form(value: JsonValue) -> JsonObject:
-    assert isinstance(value, dict)
-    return value
 
 
 def _is_gone(value: JsonValue) -> bool:
@@ -154,11 +131,8 @@ def _is_absent(value: JsonValue, form: JsonObject) -> bool:
 
 def _names(branches: Iterable[JsonObject]) -> set[str]:
     """The names of all fields of these options, old ones too."""
-    names: set[str] = set()
-    for branch in branches:
-        for name, member in _form(branch["properties"]).items():
-            names |= {name, str(_form(member).get("known_as", name))}
-    return names
+    fields = [field for branch in branches for field in branch["properties"].items()]
+    return {called for name, field in fields for called in (name, field.get("known_as", name))}
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
