@@ -10,7 +10,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from destination_bulk_tables.address import check_address
 from destination_bulk_tables.errors import ConfigError, SettingError
@@ -121,9 +121,9 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
         raise ConfigError("Config: " + " ".join(wrong[:_MOST_TOLD]))
     for name in reading.left_over:
         log.warning("setting_ignored setting=%s reason=belongs_to_another_option", name)
-    config = cast("JsonObject", inside(read, form))
+    config = inside(read, form)
     try:
-        provider = chosen.from_config(cast("JsonObject", config["provider"]))
+        provider = chosen.from_config(config["provider"])
         check_address(provider.base_url, f"provider.{chosen.address_setting}", is_cloud=is_cloud)
         if provider.tokens is not None and (token_url := provider.tokens.request.url):
             where = "provider.authentication.token_url"
@@ -142,37 +142,24 @@ def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
 
 
 def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: bool) -> Config:
-    batching = cast("JsonObject", config.get("batching", {}))
-    rejected = cast("JsonObject", config.get("rejected_records", {}))
-    staging = cast("JsonObject", config.get("staging", {}))
-    diagnostics = cast("JsonObject", config.get("diagnostics", {}))
-    megabytes = cast("float | None", batching.get("max_megabytes"))
+    batching, rejected = config.get("batching", {}), config.get("rejected_records", {})
+    staging = config.get("staging", {})
+    megabytes, max_rows = batching.get("max_megabytes"), _whole(batching.get("max_rows"))
     max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
-    max_rows = _whole(batching.get("max_rows"))
-    hard_rows = provider.limits.hard_max_rows
-    if max_rows is not None and hard_rows is not None and max_rows > hard_rows:
-        what = (
-            f"is above the {hard_rows} rows of a request that {provider.title} allows: lower it, "
-            "or raise the provider's own limit"
-        )
-        raise SettingError("batching.max_rows", what)
-    hard = provider.limits.hard_max_bytes
-    if max_bytes is not None and hard is not None and max_bytes > hard:
-        what = f"is above the {hard / MEGABYTE:g} MB that {provider.title} allows"
-        raise SettingError("batching.max_megabytes", what)
-    nested = cast("Literal['json_string', 'reject', 'json']", config.get("nested_values"))
+    _require_within(max_rows, max_bytes, provider)
+    nested = config.get("nested_values", "json_string")
     if nested == "json" and not provider.rules.nested_json:
         what = f"is 'json', and {provider.title} has no columns for JSON: choose another"
         raise SettingError("nested_values", what)
-    pattern = cast("str", config.get("table_name_pattern", "")).strip() or None
+    pattern = config.get("table_name_pattern", "").strip() or None
     if pattern is not None:
         require_pattern(pattern)
-    salt = cast("str", config.get("mask_salt", ""))
-    store = StoreSettings(**cast("dict[str, str]", config.get("object_store", {})))
+    salt = config.get("mask_salt", "")
+    store = StoreSettings(**config.get("object_store", {}))
     if store.endpoint is not None:
         check_address(store.endpoint, "object_store.endpoint", is_cloud=is_cloud)
-    report_path = cast("str | None", rejected.get("report_path"))
-    trace_path = cast("str", diagnostics.get("trace_path", "")).strip() or None
+    report_path = rejected.get("report_path")
+    trace_path = config.get("diagnostics", {}).get("trace_path", "").strip() or None
     for setting, path in (
         ("rejected_records.report_path", report_path),
         ("diagnostics.trace_path", trace_path),
@@ -183,29 +170,27 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
                 require_own_credential(path, store)
     return Config(
         provider=provider,
-        tables=entries_of(cast("list[Any]", config.get("tables", [])), has_salt=bool(salt)),
-        truncate_mode=cast(
-            "Literal['sync_mode', 'always', 'never']", config.get("truncate_mode", "sync_mode")
-        ),
-        nested_values=nested or "json_string",
-        coerce_scalars=config.get("coerce_scalars") is True,
+        tables=entries_of(config.get("tables", ()), has_salt=bool(salt)),
+        truncate_mode=config.get("truncate_mode", "sync_mode"),
+        nested_values=nested,
+        coerce_scalars=config.get("coerce_scalars", False),
         table_name_pattern=pattern,
         mask_salt=salt,
         batching=Batching(
             max_rows=max_rows,
             max_bytes=max_bytes,
-            max_wait_s=float(cast("float", batching.get("max_wait_seconds", 30))),
+            max_wait_s=float(batching.get("max_wait_seconds", 30)),
             max_parallel=_whole(batching.get("max_parallel_requests")),
         ),
         rejected_records=RejectedRecords(
-            policy=cast("Literal['fail', 'skip']", rejected.get("policy", "fail")),
-            max_rejected=cast("int", rejected.get("max_rejected", 1000)),
+            policy=rejected.get("policy", "fail"),
+            max_rejected=rejected.get("max_rejected", 1000),
             report_path=report_path,
-            max_rejected_percent=cast("float | None", rejected.get("max_rejected_percent")),
+            max_rejected_percent=rejected.get("max_rejected_percent"),
         ),
         staging=Staging(
-            directory=cast("str", staging.get("directory") or tempfile.gettempdir()),
-            max_bytes=int(cast("float", staging.get("max_gigabytes", 20)) * 1e9),
+            directory=staging.get("directory") or tempfile.gettempdir(),
+            max_bytes=int(staging.get("max_gigabytes", 20) * 1e9),
         ),
         trace_path=trace_path,
         object_store=store,
@@ -214,9 +199,23 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
     )
 
 
-def _whole(value: JsonValue) -> int | None:
+def _require_within(max_rows: int | None, max_bytes: int | None, provider: Provider) -> None:
+    """Raise `SettingError` for a batch that the vendor does not take."""
+    rows, n_bytes = provider.limits.hard_max_rows, provider.limits.hard_max_bytes
+    if max_rows is not None and rows is not None and max_rows > rows:
+        what = (
+            f"is above the {rows} rows of a request that {provider.title} allows: lower it, "
+            "or raise the provider's own limit"
+        )
+        raise SettingError("batching.max_rows", what)
+    if max_bytes is not None and n_bytes is not None and max_bytes > n_bytes:
+        what = f"is above the {n_bytes / MEGABYTE:g} MB that {provider.title} allows"
+        raise SettingError("batching.max_megabytes", what)
+
+
+def _whole(value: float | None) -> int | None:
     """JSON schema takes 100.0 for an integer."""
-    return None if value is None else int(cast("float", value))
+    return None if value is None else int(value)
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:
@@ -252,11 +251,7 @@ def _explain(error: ValidationError) -> tuple[str, str]:
 
 def _tags(error: ValidationError) -> list[str]:
     """The discriminator of a oneOf and its values."""
-    name, values = "", []
     branches: Any = error.validator_value
-    for branch in branches:
-        for key, member in branch.get("properties", {}).items():
-            if "const" in member:
-                name = key
-                values.append(str(member["const"]))
-    return [name, *values] if name else []
+    fields = [field for branch in branches for field in branch.get("properties", {}).items()]
+    tags = [(name, str(member["const"])) for name, member in fields if "const" in member]
+    return [tags[-1][0], *(value for _, value in tags)] if tags else []

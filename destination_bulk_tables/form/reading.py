@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 from destination_bulk_tables.model import JsonObject, JsonValue
 
@@ -70,7 +71,7 @@ class Reading:
         return found
 
 
-def inside(value: JsonValue, form: JsonObject) -> JsonValue:
+def inside(value: JsonValue, form: JsonObject) -> Any:
     """A validated value under the names that the program uses: `known_as`, where there is one."""
     if isinstance(value, list):
         return [inside(member, form.get("items", {})) for member in value]
