@@ -67,7 +67,6 @@ _REJECTED_RECORDS = section(
                 "the others are delivered, the rejected ones counted and listed in the report"
             ),
         },
-        default="fail",
         always_show=True,
     ),
     max_rejected=integer(

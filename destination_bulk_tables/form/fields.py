@@ -13,8 +13,7 @@ from destination_bulk_tables.model import JsonObject, JsonValue
 
 
 def text(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
-    field: JsonObject = {"type": "string", "title": title, "description": description}
-    return field | ({"examples": list(examples)} if examples else {}) | more
+    return _field("string", title, description, examples, **more)
 
 
 def long_text(title: str, description: str, *examples: str, **more: JsonValue) -> JsonObject:
@@ -26,57 +25,44 @@ def secret(title: str, description: str, *examples: str, **more: JsonValue) -> J
 
 
 def choice(
-    title: str, description: str, values: Mapping[str, str], **more: JsonValue
+    title: str, description: str, values: Mapping[str, str] | Sequence[str], **more: JsonValue
 ) -> JsonObject:
-    """One of the values; what each means is said for it, unless that is empty."""
-    words: JsonObject = dict(values)
+    """One of the values, the first by default; a mapping says what each means."""
+    return {"default": next(iter(values)), **open_choice(title, description, values, **more)}
+
+
+def open_choice(
+    title: str, description: str, values: Mapping[str, str] | Sequence[str], **more: JsonValue
+) -> JsonObject:
+    """A choice of which no value is taken before it is made."""
+    words: JsonObject = dict(values) if isinstance(values, Mapping) else {}
     return text(title, description, enum=list(values), words=words, **more)
 
 
-def flag(title: str, description: str, *, default: bool = False) -> JsonObject:
-    return {"type": "boolean", "title": title, "description": description, "default": default}
+def flag(title: str, description: str) -> JsonObject:
+    return _field("boolean", title, description, (), default=False)
 
 
 def integer(
     title: str, description: str, low: int, high: int | None, *examples: int, **more: JsonValue
 ) -> JsonObject:
-    return _number("integer", title, description, low, high, examples) | more
+    return _field("integer", title, description, examples, minimum=low, maximum=high, **more)
 
 
 def decimal(
-    title: str,
-    description: str,
-    low: float,
-    high: float | None,
-    *examples: float,
-    **more: JsonValue,
+    title: str, description: str, low: float, high: float, *examples: float, **more: JsonValue
 ) -> JsonObject:
-    return _number("number", title, description, low, high, examples) | more
-
-
-def _number(
-    kind: str,
-    title: str,
-    description: str,
-    low: float,
-    high: float | None,
-    examples: Sequence[float],
-) -> JsonObject:
-    field: JsonObject = {"type": kind, "title": title, "description": description, "minimum": low}
-    field |= {} if high is None else {"maximum": high}
-    return field | ({"examples": list(examples)} if examples else {})
+    return _field("number", title, description, examples, minimum=low, maximum=high, **more)
 
 
 def texts(title: str, description: str, *examples: str) -> JsonObject:
     """A list of texts. The form shows a box of lines: Airbyte's own lists are cut at commas."""
-    field: JsonObject = {"type": "array", "title": title, "description": description}
-    return field | {"items": {"type": "string"}, "examples": list(examples), "lines": True}
+    return _field("array", title, description, examples, items={"type": "string"}, lines=True)
 
 
 def objects(title: str, description: str, item: JsonObject, **more: JsonValue) -> JsonObject:
     """A list of objects, each as `item` says."""
-    field: JsonObject = {"type": "array", "title": title, "description": description}
-    return field | {"items": item} | more
+    return _field("array", title, description, (), items=item, **more)
 
 
 def members(required: list[str], **fields: JsonObject) -> JsonObject:
@@ -86,8 +72,7 @@ def members(required: list[str], **fields: JsonObject) -> JsonObject:
 
 def section(title: str, description: str, **fields: JsonObject) -> JsonObject:
     """An object of optional fields under a heading."""
-    field: JsonObject = {"type": "object", "title": title, "description": description}
-    return field | {"properties": ordered(fields)}
+    return _field("object", title, description, (), properties=ordered(fields))
 
 
 def branch(
@@ -99,13 +84,12 @@ def branch(
     return {"title": title, "description": description, **body}
 
 
-def one_of(title: str, description: str, *branches: JsonObject) -> JsonObject:
+def one_of(title: str, description: str, *branches: JsonObject, **more: JsonValue) -> JsonObject:
     """One of the options, of which no two may share a name but that of the constant.
 
     Airbyte's form keeps what was typed under a name that the option chosen next has as well.
     """
-    field: JsonObject = {"type": "object", "title": title, "description": description}
-    return field | {"oneOf": list(branches)}
+    return _field("object", title, description, (), oneOf=list(branches), **more)
 
 
 def tiles(title: str, description: str, *branches: JsonObject) -> JsonObject:
@@ -113,8 +97,17 @@ def tiles(title: str, description: str, *branches: JsonObject) -> JsonObject:
 
     The form tells them apart by their titles, so a title stands in one of these only.
     """
-    return one_of(title, description, *branches) | {"display_type": "radio"}
+    return one_of(title, description, *branches, display_type="radio")
 
 
 def ordered(properties: Mapping[str, JsonObject]) -> JsonObject:
     return {name: {**field, "order": i} for i, (name, field) in enumerate(properties.items())}
+
+
+def _field(
+    kind: str, title: str, description: str, examples: Sequence[JsonValue], /, **more: JsonValue
+) -> JsonObject:
+    """What is None, and a list without a member, is not said."""
+    said: JsonObject = {"title": title, "description": description, "examples": list(examples)}
+    said = {"type": kind, **said, **more}
+    return {name: value for name, value in said.items() if value not in (None, [])}

@@ -8,6 +8,7 @@ from destination_bulk_tables.form.fields import (
     integer,
     members,
     objects,
+    open_choice,
     ordered,
     secret,
     text,
@@ -28,7 +29,6 @@ _COLUMN = members(
             "redact": "three asterisks",
             "truncate": "the first characters, as many as `mask_length` says",
         },
-        default="none",
     ),
     mask_length=integer("Characters", "With `truncate`: how many are kept.", 1, 10_000, 4),
 )
@@ -42,7 +42,7 @@ _CONSTANT = members(
 _MESSAGE_COLUMN = members(
     ["column", "holds"],
     column=text("Column", "The column's API name at the provider.", "loaded_at"),
-    holds=choice(
+    holds=open_choice(
         "Holds",
         "What Airbyte says of each record.",
         {
@@ -127,7 +127,6 @@ TABLES: JsonObject = ordered(
                     "a lock: a sync that would replace ends with an error before anything is sent"
                 ),
             },
-            default="sync_mode",
             group="tables",
         ),
         "nested_values": choice(
@@ -138,7 +137,6 @@ TABLES: JsonObject = ordered(
                 "json": "sent as JSON, where the provider's API takes that (custom_http)",
                 "reject": "rows that hold them are rejected",
             },
-            default="json_string",
             group="tables",
         ),
         "table_name_pattern": text(

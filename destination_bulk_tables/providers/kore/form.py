@@ -30,7 +30,6 @@ _AUTHENTICATION = tiles(
                 "RS256": "with a private key",
                 "RS512": "with a private key",
             },
-            default="HS256",
         ),
         subject=text(
             "Subject",
@@ -72,7 +71,6 @@ FORM: JsonObject = branch(
                 "the sync is ended there"
             ),
         },
-        default="insert_then_delete",
     ),
     kore_after_lost_answer=choice(
         "After a write without an answer",
@@ -81,7 +79,6 @@ FORM: JsonObject = branch(
             "verify_then_retry": "the write is repeated, which may double rows",
             "fail": "the sync ends",
         },
-        default="verify_then_retry",
         known_as="on_ambiguous_write",
     ),
     kore_timestamps=choice(
@@ -92,14 +89,12 @@ FORM: JsonObject = branch(
             "date": "the UTC date",
             "epoch_ms": "milliseconds since 1970",
         },
-        default="iso",
         known_as="timestamp_format",
     ),
     kore_booleans=choice(
         "Booleans",
         "Kore.ai has no boolean column.",
         {"string": "the text true or false", "number": "the number 1 or 0"},
-        default="string",
         known_as="boolean_format",
     ),
     api_path_prefix=text(

@@ -61,12 +61,11 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default: str | int | None = None
 
     def form(self) -> JsonObject:
-        more: JsonObject = {} if self.default is None else {"default": self.default}
+        said, default = (self.title, self.description), self.default
         if self.type == "integer":
-            return integer(self.title, self.description, self.minimum, self.maximum, **more)
+            return integer(*said, self.minimum, self.maximum, default=default)
         make = secret if self.secret else text
-        examples = () if self.example is None else (self.example,)
-        return make(self.title, self.description, *examples, **more)
+        return make(*said, *([self.example] if self.example else []), default=default)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,7 +31,6 @@ FORM: JsonObject = branch(
         "Timestamps",
         "How date-time values are sent.",
         {"date": "the UTC date", "iso": "ISO 8601 in UTC"},
-        default="date",
     ),
     qobra_nulls=choice(
         "Nulls",
@@ -40,7 +39,6 @@ FORM: JsonObject = branch(
             "send": "a null, which empties the column",
             "omit": "nothing, which leaves the column of a known row as it is",
         },
-        default="send",
     ),
     debounce_seconds=integer(
         "Debounce (seconds)",

@@ -57,8 +57,7 @@ SPEC: JsonObject = branch(
     check_method=choice(
         "Check: method",
         "Sent without a body. It must not write.",
-        dict.fromkeys(("GET", "POST", "HEAD"), ""),
-        default="GET",
+        ("GET", "POST", "HEAD"),
     ),
     check_statuses=text("Check: success statuses", STATUS_LIST, "200", default="200-299"),
     check_text=text(
@@ -69,8 +68,7 @@ SPEC: JsonObject = branch(
     write_method=choice(
         "Insert: method",
         "HTTP method.",
-        dict.fromkeys(("POST", "PUT", "PATCH"), ""),
-        default="POST",
+        ("POST", "PUT", "PATCH"),
     ),
     row_template=long_text(
         "Insert: row template",
@@ -88,7 +86,6 @@ SPEC: JsonObject = branch(
         "Insert: compression",
         "Of the request's body; only where the API reads it.",
         {"none": "sent as it is", "gzip": "compressed, with Content-Encoding: gzip"},
-        default="none",
     ),
     extra_headers=long_text(
         "Extra headers",

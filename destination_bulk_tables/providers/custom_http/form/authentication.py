@@ -62,8 +62,7 @@ AUTHENTICATION: JsonObject = tiles(
         algorithm=choice(
             "Algorithm",
             "How the token is signed. HS* with a secret, RS* with a private key.",
-            dict.fromkeys(("HS256", "HS384", "HS512", "RS256", "RS384", "RS512"), ""),
-            default="HS256",
+            ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512"),
         ),
         claims=long_text(
             "Claims",
@@ -116,7 +115,6 @@ AUTHENTICATION: JsonObject = tiles(
             "How the secret is sent",
             "To the token URL.",
             {"basic": "HTTP Basic", "body": "in the form that is sent"},
-            default="basic",
         ),
     ),
     branch("No credential", "For a server that asks for none.", ("auth_type", "none"), []),

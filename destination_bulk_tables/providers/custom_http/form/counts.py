@@ -17,8 +17,7 @@ COUNTS: dict[str, JsonObject] = {
     "table_count_method": choice(
         "Count: method",
         "It must not write.",
-        dict.fromkeys(("GET", "HEAD", "POST"), ""),
-        default="GET",
+        ("GET", "HEAD", "POST"),
     ),
     "table_count_body": long_text(
         "Count: body",
@@ -54,8 +53,7 @@ COUNTS: dict[str, JsonObject] = {
     "table_columns_method": choice(
         "Columns: method",
         "It must not write.",
-        dict.fromkeys(("GET", "POST"), ""),
-        default="GET",
+        ("GET", "POST"),
     ),
     "table_columns_body": long_text(
         "Columns: body",

@@ -8,6 +8,7 @@ from destination_bulk_tables.form.fields import (
     long_text,
     members,
     objects,
+    open_choice,
     text,
     tiles,
 )
@@ -16,9 +17,7 @@ from destination_bulk_tables.providers.custom_http.form.words import STATUS_LIST
 
 _REQUEST = members(
     ["method", "path"],
-    method=choice(
-        "Method", "HTTP method.", dict.fromkeys(("POST", "PUT", "PATCH", "DELETE", "GET"), "")
-    ),
+    method=open_choice("Method", "HTTP method.", ("POST", "PUT", "PATCH", "DELETE", "GET")),
     path=text("Path", "`{table}` is the table's name, encoded.", "/{table}/truncate"),
     body=long_text(
         "Body", "JSON or plain text; `{table}` is the table's name.", '{"deleteAllRows": true}'
@@ -70,7 +69,6 @@ REPLACE: JsonObject = tiles(
                 "first": "the first request replaces, the others add to it",
                 "every": "only where the API is documented to collect the requests of a load",
             },
-            default="one",
             known_as="requests",
         ),
     ),

@@ -35,7 +35,6 @@ RETRIES: dict[str, JsonObject] = {
         "Retry: what that header holds",
         "When the next request is welcome.",
         {"seconds": "seconds from now", "unix_time": "seconds since 1970"},
-        default="seconds",
     ),
     "idempotency_header": text(
         "Retry: header for an idempotency key",
@@ -60,7 +59,6 @@ RETRIES: dict[str, JsonObject] = {
             "what to do where that cannot tell."
         ),
         {"fail": "the sync ends", "retry": "the rows are sent again, which may double them"},
-        default="fail",
         known_as="on_ambiguous_write",
     ),
     "already_stored_texts": texts(

@@ -13,7 +13,6 @@ VALUES: dict[str, JsonObject] = {
             "send": "every row has every column",
             "omit": "left out; the server decides what an absent column of an upsert means",
         },
-        default="send",
     ),
     "timestamps": choice(
         "Values: date-times",
@@ -24,20 +23,17 @@ VALUES: dict[str, JsonObject] = {
             "date": "the UTC date",
             "epoch_ms": "milliseconds since 1970",
         },
-        default="as_is",
         known_as="timestamp_format",
     ),
     "decimal_format": choice(
         "Values: numbers",
         "How numbers are sent.",
         {"number": "as JSON numbers", "string": "as texts"},
-        default="number",
     ),
     "booleans": choice(
         "Values: booleans",
         "How booleans are sent.",
         {"json": "true", "string": 'the text "true"', "number": "1 or 0"},
-        default="json",
         known_as="boolean_format",
     ),
 }

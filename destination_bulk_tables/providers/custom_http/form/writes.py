@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from destination_bulk_tables.form.fields import branch, choice, long_text, text, tiles
+from destination_bulk_tables.form.fields import branch, long_text, open_choice, text, tiles
 from destination_bulk_tables.model import JsonObject
 
 BODY: JsonObject = tiles(
@@ -86,13 +86,13 @@ UPSERT: JsonObject = tiles(
             "/{table}?on_conflict={key_columns}",
             "/{table}/{key}",
         ),
-        method=choice(
+        method=open_choice(
             "Method",
             (
                 "Empty: as for insert. To empty it again, choose another option of this upsert and "
                 "come back."
             ),
-            dict.fromkeys(("POST", "PUT", "PATCH"), ""),
+            ("POST", "PUT", "PATCH"),
         ),
         headers=long_text(
             "Extra headers",
