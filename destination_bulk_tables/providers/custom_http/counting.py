@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.http import Flow, Refused, TooLarge
+from destination_bulk_tables.http import Flow, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.model import Table
-from destination_bulk_tables.providers.custom_http.fields import is_page, told_by_page
-from destination_bulk_tables.providers.custom_http.reading import Count
+from destination_bulk_tables.providers.custom_http.fields import dig, is_page, told_by_page, wrong
+from destination_bulk_tables.providers.custom_http.questions import Question
 
 
 class Counting:
-    """Counts tables, and knows what each held before this sync wrote to it."""
+    """Counts tables, and knows what each held before this sync wrote to it.
 
-    def __init__(self, count: Count | None, *, is_exact: bool) -> None:
-        self.count = count
-        self._is_exact = is_exact
+    `question`: None where nothing counts.
+    """
+
+    def __init__(self, form: dict[str, Any]) -> None:
+        self._value: str = form.get("table_count_value", "")
+        self._is_exact = bool(form.get("table_count_is_exact"))
         self._first: dict[str, int] = {}
+        self.question: Question | None = None
+        path = form.get("table_count_path")
+        if not path and not self._value:
+            return
+        if not path:
+            raise wrong("table_count_path", "is missing, and table_count_value is given")
+        if not self._value:
+            raise wrong("table_count_value", "is missing, and table_count_path is given")
+        self.question = Question(form, "table_count")
+        if self.question.method == "HEAD" and not self._value.startswith("header:"):
+            raise wrong("table_count_value", "must be header:NAME, as HEAD is answered by no body")
+        if not self.question.names_table:
+            raise wrong("table_count_path", "lacks {table}")
 
     def prepare(self, table: Table) -> Flow[int | None]:
         """Count for the first time, perhaps; None where nothing counts."""
-        if self.count is None:
+        if self.question is None:
             return None
         total = yield from self.total(table)
         self._first.setdefault(table.name, total)
@@ -38,9 +56,9 @@ class Counting:
         return self._is_exact or total > self._first.get(table.name, 0)
 
     def total(self, table: Table) -> Flow[int]:
-        assert self.count is not None
+        assert self.question is not None
         try:
-            response = yield self.count.question.request(table)
+            response = yield self.question.request(table)
         except (Refused, TooLarge):
             message = (
                 f"The API refuses to count table {table.name}. Check table_count_path and the "
@@ -49,4 +67,20 @@ class Counting:
             raise ConfigError(message, stream=table.stream) from None
         if is_page(response) and table.name in self._first:
             raise TransientError(told_by_page("table_count_path", table), stream=table.stream)
-        return self.count.read(response, table)
+        return self._read(response, table)
+
+    def _read(self, response: HttpResponse, table: Table) -> int:
+        try:
+            if self._value.startswith("header:"):
+                name = self._value.partition(":")[2].strip().lower()
+                return int(response.headers[name].rpartition("/")[2])
+            found = dig(response.parsed(), self._value)
+            if isinstance(found, int | float | str) and not isinstance(found, bool):
+                return int(found)
+        except (KeyError, ValueError, OverflowError):
+            pass
+        message = (
+            f"The API's answer about table {table.name} has no number where table_count_value "
+            "says. Correct it."
+        )
+        raise ConfigError(message, stream=table.stream)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.outcomes import ReplacePlan
-from destination_bulk_tables.providers.custom_http.answers import OK, Request
+from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.fields import statuses, texts, wrong
 from destination_bulk_tables.providers.custom_http.templates import (
     Path,
@@ -20,48 +18,38 @@ from destination_bulk_tables.providers.custom_http.templates import (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Replace:
     """How a table is emptied."""
 
-    kind: str = "none"
-    steps: tuple[tuple[str, Path, Template | str | None], ...] = ()
-    success: frozenset[int] = OK
-    text: Sequence[bytes] = ()
-    query: str = ""
-    requests: str = "one"
-
-    @classmethod
-    def parse(cls, form: dict[str, Any]) -> Replace:
-        kind = form.get("replace_type", "none")
-        if kind == "query":
+    def __init__(self, form: dict[str, Any]) -> None:
+        self.kind: str = form.get("replace_type", "none")
+        self.requests, self.query = "one", ""
+        self.text = texts([form.get("success_text", "")])
+        self._success = statuses(
+            "replace.success_statuses", form.get("success_statuses", "200-299")
+        )
+        self._steps: list[tuple[str, Path, Template | str | None]] = []
+        if self.kind == "query":
             query = form["query"].strip().lstrip("?&").strip()
             if not query:
                 raise wrong("replace.query", "is empty, so nothing would be replaced")
             encoded = Path.parse("replace.query", "/?" + query, ()).text
-            return cls(kind, query=encoded.partition("?")[2], requests=form.get("requests", "one"))
-        steps = []
+            self.query = encoded.partition("?")[2]
+            self.requests = form.get("requests", "one")
+            return
         for number, step in enumerate(form.get("requests", ())):
             where = f"replace.requests[{number}]"
             path = Path.parse(f"{where}.path", step["path"], {"table"})
             body = _replace_body(f"{where}.body", step.get("body"))
-            inside = (
-                body.names()
-                if isinstance(body, Template)
-                else {"table"}
-                if body and "{table}" in body
-                else set()
-            )
-            if "table" not in path.names() | inside:
+            is_inside = "{table}" in (step.get("body") or "")
+            if "table" not in path.names() and not is_inside:
                 raise wrong(where, "lacks {table}, in its path or in its body")
-            steps.append((step["method"], path, body))
-        success = statuses("replace.success_statuses", form.get("success_statuses", "200-299"))
-        return cls(kind, tuple(steps), success, texts([form.get("success_text", "")]))
+            self._steps.append((step["method"], path, body))
 
     def prepare(self, table: Table) -> list[Request]:
         """The requests that empty the table; each may be sent again, and none may come late."""
         requests = []
-        for number, (method, path, body) in enumerate(self.steps):
+        for number, (method, path, body) in enumerate(self._steps):
             is_json = isinstance(body, Template)
             content: bytes | None = None
             if isinstance(body, Template):
@@ -77,7 +65,7 @@ class Replace:
                     repeat="settled",
                     setting="replace.requests",
                     table=table,
-                    success=self.success,
+                    success=self._success,
                 )
             )
         return requests

@@ -27,15 +27,13 @@ from destination_bulk_tables.outcomes import (
 from destination_bulk_tables.provider import ColumnKind, Limits, Provider, RowRules, Traits
 from destination_bulk_tables.providers.custom_http.answers import Answers, Request
 from destination_bulk_tables.providers.custom_http.batches import Batches
-from destination_bulk_tables.providers.custom_http.checking import try_credential
+from destination_bulk_tables.providers.custom_http.checking import Check
 from destination_bulk_tables.providers.custom_http.counting import Counting
 from destination_bulk_tables.providers.custom_http.credentials import authentication
 from destination_bulk_tables.providers.custom_http.emptying import Replace
 from destination_bulk_tables.providers.custom_http.fields import header_lines
-from destination_bulk_tables.providers.custom_http.following import Following
 from destination_bulk_tables.providers.custom_http.form import SPEC
 from destination_bulk_tables.providers.custom_http.jobs import Jobs
-from destination_bulk_tables.providers.custom_http.reading import Check, Count
 from destination_bulk_tables.providers.custom_http.replacing import Replacing
 from destination_bulk_tables.providers.custom_http.results import Results
 from destination_bulk_tables.providers.custom_http.sending import Sending
@@ -67,24 +65,20 @@ class CustomHttp(Provider):
         self.query = self._credential.query
         self.tokens = self._credential.tokens
         self._headers = header_lines("extra_headers", form.get("extra_headers"))
-        self._replace = Replace.parse(form.get("replace", {}))
-        self._jobs = Jobs.parse(form, self.base_url)
-        self._check = Check.parse(form)
-        self._columns = TableColumns.parse(form)
+        self._replace = Replace(form.get("replace", {}))
+        self._check = Check(form)
+        self._columns = TableColumns(form)
         self._results = Results(form)
         self._answers = Answers(form, self._results)
         self._atomic = bool(form.get("refusals_store_nothing"))
         max_rows = int(form.get("max_rows_per_request", 100))
         max_bytes = int(form.get("max_megabytes_per_request", 1) * _MEGABYTE)
-        is_exact = bool(form.get("table_count_is_exact"))
-        self._counting = Counting(Count.parse(form), is_exact=is_exact)
+        self._counting = Counting(form)
         batches = self._batches = Batches(form, self._replace, max_bytes)
-        self._following = (
-            Following(self._jobs, batches, self._results, self._answers) if self._jobs else None
-        )
-        self._sending = Sending(
-            batches, self._results, self._counting, self._replace, self._following
-        )
+        self._jobs: Jobs | None = None
+        if form.get("job", {}).get("job_type", "none") != "none":
+            self._jobs = Jobs(form, self.base_url, batches, self._results, self._answers)
+        self._sending = Sending(batches, self._results, self._counting, self._replace, self._jobs)
         self._replacing = Replacing(self._replace, self._counting, self._sending)
         self.limits = Limits(
             max_rows=max_rows,
@@ -105,7 +99,7 @@ class CustomHttp(Provider):
             decimals=form.get("decimal_format", "number"),
         )
         self.traits = Traits(
-            reads_back=self._counting.count is not None,
+            reads_back=self._counting.question is not None,
             on_unknown=form.get("on_ambiguous_write", "fail"),
             unknown_hint=_UNKNOWN_HINT,
             follows=self._jobs is not None,
@@ -138,7 +132,7 @@ class CustomHttp(Provider):
     # --- check and preparation
 
     def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
-        if self._columns is None:
+        if self._columns.question is None:
             return None
         named = Table(table, StreamKey.of(None, table), "append")
         try:
@@ -148,7 +142,7 @@ class CustomHttp(Provider):
         return self._columns.read((yield request), named)
 
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
-        return try_credential(self._check)
+        return self._check.run()
 
     def validate(self, table: Table) -> None:
         """Render every template once: a table it cannot hold ends the sync before any request."""
@@ -172,8 +166,8 @@ class CustomHttp(Provider):
             self._batches.write_of(table).prepare(table)
             if table.replace:
                 self._replace.prepare(table)
-            if self._counting.count is not None:
-                self._counting.count.question.request(table)
+            if self._counting.question is not None:
+                self._counting.question.request(table)
         except ConfigError as error:
             error.stream = stream
             raise
@@ -219,8 +213,8 @@ class CustomHttp(Provider):
         return self._sending.stored_rows(table, blocks, context)
 
     def verify(self, unverified: Unverified) -> Flow[Outcome | None]:
-        assert self._following is not None
-        return self._following.verify(unverified)
+        assert self._jobs is not None
+        return self._jobs.verify(unverified)
 
     def verify_timeout_s(self, unverified: Unverified) -> float:  # noqa: ARG002
         return self._jobs.timeout_s if self._jobs is not None else 0.0

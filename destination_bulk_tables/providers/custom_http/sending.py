@@ -12,7 +12,7 @@ from destination_bulk_tables.outcomes import Context, ReadBack, WriteReport
 from destination_bulk_tables.providers.custom_http.batches import Batches
 from destination_bulk_tables.providers.custom_http.counting import Counting
 from destination_bulk_tables.providers.custom_http.emptying import Replace
-from destination_bulk_tables.providers.custom_http.following import Following, warn_stored_before
+from destination_bulk_tables.providers.custom_http.jobs import Jobs, warn_stored_before
 from destination_bulk_tables.providers.custom_http.results import Judgement, Results
 
 log = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ _NO_VALUE = "a column that stands in a path has no value, or one that would make
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """`following`: where rows are stored by jobs."""
+    """`jobs`: where rows are stored later."""
 
     _batches: Batches
     _results: Results
     _counting: Counting
     _replace: Replace
-    _following: Following | None
+    _jobs: Jobs | None
 
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         """Write the block in one request; rows that cannot be in one are told before it."""
@@ -37,8 +37,8 @@ class Sending:
             faults = tuple(RowFault(i, "no_value", _NO_VALUE) for i in sorted(unfit))
             fit = tuple(i for i in range(block.count) if i not in unfit)
             return WriteReport(faults=faults, again=fit)
-        if self._following is not None:
-            return WriteReport(receipt=(yield from self._following.begin(table, block, context)))
+        if self._jobs is not None:
+            return WriteReport(receipt=(yield from self._jobs.begin(table, block, context)))
         judged, clashes = yield from self._write_once(table, block, context)
         bad, again = judged.faults, judged.again
         delivered = block.count - len(bad) - len(again)
@@ -95,7 +95,7 @@ class Sending:
         taken for our own, and the log says so. `delivered` includes them.
         """
         warn_stored_before(table, clashes)
-        if self._counting.count is None or context.stored is None or not context.alone:
+        if self._counting.question is None or context.stored is None or not context.alone:
             return True
         total = yield from self._counting.total(table)
         new = total - context.stored
@@ -107,7 +107,7 @@ class Sending:
         """By count alone: all or none of the rows, or it cannot be told."""
         if context.replace is not None and self._replace.is_first(context.replace):
             return ReadBack(set())  # a count may be that of the old rows; this one replaces again
-        if context.stored is None or self._counting.count is None:
+        if context.stored is None or self._counting.question is None:
             return ReadBack(None)
         total = yield from self._counting.total(table)
         new = total - context.stored
@@ -115,6 +115,6 @@ class Sending:
         if new == rows:
             return ReadBack(set(range(rows)), total)
         # a job that nobody follows may still bring them
-        may_come = self._following is not None and not context.is_over
+        may_come = self._jobs is not None and not context.is_over
         is_none = new == 0 and not may_come and self._counting.has_moved(table, context.stored)
         return ReadBack(set() if is_none else None, total)

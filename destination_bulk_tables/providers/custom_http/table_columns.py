@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from destination_bulk_tables.http import HttpResponse
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.provider import ColumnKind
 from destination_bulk_tables.providers.custom_http.fields import dig, wrong
-from destination_bulk_tables.providers.custom_http.reading import Question
+from destination_bulk_tables.providers.custom_http.questions import Question
 from destination_bulk_tables.providers.custom_http.templates import require_known
 
 _TABLE = "{table}"
@@ -28,48 +27,38 @@ _KINDS: tuple[tuple[ColumnKind, re.Pattern[str]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class TableColumns:
-    """How to ask; where the columns are in the answer, and what one of them says."""
+    """`question`: how to ask; None where nobody does."""
 
-    question: Question
-    listed: str
-    name: str
-    kind: str
-
-    @classmethod
-    def parse(cls, form: dict[str, Any]) -> TableColumns | None:
-        rest = ("body", "list", "name", "type")
+    def __init__(self, form: dict[str, Any]) -> None:
+        self.question: Question | None = None
+        self._list: str = form.get("table_columns_list") or "."
+        self._name: str = form.get("table_columns_name", "")
+        self._type: str = form.get("table_columns_type", "")
         if not form.get("table_columns_path"):
-            given = [name for name in rest if form.get(f"table_columns_{name}")]
-            if given:
-                raise wrong(
-                    "table_columns_path", f"is missing, and table_columns_{given[0]} is not"
-                )
-            return None
-        question = Question.parse(form, "table_columns")
-        listed = form.get("table_columns_list") or "."
-        require_known("table_columns_list", listed, {"table"})
-        if not question.names_table and _TABLE not in listed.split("."):
+            for name in ("body", "list", "name", "type"):
+                if form.get(f"table_columns_{name}"):
+                    raise wrong(
+                        "table_columns_path", f"is missing, and table_columns_{name} is not"
+                    )
+            return
+        self.question = Question(form, "table_columns")
+        require_known("table_columns_list", self._list, {"table"})
+        if not self.question.names_table and _TABLE not in self._list.split("."):
             what = "lacks {table}, which must be in it, in the body or a step of table_columns_list"
             raise wrong("table_columns_path", what)
-        name, kind = form.get("table_columns_name", ""), form.get("table_columns_type", "")
-        return cls(question, listed, name, kind)
 
     def read(self, response: HttpResponse, table: Table) -> Mapping[str, ColumnKind | None] | None:
         """None where the answer names no column, or one entry has no name where it should be."""
         found: Any = response.parsed()
-        for step in self.listed.split(".") if self.listed != "." else ():
+        for step in self._list.split(".") if self._list != "." else ():
             is_member = step == _TABLE and isinstance(found, dict)
             found = found.get(table.name) if is_member else dig(found, step)
         # an answer that is an object may as well be an error's
-        is_object = isinstance(found, dict) and self.listed != "." and not self.name
-        entries = found.items() if is_object else _entries(found, self.name)
-        columns = {name: self._kind(about) for name, about in entries}
+        is_object = isinstance(found, dict) and self._list != "." and not self._name
+        entries = found.items() if is_object else _entries(found, self._name)
+        columns = {name: kind_of(dig(about, self._type)) for name, about in entries}
         return columns if columns and all(isinstance(name, str) for name in columns) else None
-
-    def _kind(self, about: Any) -> ColumnKind | None:
-        return kind_of(dig(about, self.kind))
 
 
 def _entries(found: Any, name: str) -> list[tuple[Any, Any]]:
