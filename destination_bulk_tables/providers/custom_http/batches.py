@@ -12,7 +12,7 @@ from destination_bulk_tables.providers.custom_http.answers import Request
 from destination_bulk_tables.providers.custom_http.batch_keys import LENGTH, BatchKeys
 from destination_bulk_tables.providers.custom_http.emptying import Replace
 from destination_bulk_tables.providers.custom_http.fields import header_name
-from destination_bulk_tables.providers.custom_http.writing import Prepared, Write
+from destination_bulk_tables.providers.custom_http.writing import Write
 
 
 class Batches:
@@ -20,11 +20,10 @@ class Batches:
 
     def __init__(self, form: dict[str, Any], replace: Replace, max_bytes: int) -> None:
         self._insert = Write.insert(form)
-        upsert = form.get("upsert", {})
-        self.upsert = {
-            "request": lambda: Write.upsert(form, upsert),
-            "insert": lambda: self._insert,
-        }.get(upsert.get("upsert_type"), lambda: None)()
+        way = form.get("upsert", {}).get("upsert_type", "none")
+        self.upsert = Write.upsert(form, self._insert) if way == "request" else None
+        if way == "insert":
+            self.upsert = self._insert
         key_header = form.get("idempotency_header")
         self._key_header = header_name("idempotency_header", key_header) if key_header else ""
         self._keys = BatchKeys()
@@ -47,43 +46,41 @@ class Batches:
         return len(prepared.filled(prepared.before + prepared.after, "-" * LENGTH))
 
     def request(self, table: Table, block: RowBlock, context: Context) -> Request:
-        prepared = self.write_of(table).prepare(table)
+        write = self.write_of(table)
+        prepared = write.prepare(table)
         body = prepared.body(block)
         if prepared.row is not None and len(body) > self._max_bytes and block.count > 1:
             raise TooLarge  # what the row template adds is not in the batcher's sizes
-        if prepared.row_path is not None and not block.count:
+        shown = None if isinstance(prepared.path, str) else prepared.path.shown
+        if shown is not None and not block.count:
             raise Refused("no_row", "the path of a request needs a row")
         plan, path = context.replace, prepared.path_of(block)
         if plan is not None and self._replace.is_flagged(plan):
             path += ("&" if "?" in path else "?") + self._replace.query
-        key = ""
-        if self._key_header or prepared.holds_key:
+        headers = dict(write.headers)
+        if self._key_header or write.holds_key:
             lasts = plan is None and not self.repeats_safely(table)
             key = self._keys.key(path, body, block, table.job if lasts else "")
-        if prepared.holds_key:
-            body = prepared.filled(body, key)
+            if self._key_header:
+                headers[self._key_header] = key
+            if write.holds_key:
+                body = prepared.filled(body, key)
+        if self._zips:
+            headers["Content-Encoding"] = "gzip"
         return Request(
-            prepared.method,
+            write.method,
             path,
             body=gzip.compress(body, 6, mtime=0) if self._zips else body,
             plain=body,
-            headers=self._headers_of(prepared, key),
+            headers=headers,
             repeat=self._repeat_of(table, plan),
-            content_type=prepared.content_type,
-            setting=prepared.setting,
+            content_type="application/x-ndjson" if write.kind == "lines" else "application/json",
+            setting=write.setting,
             table=table,
-            success=prepared.success,
+            success=write.success,
             rows=block.count,
-            shown=prepared.row_path.shown if prepared.row_path is not None else None,
+            shown=shown,
         )
-
-    def _headers_of(self, prepared: Prepared, key: str) -> dict[str, str]:
-        headers = dict(prepared.headers)
-        if self._key_header:
-            headers[self._key_header] = key
-        if self._zips:
-            headers["Content-Encoding"] = "gzip"
-        return headers
 
     def _repeat_of(
         self, table: Table, plan: ReplacePlan | None
@@ -91,5 +88,5 @@ class Batches:
         if plan is not None and self._replace.is_first(plan):
             return "settled"
         # the same request again is known by its key; other rows in one body are not
-        is_known = bool(self._key_header) or self.write_of(table).prepare(table).holds_key
+        is_known = bool(self._key_header) or self.write_of(table).holds_key
         return "safe" if is_known or self.repeats_safely(table) else "unsafe"

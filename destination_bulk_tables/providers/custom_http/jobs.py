@@ -105,7 +105,7 @@ class Jobs:
                 response,
                 block.count,
                 columns=table.columns,
-                count_path=self._batches.write_of(table).prepare(table).count_path,
+                count_path=self._batches.write_of(table).count_path,
                 is_repeat=receipt.resent > 0 and safe,
                 is_repeatable=safe,
             )

@@ -177,7 +177,7 @@ class CustomHttp(Provider):
         if (
             self._results.reads_nothing
             and not is_told
-            and not self._batches.write_of(table).prepare(table).count_path
+            and not self._batches.write_of(table).count_path
         ):
             what = (
                 f"delivery_proven_by_status_only table={table.name} "

@@ -54,7 +54,7 @@ class Sending:
     ) -> Flow[tuple[Judgement, tuple[RowFault, ...]]]:
         """One request; also the rows that are said to be in already, at a repeated attempt."""
         request = self._batches.request(table, block, context)
-        prepared, plan = self._batches.write_of(table).prepare(table), context.replace
+        plan = context.replace
         is_repeated = context.repeated > 0
         try:
             response = yield request
@@ -63,7 +63,7 @@ class Sending:
                 response,
                 block.count,
                 columns=table.columns,
-                count_path=prepared.count_path,
+                count_path=self._batches.write_of(table).count_path,
                 is_repeat=is_repeated and self._batches.repeats_safely(table),
                 is_repeatable=self._batches.repeats_safely(table),
             )

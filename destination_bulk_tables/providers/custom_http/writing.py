@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -31,35 +31,33 @@ _KEY = b'"\\u0000idempotency_key"'
 _KEY_INSIDE = b"\\u0000idempotency_key\\u0000"
 _KEY_MARK = {IDEMPOTENCY: f"\0{IDEMPOTENCY}"}
 _BODY_NAMES = TABLE_NAMES | {IDEMPOTENCY}
+_NEEDS = {
+    "extra_body": ("object", "that is an object"),
+    "body_template": ("template", "that is a template"),
+    "line_before": ("lines", "of JSON lines"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A write for one table: everything but the rows."""
 
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    success: frozenset[int]
-    count_path: str
-    setting: str
+    write: Write
+    path: str | RowPath
     before: bytes
     after: bytes
-    between: bytes
     row: RowTemplate | None
-    content_type: str
-    row_path: RowPath | None = None
-    holds_key: bool = False  # an idempotency key is to be filled in
 
     def path_of(self, block: RowBlock) -> str:
         """The path for these rows; of one, where it holds a value of the row."""
-        return self.path if self.row_path is None else self.row_path.of(block)
+        return self.path if isinstance(self.path, str) else self.path.of(block)
 
     def unfit(self, block: RowBlock) -> set[int]:
         """The positions of rows that lack a value which a path needs."""
         unfit: set[int] = set()
-        for part in (self.row, self.row_path):
-            unfit.update(part.unfit(block) if part is not None else ())
+        for part in (self.row, self.path):
+            if isinstance(part, RowTemplate | RowPath):
+                unfit.update(part.unfit(block))
         return unfit
 
     def filled(self, body: bytes, key: str) -> bytes:
@@ -72,10 +70,11 @@ class Prepared:
 
     def body(self, block: RowBlock) -> bytes:
         """The body; its idempotency key, if it holds one, is not filled in."""
-        if self.row is None and self.between == b",":
+        between = b"\n" if self.write.kind == "lines" else b","
+        if self.row is None and between == b",":
             return block.enclosed(self.before, self.after)
         rows = block.rows() if self.row is None else self.row.wrap(block.rows())
-        return b"".join((self.before, self.between.join(rows), self.after))
+        return b"".join((self.before, between.join(rows), self.after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,35 +122,34 @@ class Write:
         return write
 
     @classmethod
-    def upsert(cls, form: dict[str, Any], upsert: dict[str, Any]) -> Write:
-        insert = cls.insert(form)
+    def upsert(cls, form: dict[str, Any], insert: Write) -> Write:
+        upsert: dict[str, Any] = form["upsert"]
+        for name, (kind, what) in _NEEDS.items():
+            if upsert.get(name) and insert.kind != kind:
+                raise wrong(f"upsert.{name}", f"needs a body {what} (body)")
         names = TABLE_NAMES | KEY_NAMES
-        in_path, in_body = {*names, "key", COLUMN}, names | {IDEMPOTENCY}
-        path, extra, row = (upsert.get(name) for name in ("path", "extra_body", "row_template"))
-        own = upsert.get("success_statuses")
-        counted = upsert.get("count_path")
-        if extra and insert.kind != "object":
-            raise wrong("upsert.extra_body", "needs a body that is an object (body)")
-        whole, line = upsert.get("body_template"), upsert.get("line_before")
-        if whole and insert.kind != "template":
-            raise wrong("upsert.body_template", "needs a body that is a template (body)")
-        if line and insert.kind != "lines":
-            raise wrong("upsert.line_before", "needs a body of JSON lines (body)")
-        body = Template.object("upsert.extra_body", extra, in_body) if extra else insert.extra
-        write = cls(
-            setting="upsert.path" if path else "write_path",
+        in_body, in_row = names | {IDEMPOTENCY}, names | {"row_key"}
+        parts: dict[str, tuple[str, Callable[[str, str], object]]] = {
+            "path": ("path", lambda field, text: Path.parse(field, text, {*names, "key", COLUMN})),
+            "headers": ("headers", header_lines),
+            "extra_body": ("extra", lambda field, text: Template.object(field, text, in_body)),
+            "body_template": ("extra", lambda field, text: _body_template(field, text, in_body)),
+            "row_template": ("row", lambda field, text: parse(field, text, in_row)),
+            "line_before": ("line", lambda field, text: parse_line(field, text, in_row)),
+            "success_statuses": ("success", statuses),
+            "count_path": ("count_path", lambda _, text: "" if text == "none" else text),
+        }
+        own: dict[str, Any] = {
+            part: read(f"upsert.{name}", upsert[name])
+            for name, (part, read) in parts.items()
+            if upsert.get(name)
+        }
+        write = replace(
+            insert,
+            setting="upsert.path" if "path" in own else insert.setting,
             method=upsert.get("method", insert.method),
-            path=Path.parse("upsert.path", path, in_path) if path else insert.path,
-            headers=header_lines("upsert.headers", upsert.get("headers")),
-            success=statuses("upsert.success_statuses", own) if own else insert.success,
-            count_path="" if counted == "none" else counted or insert.count_path,
-            kind=insert.kind,
-            rows_path=insert.rows_path,
-            extra=_body_template("upsert.body_template", whole, in_body) if whole else body,
-            row=parse("upsert.row_template", row, {*names, "row_key"}) if row else insert.row,
-            line=parse_line("upsert.line_before", line, {*names, "row_key"})
-            if line
-            else insert.line,
+            prepared={},
+            **own,
         )
         write.require_table()
         write.require_one_row(form)
@@ -182,6 +180,11 @@ class Write:
         if needs_row(self.path) and form.get("max_rows_per_request") != 1:
             raise wrong("max_rows_per_request", f"must be 1: {self.path.field} holds a row's value")
 
+    @property
+    def holds_key(self) -> bool:
+        """Whether an idempotency key is to be filled into the body."""
+        return IDEMPOTENCY in self.extra.names()
+
     def prepare(self, table: Table) -> Prepared:
         found = self.prepared.get(table)
         if found is None:
@@ -189,33 +192,22 @@ class Write:
         return found
 
     def _prepare(self, table: Table) -> Prepared:
-        before, after, between = b"[", b"]", b","
+        before, after = b"[", b"]"
         if self.kind == "lines":
-            before, after, between = b"", b"\n", b"\n"
-        elif self.kind == "template":
-            text = msgspec.json.encode(self.extra.render(table, {"rows": _MARK, **_KEY_MARK}))
-            before, _, after = text.partition(b'"\\u0000rows"')
-            before, after = before + b"[", b"]" + after
-        elif self.kind == "object":
-            body = self.extra.render(table, _KEY_MARK)
-            _put(body, self.rows_path.split("."), _MARK)
-            before, _, after = msgspec.json.encode(body).partition(b'"\\u0000rows"')
-            before, after = before + b"[", b"]" + after
-        row_path = RowPath(table, self.path) if needs_row(self.path) else None
+            before, after = b"", b"\n"
+        elif self.kind != "array":
+            body = self.extra.render(table, {"rows": _MARK, **_KEY_MARK})
+            if self.kind == "object":
+                _put(body, self.rows_path.split("."), _MARK)
+            text = msgspec.json.encode(body)
+            start, _, end = text.partition(b'"\\u0000rows"')
+            before, after = start + before, after + end
         return Prepared(
-            method=self.method,
-            path="" if row_path else self.path.render(table),
-            headers=self.headers,
-            success=self.success,
-            count_path=self.count_path,
-            setting=self.setting,
-            before=before,
-            after=after,
-            between=between,
-            row=RowTemplate(table, self.row, self.line) if self.row or self.line else None,
-            content_type="application/x-ndjson" if self.kind == "lines" else "application/json",
-            row_path=row_path,
-            holds_key=IDEMPOTENCY in self.extra.names(),
+            self,
+            RowPath(table, self.path) if needs_row(self.path) else self.path.render(table),
+            before,
+            after,
+            RowTemplate(table, self.row, self.line) if self.row or self.line else None,
         )
 
 
