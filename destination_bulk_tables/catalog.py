@@ -169,7 +169,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         columns=(*(column.name for column in columns), *(extra.name for extra in extras)),
         key_columns=tuple(names[field] for field in key_fields),
         text_columns=tuple(column.name for column in columns if column.is_text),
-        id_column=_id_column(entry, config, key),
+        id_column=_id_column(entry, config),
         job="" if is_pyairbyte(configured) else str(configured.get("sync_id") or ""),
     )
     _require_keys_in_clear(columns, table, key)
@@ -190,17 +190,10 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     )
 
 
-def _id_column(entry: TableEntry | None, config: Config, key: StreamKey) -> str | None:
+def _id_column(entry: TableEntry | None, config: Config) -> str | None:
     """The column by which the vendor identifies rows, where it does so by one."""
-    provider = config.provider
     own = entry.id_field if entry is not None else None
-    if own is not None and provider.rules.required_column is None:
-        message = (
-            f"Stream {key}: tables[].id_field means nothing to {provider.title}, which takes the "
-            "primary key from the connection. Remove it."
-        )
-        raise ConfigError(message, stream=key)
-    return own or provider.rules.required_column
+    return own or config.provider.rules.required_column
 
 
 def _require_keys_in_clear(columns: Sequence[Column], table: Table, key: StreamKey) -> None:

@@ -65,6 +65,9 @@ def load_json(path: str, what: str) -> JsonValue:
     except _TwiceError as error:
         message = f"The {what} file has the member {error.name!a} twice in one object. Keep one."
         raise ConfigError(message) from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"The {what} file is not valid JSON ({where}).") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The {what} file is not valid JSON.") from error
     return value
@@ -117,6 +120,7 @@ def check(raw: JsonValue) -> str | None:
         tables = list(dict.fromkeys(filter(None, map(config.table_of, config.tables))))
         clock = SystemClock()
         transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
+        transport.address = address
         sender = Sender(
             config.provider,
             transport,
@@ -162,7 +166,12 @@ def _lacking(config: Config, exchange: Exchange) -> str | None:
 
 
 class _CheckTransport(Transport):
-    """One attempt each: a person waits for the answer, and each way to fail has its own message."""
+    """One attempt each: a person waits for the answer, and each way to fail has its own message.
+
+    `address`: the setting that holds the provider's.
+    """
+
+    address = "provider"
 
     def send(
         self, request: HttpRequest, headers: Mapping[str, str], timeout_s: float
@@ -170,19 +179,24 @@ class _CheckTransport(Transport):
         try:
             return super().send(request, headers, min(timeout_s, _CHECK_TIMEOUT_S))
         except TransportError as error:
-            what = "provider's address" if request.url is None else "address in token_url"
+            what = self.address if request.url is None else "provider.authentication.token_url"
             message = {
-                "dns": f"The host name of the {what} does not resolve. Check it for a typo.",
+                "dns": f"The host name in {what} does not resolve. Check it for a typo.",
                 "tls": (
-                    f"The TLS certificate of the {what} is not valid for it or not signed by whom "
-                    f"this machine trusts, or it does not speak TLS: {error.reason}."
+                    f"The TLS certificate of the address in {what} is not valid for it or not "
+                    "signed by whom this machine trusts, or it does not speak TLS: "
+                    f"{error.reason}."
                 ),
                 "connect": (
-                    f"The {what} cannot be reached ({error.reason}). Check host, port and firewall."
+                    f"The address in {what} cannot be reached ({error.reason}). Check host, port "
+                    "and firewall."
                 ),
-                "timeout": f"The {what} did not answer within {_CHECK_TIMEOUT_S:.0f} s.",
+                "timeout": (
+                    f"The address in {what} did not answer within {_CHECK_TIMEOUT_S:.0f} s."
+                ),
                 "broken": (
-                    f"The {what} closed the connection without an answer. Check host and port."
+                    f"The address in {what} closed the connection without an answer. Check host "
+                    "and port."
                 ),
             }[error.kind]
             raise ConfigError(message) from error

@@ -10,11 +10,13 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from difflib import get_close_matches
+from typing import Literal
 
 from destination_bulk_tables.address import check_address
 from destination_bulk_tables.errors import ConfigError, SettingError
 from destination_bulk_tables.form.connection import connection_specification
+from destination_bulk_tables.form.faults import faults_of
 from destination_bulk_tables.form.naming import Naming
 from destination_bulk_tables.form.reading import Reading, inside, narrowed
 from destination_bulk_tables.mapping import TableEntry, entries_of, require_pattern, table_name
@@ -26,9 +28,6 @@ from destination_bulk_tables.stores import (
     require_address,
     require_own_credential,
 )
-
-if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError
 
 log = logging.getLogger(__name__)
 
@@ -104,19 +103,14 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
     """Validate a configuration. Raises `ConfigError` that names the setting to change."""
     if not isinstance(raw, dict):
         raise ConfigError("The config is not a JSON object.")
-    section = raw.get("provider")
-    section = section if isinstance(section, dict) else {}
-    known = {provider.name: provider for provider in providers}
-    chosen = known.get(str(section.get("provider_type")))
-    if chosen is None:
-        raise ConfigError(f"Config: provider.provider_type must be one of: {', '.join(known)}.")
+    chosen = _chosen(raw.get("provider"), providers)
     form = connection_specification(provider.spec for provider in providers)
     reading = Reading()
     read = reading.read(raw, form)
     narrow = narrowed(form, read)
     naming = Naming(narrow, reading.written_as, chosen.asked_as, chosen.is_decided)
     wrong = [f"{text}." for text in reading.wrong]
-    wrong += [naming.says(*fault) for fault in _faults(read, narrow)]
+    wrong += [naming.says(*fault) for fault in faults_of(read, narrow)]
     if wrong:
         raise ConfigError("Config: " + " ".join(wrong[:_MOST_TOLD]))
     for name in reading.left_over:
@@ -133,12 +127,16 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
         raise ConfigError(f"Config: {naming.says(error.setting, error.what)}") from error
 
 
-def _faults(config: JsonValue, form: JsonObject) -> list[tuple[str, str]]:
-    """Each fault as the path of a setting and what is wrong with it."""
-    from jsonschema import Draft7Validator  # noqa: PLC0415 - slow, and `spec` does not need it
-
-    found = Draft7Validator(form).iter_errors(config)
-    return [_explain(error) for error in sorted(found, key=lambda e: list(map(str, e.path)))]
+def _chosen(section: JsonValue, providers: Sequence[ProviderType]) -> ProviderType:
+    """The provider that the config names."""
+    known = {provider.name: provider for provider in providers}
+    said = section.get("provider_type") if isinstance(section, dict) else None
+    if isinstance(said, str) and said in known:
+        return known[said]
+    close = get_close_matches(str(said).strip().casefold(), known, 1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    what = f"must be one of: {', '.join(known)}{hint}"
+    raise ConfigError(f'Config: provider.provider_type {what} ("Provider" in the form).')
 
 
 def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: bool) -> Config:
@@ -168,9 +166,11 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
             require_address(path, setting)
             if is_cloud:
                 require_own_credential(path, store)
+    tables = entries_of(config.get("tables", ()), has_salt=bool(salt))
+    _require_id_fields(tables, provider)
     return Config(
         provider=provider,
-        tables=entries_of(config.get("tables", ()), has_salt=bool(salt)),
+        tables=tables,
         truncate_mode=config.get("truncate_mode", "sync_mode"),
         nested_values=nested,
         coerce_scalars=config.get("coerce_scalars", False),
@@ -213,45 +213,16 @@ def _require_within(max_rows: int | None, max_bytes: int | None, provider: Provi
         raise SettingError("batching.max_megabytes", what)
 
 
+def _require_id_fields(tables: Sequence[TableEntry], provider: Provider) -> None:
+    for i, entry in enumerate(tables):
+        if entry.id_field and provider.rules.required_column is None:
+            what = (
+                f"means nothing to {provider.title}, which takes the primary key from the "
+                "connection: remove it"
+            )
+            raise SettingError(f"tables[{i}].id_field", what)
+
+
 def _whole(value: float | None) -> int | None:
     """JSON schema takes 100.0 for an integer."""
     return None if value is None else int(value)
-
-
-def _explain(error: ValidationError) -> tuple[str, str]:
-    """What is wrong without the value: jsonschema's own message quotes it."""
-    path = error.json_path.removeprefix("$").removeprefix(".")
-    wanted: Any = error.validator_value
-    schema: Any = error.schema
-    match error.validator:
-        case "required":
-            instance: Any = error.instance
-            missing = [name for name in wanted if name not in instance]
-            return (f"{path}." if path else "") + missing[0], "is missing"
-        case "type":
-            return path, f"must be of type {wanted}"
-        case "enum":
-            return path, f"must be one of: {', '.join(map(str, wanted))}"
-        case "const":
-            return path, f"must be {wanted}"
-        case "minimum":
-            return path, f"must be at least {wanted}"
-        case "maximum":
-            return path, f"must be at most {wanted}"
-        case "minItems":
-            return path, f"needs at least one {str(schema['title']).lower().removesuffix('s')}"
-        case "pattern":
-            return path, f"must look like {schema.get('pattern_descriptor', wanted)}"
-        case "oneOf" if tags := _tags(error):
-            values = ", ".join(tags[1:])
-            return f"{path}.{tags[0]}", f"must be one of: {values}, with the settings it needs"
-        case _:
-            return path, f"is not valid ({error.validator})"
-
-
-def _tags(error: ValidationError) -> list[str]:
-    """The discriminator of a oneOf and its values."""
-    branches: Any = error.validator_value
-    fields = [field for branch in branches for field in branch.get("properties", {}).items()]
-    tags = [(name, str(member["const"])) for name, member in fields if "const" in member]
-    return [tags[-1][0], *(value for _, value in tags)] if tags else []

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from destination_bulk_tables.errors import ConfigError, SettingError
+from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.model import JsonObject, StreamKey
 
 Masking = Literal["hash", "redact", "truncate"]
 Holds = Literal["emitted_at", "stream", "namespace", "generation_id"]
 
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _NAMESPACE = re.compile(r"\{namespace\}[^{}\w]*_*")  # with what parts it from the rest
 
 
@@ -71,7 +72,7 @@ class TableEntry:
 
 
 def entries_of(tables: Iterable[Any], *, has_salt: bool) -> tuple[TableEntry, ...]:
-    """The entries of a validated config. Raises `ConfigError` for one that contradicts itself."""
+    """The entries of a validated config. Raises `SettingError` for one that cannot be meant."""
     entries: list[TableEntry] = []
     seen: set[tuple[str, str | None]] = set()
     for i, table in enumerate(tables):
@@ -89,9 +90,11 @@ def entries_of(tables: Iterable[Any], *, has_salt: bool) -> tuple[TableEntry, ..
             id_field=table.get("id_field") or None,
         )
         if (entry.stream, entry.namespace) in seen:
-            message = f"Config: tables has two entries for stream {entry.stream!r}. Keep one."
-            raise ConfigError(message)
+            raise SettingError("tables", f"has two entries for stream {entry.stream!r}: keep one")
         seen.add((entry.stream, entry.namespace))
+        if entry.table and _ADDRESS.match(entry.table):
+            what = "is an address: put in the table's API name, key or number only"
+            raise SettingError(f"tables[{i}].table", what)
         if entry.columns and (entry.rename or entry.exclude):
             what = (
                 "lists all columns, so rename and exclude have nothing to act on: keep columns, or "

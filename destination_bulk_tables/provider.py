@@ -7,12 +7,13 @@ asks; a verb with a body answers for a vendor that needs nothing special. Most v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from destination_bulk_tables.dispositions import Disposition
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import JsonObject, RowBlock, Table
 from destination_bulk_tables.outcomes import (
@@ -25,6 +26,8 @@ from destination_bulk_tables.outcomes import (
     Verdict,
     WriteReport,
 )
+
+_SCHEME = re.compile(r"^bearer\s+", re.IGNORECASE)
 
 ColumnKind = Literal["text", "number", "date", "boolean"]
 
@@ -221,9 +224,14 @@ class ProviderType(Protocol):
 
 
 def credential(text: str, setting: str) -> str:
-    """Strip a credential; raises `ConfigError` when it cannot be sent as a header."""
-    text = text.strip()
+    """A token as it is sent; raises `SettingError` when no header can hold it.
+
+    It may have been copied from a header, with the word before it; no token holds a blank.
+    """
+    text = _SCHEME.sub("", text.strip(), count=1)
     if not (text.isascii() and text.isprintable()):
-        message = f"{setting} holds characters that no credential has. Copy it again, in one line."
-        raise ConfigError(message)
+        what = "holds characters that no credential has: copy it again, in one line"
+        raise SettingError(f"provider.{setting}", what)
+    if not text:
+        raise SettingError(f"provider.{setting}", "is empty")
     return text

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 PART_BYTES = 5_000_000  # what is kept in memory before it becomes an object
 _ADDRESS = re.compile(r"(?P<scheme>s3|gs|az)://(?P<bucket>[\w.-]+)(?:/(?P<prefix>[^?#]*))?")
+# also a misspelt one: in a folder `s3:` of the container the rows would be gone with it
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|(?:s3|gs|az):", re.IGNORECASE)
 _NO_CREDENTIAL = re.compile(r"169\.254\.|instance metadata|token request|credential", re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d{3})")
 _TIMEOUT_S, _CONNECT_S, _RETRY_S = 30, 10, 60
@@ -54,8 +56,8 @@ class StoreSettings:
 
 
 def is_store(address: str | None) -> bool:
-    """Whether an address is of an object store, and not a local path."""
-    return address is not None and re.match(r"[a-z][a-z0-9+.-]*://", address) is not None
+    """Whether an address is meant for an object store, and not a local path."""
+    return address is not None and _SCHEME.match(address) is not None
 
 
 def require_address(address: str, setting: str) -> None:

@@ -64,24 +64,31 @@ def test_a_good_credential_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("dns", "does not resolve"),
-        ("tls", "TLS certificate"),
-        ("connect", "cannot be reached"),
-        ("timeout", "within 20 s"),
-        ("broken", "closed the connection"),
+        ("dns", "The host name in {} does not resolve"),
+        ("tls", "The TLS certificate of the address in {} is not valid"),
+        ("connect", "The address in {} cannot be reached"),
+        ("timeout", "The address in {} did not answer within 20 s"),
+        ("broken", "The address in {} closed the connection"),
     ],
 )
 def test_each_way_not_to_reach_the_vendor_has_its_words(
     monkeypatch: pytest.MonkeyPatch, kind: Any, words: str
 ) -> None:
-    """One attempt: a person waits for the answer."""
+    """One attempt: a person waits for the answer, which names the setting with the address."""
 
     def fail(_: HttpRequest) -> HttpResponse:
         raise TransportError("no", "refused", kind)
 
     sent = answering(monkeypatch, fail)
-    assert words in str(commands.check({"provider": QOBRA}))
+    where = 'base_url ("API address" in the form)'
+    assert words.format(where) in str(commands.check({"provider": QOBRA}))
     assert len(sent) == 1
+    where = 'baserow.address ("Baserow > Address" in the form)'
+    preset: JsonObject = {
+        "provider_type": "baserow",
+        "baserow": {"address": "https://b.example", "token": "t"},
+    }
+    assert words.format(where) in str(commands.check({"provider": preset}))
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 302, 418])

@@ -306,7 +306,41 @@ WRONG: list[tuple[str, JsonValue, str]] = [
     ("a column without field",
      {"provider": QOBRA, "tables": [{"stream": HIDDEN, "columns": [{"column": HIDDEN}]}]},
      "tables[0].columns[0].field is missing"),
-    ("two entries for a stream", {"provider": QOBRA, "tables": SAME}, "tables has two entries"),
+    ("two entries for a stream", {"provider": QOBRA, "tables": SAME},
+     "tables has two entries for stream 'deals': keep one (\"Tables\" in the form)"),
+    ("a provider in capitals", {"provider": {**QOBRA, "provider_type": "QOBRA"}},
+     'custom_http (did you mean qobra?) ("Provider" in the form)'),
+    ("a provider by its title", {"provider": {**KORE, "provider_type": "Kore.ai"}},
+     "(did you mean kore?)"),
+    ("nothing of a preset", {"provider": {"provider_type": "baserow", "baserow": {}}},
+     'provider.baserow.token is missing ("Baserow > Database token" in the form)'),
+    ("a preset's settings in the wrong place",
+     {"provider": {"provider_type": "datasette", "address": HIDDEN}},
+     "provider.address is not a setting (did you mean datasette.address?)"),
+    ("a key in the wrong place", {"provider": {"provider_type": "qobra"}, "api_key": HIDDEN},
+     "api_key is not a setting (did you mean provider.api_key?)"),
+    ("a choice that is text", {"provider": {**KORE, "authentication": HIDDEN}},
+     'Config: provider.authentication must be of type object ("Authentication" in the form).'),
+    ("a switch for a word", {"provider": QOBRA, "truncate_mode": True},
+     'Config: truncate_mode must be one of: sync_mode, always, never ("Replace the table\'s'),
+    ("the address of a table",
+     {"provider": QOBRA, "tables": [{"stream": "a", "table": f"https://q.example/{HIDDEN}"}]},
+     "tables[0].table is an address: put in the table's API name"),
+    ("an id column for who has none",
+     {"provider": KORE, "tables": [{"stream": "a", "id_field": HIDDEN}]},
+     "tables[0].id_field means nothing to Kore.ai"),
+    ("a misspelt store", {"provider": QOBRA, "rejected_records": {"report_path": "s3:/b/p"}},
+     "rejected_records.report_path must look like s3://bucket/path"),
+    ("a store in capitals", {"provider": QOBRA, "diagnostics": {"trace_path": "S3://b/p"}},
+     "diagnostics.trace_path must look like s3://bucket/path"),
+    ("a key with a letter that no header holds", {"provider": {**QOBRA, "api_key": HIDDEN + "é"}},
+     'provider.api_key holds characters that no credential has: copy it again, in one line ("API'),
+    ("a key of blanks", {"provider": {**QOBRA, "api_key": "  "}}, "provider.api_key is empty"),
+    ("a secret that cannot sign",
+     {"provider": {**KORE, "authentication": {"auth_type": "jwt_app", "client_id": "c",
+                                              "client_secret": HIDDEN, "algorithm": "RS256"}}},
+     ('provider.authentication.client_secret cannot sign with RS256: RS256 and RS512 need a '
+      'private key in PEM form ("Authentication > Client secret or private key" in the form)')),
     ("a truncate mode", {"provider": QOBRA, "truncate_mode": HIDDEN},
      "truncate_mode must be one of: sync_mode, always, never"),
     ("nested values", {"provider": QOBRA, "nested_values": HIDDEN}, "nested_values must be one of"),
@@ -381,6 +415,28 @@ def test_an_error_names_the_setting_and_never_its_value(raw: JsonValue, words: s
     assert raw == before
 
 
+def test_a_setting_is_told_once() -> None:
+    """Whatever is wrong with it, and each that is missing by its own name."""
+    with pytest.raises(ConfigError) as caught:
+        parse({"provider_type": "datasette", "datasette": {}}, truncate_mode=5)
+    said = caught.value.message
+    names = ["datasette.address is missing", "datasette.token is missing", "datasette.database is"]
+    assert [said.count(name) for name in names] == [1, 1, 1]
+    with pytest.raises(ConfigError) as caught:
+        parse(truncate_mode=5)
+    assert caught.value.message.count("truncate_mode") == 1
+
+
+@pytest.mark.parametrize("copied", ["Bearer k-1", " bearer  k-1\n", "k-1\r\n", "\tk-1"])
+def test_a_credential_may_be_copied_with_what_stands_beside_it(copied: str) -> None:
+    """Blanks, a line end, and the word that stands before a token in a header."""
+    by_key = parse({**QOBRA, "api_key": copied}).provider
+    assert by_key.headers(0.0)["X-API-Key"] == "k-1"
+    bearer: JsonObject = {"auth_type": "bearer", "token": copied}
+    by_token = parse({**CUSTOM, "authentication": bearer}).provider
+    assert by_token.headers(0.0)["Authorization"] == "Bearer k-1"
+
+
 def test_three_errors_are_told_at_once() -> None:
     """A user need not find them one by one, nor read thirty."""
     with pytest.raises(ConfigError) as caught:
@@ -444,10 +500,6 @@ def test_which_addresses_are_taken(url: str, *, on_premises: bool, in_the_cloud:
         assert HIDDEN not in caught.value.message
 
 
-if __name__ == "__main__":
-    write_golden()
-
-
 def test_on_cloud_a_store_needs_a_credential_of_its_own() -> None:
     """Both settings that take the address of a store ask for it; elsewhere the machine's may do."""
     with pytest.raises(ConfigError, match="access_key_id"):
@@ -455,3 +507,7 @@ def test_on_cloud_a_store_needs_a_credential_of_its_own() -> None:
     with pytest.raises(ConfigError, match="access_key_id"):
         parse(is_cloud=True, diagnostics={"trace_path": "s3://b/p"})
     parse(rejected_records={"report_path": "s3://b/p"}, diagnostics={"trace_path": "s3://b/p"})
+
+
+if __name__ == "__main__":
+    write_golden()

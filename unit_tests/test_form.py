@@ -39,6 +39,11 @@ def choices_of(schema: Any, path: Path = (), way: tuple[Any, ...] = ()) -> Itera
 CHOICES = list(choices_of(SPEC))
 
 
+def test_every_choice_is_played() -> None:
+    """Also one that stands inside a list, of which there is none: a list's items have no place."""
+    assert len(CHOICES) == sum("oneOf" in member for _, member in members_of(SPEC))
+
+
 def sequences(options: list[str], length: int) -> list[tuple[str, ...]]:
     """Every order of so many options in which each choice is a change."""
     return [

@@ -20,7 +20,15 @@ from destination_bulk_tables.stores import (
 
 @pytest.mark.parametrize(
     ("address", "is_one"),
-    [("s3://b/p", True), ("ftp://b", True), ("/local/x", False), ("s3:/b", False), (None, False)],
+    [
+        ("s3://b/p", True),
+        ("ftp://b", True),
+        ("s3:/b", True),
+        ("S3://b", True),
+        ("/local/x", False),
+        ("c:/x", False),
+        (None, False),
+    ],
 )
 def test_an_address_is_told_from_a_path(address: str | None, *, is_one: bool) -> None:
     """A scheme that no store has is a wrong address, and not the name of a folder."""

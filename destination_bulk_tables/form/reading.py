@@ -61,7 +61,9 @@ class Reading:
                 if name in others:
                     self.left_over.append(before + name)
                 else:
-                    self.wrong.append(f"{before}{name} is not a setting{_hint(name, fields)}")
+                    self.wrong.append(
+                        f"{before}{name} is not a setting{_hint(name, fields, value)}"
+                    )
                 continue
             if _is_absent(member, fields[new]) or (new != name and not _is_gone(value.get(new))):
                 continue
@@ -136,6 +138,12 @@ def _names(branches: Iterable[JsonObject]) -> set[str]:
     return {called for name, field in fields for called in (name, field.get("known_as", name))}
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, known, 1)
+def _hint(name: str, fields: dict[str, JsonObject], value: JsonObject) -> str:
+    """What was meant: a setting of this name one level below, or one of a similar name."""
+    for outer, form in fields.items():
+        inner = value.get(outer)
+        chosen = chosen_of(form, inner) if isinstance(inner, dict) else None
+        if name in (chosen or form).get("properties", ()):
+            return f" (did you mean {outer}.{name}?)"
+    close = get_close_matches(name, fields, 1)
     return f" (did you mean {close[0]}?)" if close else ""

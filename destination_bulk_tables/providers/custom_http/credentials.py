@@ -13,7 +13,7 @@ import msgspec
 
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.provider import Token
+from destination_bulk_tables.provider import Token, credential
 from destination_bulk_tables.providers.custom_http.fields import header_name, header_value, wrong
 from destination_bulk_tables.providers.custom_http.templates import Template, require_known
 
@@ -50,7 +50,7 @@ def authentication(form: dict[str, Any]) -> Credential:
         case "jwt":
             return Credential(_signed(form))
         case "bearer":
-            token = header_value("authentication.token", _filled(form, "token"))
+            token = credential(form["token"], "authentication.token")
             headers = {"Authorization": f"Bearer {token}"}
         case "header":
             headers = _credential(

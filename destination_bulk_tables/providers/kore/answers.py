@@ -92,8 +92,8 @@ def classify(request: HttpRequest, response: HttpResponse) -> Disposition:
         f"the app has the right to {right} on the table ({where} in Kore.ai)."
     )
     missing = (
-        "Check the host, the API path and the table's name (tables[].table); the table must "
-        "exist first."
+        "Check provider.host, api_path_prefix and the table's name (tables[].table); the table "
+        "must exist first."
     )
     return classify_by_status(response, TITLE, {401: hint, 403: hint, 404: missing})
 
@@ -133,8 +133,8 @@ def _message(request: HttpRequest, response: HttpResponse) -> str:
 def no_table(name: str, refused: Refused) -> str:
     return (
         f"Kore.ai refuses to read table {name} ({refused.code}). {refused.reason} Check the "
-        "table's name (tables[].table), the host and the API path; the table must exist before the "
-        "first sync."
+        "table's name (tables[].table), provider.host and api_path_prefix; the table must exist "
+        "before the first sync."
     )
 
 

@@ -51,7 +51,8 @@ class Calls:
         except Ambiguous:
             code = "unreadable_answer"
             raise Refused(
-                code, "the answer is not the documented JSON; check the host and the API path"
+                code,
+                "the answer is not the documented JSON; check provider.host and api_path_prefix",
             ) from None
 
     def total(self, table: str) -> Flow[int | None]:

@@ -66,8 +66,8 @@ def _check_token(calls: Calls) -> Flow[None]:
             raise ConfigError(message) from None
         if refused.code == "unreadable_answer" or not refused.reason:
             message = (
-                f"The host answers, but not like Kore.ai's API ({refused.code}). Check host "
-                "and api_path_prefix."
+                f"The host answers, but not like Kore.ai's API ({refused.code}). Check "
+                "provider.host and api_path_prefix."
             )
             raise ConfigError(message) from None
 

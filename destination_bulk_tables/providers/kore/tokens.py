@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.provider import credential
 
@@ -26,17 +26,16 @@ def token_maker(authentication: JsonObject) -> Callable[[float], str]:
         try:
             expires = jwt.decode(token, options={"verify_signature": False}).get("exp")
         except jwt.PyJWTError as error:
-            message = "authentication.jwt is not a signed JWT (three parts joined by dots)."
-            raise ConfigError(message) from error
+            what = "is not a signed JWT (three parts joined by dots)"
+            raise SettingError("provider.authentication.jwt", what) from error
 
         def static(now: float) -> str:
             if isinstance(expires, int | float) and expires <= now:
                 when = datetime.fromtimestamp(expires, UTC).isoformat()
-                message = (
-                    f"authentication.jwt expired at {when}. Put in a new token, or use a JWT app, "
-                    "which makes its own."
+                what = (
+                    f"expired at {when}: put in a new token, or use a JWT app, which makes its own"
                 )
-                raise ConfigError(message)
+                raise SettingError("provider.authentication.jwt", what)
             return token
 
         return static
@@ -60,9 +59,6 @@ def token_maker(authentication: JsonObject) -> Callable[[float], str]:
     try:
         fresh(0)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
-        message = (
-            f"authentication.client_secret cannot sign with {algorithm}: for RS256 and RS512 it "
-            "must be a private key in PEM form."
-        )
-        raise ConfigError(message) from error
+        what = f"cannot sign with {algorithm}: RS256 and RS512 need a private key in PEM form"
+        raise SettingError("provider.authentication.client_secret", what) from error
     return fresh
