@@ -204,8 +204,9 @@ def least(provider: str, **more: JsonValue) -> JsonObject:
 def settings_of(provider: Any) -> list[object]:
     """What a provider was made of, as far as the renamed settings go."""
     headers = [name for name in provider.headers(1_700_000_000.0) if name != "auth"]
-    replace = getattr(provider, "_replace", None)
-    return [provider.base_url, provider.rules, provider.traits, headers, replace]
+    replace = vars(provider).get("_replace")
+    how = None if replace is None else vars(replace)
+    return [provider.base_url, provider.rules, provider.traits, headers, how]
 
 
 @pytest.mark.parametrize(("provider", "old", "new"), RENAMED)
