@@ -1,4 +1,4 @@
-"""What an answer says about the rows of its request: how many, which failed, and why.
+"""What an answer means for the rows of its request: stored, failed, to be sent again.
 
 An answer without what the form promises about it proves nothing and is ambiguous. Where nothing is
 promised, one that tells of trouble where no setting reads is no success either (`doubts`).
@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, RowFault
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
     is_page,
-    row_number,
     says,
     squeeze,
     statuses,
     texts,
-    words_and_statuses,
-    wrong,
 )
+from destination_bulk_tables.providers.custom_http.row_faults import Failed, RowFaults
 
 _STATUSES = {
     "refused_statuses": "400,409,422",
@@ -32,20 +28,6 @@ _STATUSES = {
 }
 _DENIED = frozenset({401, 403, 404})
 NOT_STORED = frozenset({408, 425, 429, 503})  # said of a row by the API itself
-_NEEDS = {
-    "result_error_member": ("results_path",),
-    "result_status_member": ("results_path", "errors_path"),
-    "error_index_member": ("errors_path",),
-    "error_message_member": ("results_path", "errors_path"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """What an answer says of one row. `status`: that of the row, where it has one."""
-
-    fault: RowFault
-    status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +43,35 @@ class Results:
 
     def __init__(self, form: dict[str, Any]) -> None:
         self._is_atomic = bool(form.get("refusals_store_nothing"))
-        self._results_path: str = form.get("results_path", "")
-        self._errors_path: str = form.get("errors_path", "")
-        self._error_member: str = form.get("result_error_member", "")
-        self._status_member: str = form.get("result_status_member", "")
-        self._index_member: str = form.get("error_index_member", "")
-        self._index_base = int(form.get("error_index_base", 0))
-        self._message_member: str = form.get("error_message_member", "")
-        if self._results_path and not (self._error_member or self._status_member):
-            raise wrong(
-                "results_path",
-                "needs result_error_member or result_status_member: what makes a result an error",
-            )
-        for name, needs in _NEEDS.items():
-            if form.get(name) and not any(form.get(other) for other in needs):
-                raise wrong(name, f"needs {' or '.join(needs)}")
-        self._good, self._good_words = words_and_statuses(
-            "result_success_statuses", form.get("result_success_statuses") or "200-299"
-        )
+        self._rows = RowFaults(form)
         self.refused_statuses, self.retry_statuses = (
             statuses(name, form.get(name, default)) for name, default in _STATUSES.items()
         )
-        self._denied = _DENIED - self.refused_statuses - self._good
-        self._retried = self.retry_statuses - self.refused_statuses - self._good
+        self._denied = _DENIED - self.refused_statuses - self._rows.good
+        self._retried = self.retry_statuses - self.refused_statuses - self._rows.good
         self._before = texts(form.get("already_stored_texts", ()))
         self._text = texts([form.get("success_text", "")])
 
     @property
     def reads_nothing(self) -> bool:
         """Whether no setting but a path to a count says what an answer must hold."""
-        return not (self._results_path or self._errors_path or self._text)
+        return not (self._rows.results_path or self._rows.errors_path or self._text)
 
     def errors(self, response: HttpResponse, count: int | None) -> list[Any]:
         """All that an answer about so many rows names as errors of them."""
         answer = response.parsed()
-        results = self._results(answer, count) or ()
-        failed = [result for result in results if self._is_error(result)]
-        return [failed, dig(answer, self._errors_path)]
+        results = self._rows.results(answer, count) or ()
+        failed = [result for result in results if self._rows.is_error(result)]
+        return [failed, self._rows.errors(answer)]
 
     def statuses_of_failed(self, response: HttpResponse, count: int | None) -> list[int]:
         """The statuses of single rows that an answer, of whatever status, gives as failed."""
-        if not self._status_member or not count:
+        if not self._rows.status_member or not count:
             return []
         answer = response.parsed()
-        results = self._results(answer, count) or ()
-        failed = self._faults_of(results[:count]) | (
-            self._named_faults(dig(answer, self._errors_path), count) or {}
+        results = self._rows.results(answer, count) or ()
+        failed = self._rows.failed_results(results[:count]) | (
+            self._rows.named_errors(answer, count) or {}
         )
         return [one.status for one in failed.values() if one.status is not None]
 
@@ -142,8 +107,8 @@ class Results:
                 "answer so, success_text tells which of its answers is good"
             )
             raise Ambiguous(message)
-        promises = count_path or self._results_path
-        if not promises and not (self._errors_path and response.body.strip()):
+        promises = count_path or self._rows.results_path
+        if not promises and not (self._rows.errors_path and response.body.strip()):
             if response.status == 207 and not self._text:
                 raise Ambiguous(
                     "HTTP 207, of which neither results_path, errors_path nor count_path tells more"
@@ -153,11 +118,14 @@ class Results:
         answer = response.parsed()
         if answer is None:
             raise Ambiguous(f"HTTP {response.status} with an answer that is not JSON")
-        failed = self._faults_of(self._promised_results(answer, count))
-        errors = dig(answer, self._errors_path)
-        named = self._named_faults(errors, count)
+        failed = self._rows.failed_results(self._promised_results(answer, count))
+        named = self._rows.named_errors(answer, count)
         if named is None:
-            raise Refused("row_errors", self._message(errors), partial=not self._is_atomic)
+            raise Refused(
+                "row_errors",
+                self._rows.message(self._rows.errors(answer)),
+                partial=not self._is_atomic,
+            )
         failed |= named
         ordered = [failed[position] for position in sorted(failed)]
         if not ordered:
@@ -184,28 +152,28 @@ class Results:
         self, response: HttpResponse, count: int, columns: Sequence[str]
     ) -> None:
         """Raise `Refused` for an answer that tells of errors where no setting reads."""
-        found = trouble_in(response, count, columns, read=self._results_path)
+        found = trouble_in(response, count, columns, read=self._rows.results_path)
         if found is not None:
             name, value = found
             reason = (
                 f"The answer has {name!r}, which tells of trouble and which no setting reads "
-                f"(errors_path, results_path): {self._message(value)}"
+                f"(errors_path, results_path): {self._rows.message(value)}"
             )
             raise Refused("unread_errors", reason, partial=not self._is_atomic)
 
     def _promised_results(self, answer: Any, count: int) -> list[Any]:
-        if not self._results_path:
+        if not self._rows.results_path:
             return []
-        results = self._results(answer, count)
+        results = self._rows.results(answer, count)
         if results is None:
             raise Ambiguous("an answer without a list at results_path")
         if len(results) == count:
-            if self._status_member and not all(map(self._tells, results)):
+            if self._rows.status_member and not all(map(self._rows.tells, results)):
                 raise Ambiguous("a result without what result_status_member promises")
             return results
         # an API that stops at the first bad row has no results for those after it
         is_cut = self._is_atomic and 0 < len(results) < count
-        if is_cut and self._is_error(results[-1]):
+        if is_cut and self._rows.is_error(results[-1]):
             return results
         raise Ambiguous(f"an answer with {len(results)} results for {count} rows")
 
@@ -220,77 +188,14 @@ class Results:
 
     def faults_in_refusal(self, response: HttpResponse, count: int | None) -> tuple[RowFault, ...]:
         """The rows a refusal names, as far as it does."""
-        has_paths = self._results_path or self._errors_path
+        has_paths = self._rows.results_path or self._rows.errors_path
         answer = response.parsed() if count and has_paths else None
         if answer is None or count is None:
             return ()
-        results = self._results(answer, count)
-        failed = self._faults_of(results) if results and len(results) <= count else {}
-        failed |= self._named_faults(dig(answer, self._errors_path), count) or {}
+        results = self._rows.results(answer, count)
+        failed = self._rows.failed_results(results) if results and len(results) <= count else {}
+        failed |= self._rows.named_errors(answer, count) or {}
         return tuple(failed[position].fault for position in sorted(failed))
-
-    def _results(self, answer: Any, count: int | None) -> list[Any] | None:
-        """The list of results; of one row also the bare result, if it shows that it is one."""
-        if not self._results_path:
-            return None
-        found = dig(answer, self._results_path)
-        if isinstance(found, list):
-            return found
-        if count != 1:
-            return None
-        if isinstance(found, dict) and self._results_path != ".":
-            return [found]
-        return [answer] if isinstance(answer, dict) and self._tells(answer) else None
-
-    def _tells(self, result: Any) -> bool:
-        """Whether a result has something that was promised of one."""
-        return dig(result, self._status_member) is not None or self._is_named(result)
-
-    def _is_named(self, result: Any) -> bool:
-        """Whether a result has what makes it an error."""
-        return dig(result, self._error_member) not in (None, False, "", [], {})
-
-    def _is_error(self, result: Any) -> bool:
-        if self._is_named(result):
-            return True
-        return bool(self._status_member) and not self._is_good(dig(result, self._status_member))
-
-    def _is_good(self, status: Any) -> bool:
-        number = row_number(status)
-        return status in self._good_words if number is None else number in self._good
-
-    def _faults_of(self, results: Sequence[Any]) -> dict[int, Failed]:
-        return {
-            i: self._failed(i, result) for i, result in enumerate(results) if self._is_error(result)
-        }
-
-    def _named_faults(self, errors: Any, count: int) -> dict[int, Failed] | None:
-        """Errors by row; None when one of them names no row of the request."""
-        if isinstance(errors, dict):
-            pairs: list[tuple[Any, Any]] = list(errors.items())
-        elif isinstance(errors, list):
-            pairs = [(dig(error, self._index_member), error) for error in errors]
-        else:
-            pairs = [(None, errors)] if errors else []
-        failed = {}
-        for named, error in pairs:
-            number = row_number(named)
-            if number is None or not 0 <= number - self._index_base < count:
-                return None
-            position = number - self._index_base
-            failed[position] = self._failed(position, error)
-        return failed
-
-    def _failed(self, position: int, error: Any) -> Failed:
-        status = row_number(dig(error, self._status_member))
-        name = "row_error" if status is None else f"status_{status}"
-        return Failed(RowFault(position, name, self._message(error)), status)
-
-    def _message(self, error: Any) -> str:
-        text = dig(error, self._message_member) or error  # an empty reason is none
-        if isinstance(text, str):
-            return text
-        return msgspec.json.encode(text)[:2000].decode("utf-8", "replace")
 
 
 def _require_count(answer: Any, path: str, sent: int, good: int, *, is_repeat: bool) -> None:
