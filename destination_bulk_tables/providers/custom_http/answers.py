@@ -139,11 +139,10 @@ class Answers:
         said = squeeze(response.body[:_LOOKED_AT])
         sent = squeeze(block.enclosed(b"", b""))
         if _tells(said, self._stop, sent):
-            message = (
+            raise ConfigError(
                 f"A job ended as {refused.code}, with one of stop_texts. Check authentication and "
                 "its rights, the table's name (tables[].table) and its columns."
             )
-            raise ConfigError(message)
         return TooLarge() if _tells(said, self._large, sent) else refused
 
     def _by_status(self, request: Request, response: HttpResponse) -> Disposition:

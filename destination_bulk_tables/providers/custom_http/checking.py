@@ -35,30 +35,26 @@ class Check:
                 self._method, self._path, setting="check_path", success=self._success
             )
         except (Refused, TooLarge):
-            message = (
+            raise ConfigError(
                 "The API refuses the request of check_path. Correct the path, or see what the "
                 "API wants there."
-            )
-            raise ConfigError(message) from None
+            ) from None
         if is_page(response) and not self._text:
-            message = (
+            raise ConfigError(
                 "The API answers check_path with a page of HTML or XML. Check base_url and "
                 "check_path, and whether a login, proxy or maintenance page is in between. Where "
                 "the API does answer so, set check_text."
             )
-            raise ConfigError(message)
         trouble = None if self._text else trouble_in(response)
         if trouble is not None:
-            message = (
+            raise ConfigError(
                 f"The API answers check_path with {trouble[0]!r}, which tells of trouble. Check "
                 "the credential (authentication) and its rights, or set check_text where that is "
                 "a good answer."
             )
-            raise ConfigError(message)
         if self._text and not says(squeeze(response.body), self._text):
-            message = (
+            raise ConfigError(
                 "The API answers check_path without the text that check_text asks for. Check the "
                 "credential (authentication) and its "
                 "rights, or check_text."
             )
-            raise ConfigError(message)

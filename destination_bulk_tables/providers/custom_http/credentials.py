@@ -178,15 +178,15 @@ class ClientCredentials:
                 if response.status in {400, 401, 403}
                 else "authentication.token_url"
             )
-            message = f"token_url gives no token (HTTP {response.status}{code}). Check {what}."
-            raise ConfigError(message)
+            raise ConfigError(
+                f"token_url gives no token (HTTP {response.status}{code}). Check {what}."
+            )
         token, lifetime = answer.get("access_token"), _seconds(answer.get("expires_in"))
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
-            message = (
+            raise ConfigError(
                 "token_url answers without an access_token. Check authentication.token_url: it is "
                 "the address that gives tokens, not that of a sign-in page."
             )
-            raise ConfigError(message)
         return Token(token, lifetime)
 
 

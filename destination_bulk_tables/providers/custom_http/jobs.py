@@ -145,11 +145,10 @@ class Jobs:
             parts = urlsplit("")
         is_own = (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
         if not is_own or not parts.path.startswith(own.path + "/"):
-            message = (
+            raise ConfigError(
                 "The API names the address of a job that is not below base_url, where no request "
                 "is sent. Set job.path, and job.id to where the job's id is."
             )
-            raise ConfigError(message)
         path = quote(parts.path[len(own.path) :], safe=LITERAL)
         return path + (f"?{quote(parts.query, safe=LITERAL)}" if parts.query else "")
 

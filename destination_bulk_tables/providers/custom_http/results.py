@@ -101,12 +101,11 @@ class Results:
         if self._text and not says(squeeze(response.body), self._text):
             raise Ambiguous(f"HTTP {response.status} without success_text")
         if is_page(response) and not self._text:
-            message = (
+            raise Ambiguous(
                 f"HTTP {response.status} with a page of HTML or XML, as logins, proxies and "
                 "maintenances show, in place of an answer about the rows; where the API does "
                 "answer so, success_text tells which of its answers is good"
             )
-            raise Ambiguous(message)
         promises = count_path or self._rows.results_path
         if not promises and not (self._rows.errors_path and response.body.strip()):
             if response.status == 207 and not self._text:

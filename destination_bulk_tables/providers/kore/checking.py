@@ -42,11 +42,10 @@ def check(calls: Calls, tables: Sequence[str]) -> Flow[None]:
         except Refused as refused:
             if refused.code in NO_READ:
                 yield from _check_token(calls)
-                message = (
+                raise ConfigError(
                     f"The app may not read table {name}. Give it the right to Read in the "
                     "table's App Assignments; the check and the verification of writes need it."
-                )
-                raise ConfigError(message) from None
+                ) from None
             raise ConfigError(no_table(name, refused)) from None
     if not tables:
         yield from _check_token(calls)
@@ -58,18 +57,16 @@ def _check_token(calls: Calls) -> Flow[None]:
         yield from calls.total(_NO_SUCH_TABLE)
     except Refused as refused:
         if refused.code == "http_401":
-            message = (
+            raise ConfigError(
                 f"Kore.ai does not accept the token (401). {refused.reason} Check "
                 "authentication: the client id, the secret and the algorithm, or the static "
                 "token, and that they are of an app of this host."
-            )
-            raise ConfigError(message) from None
+            ) from None
         if refused.code == "unreadable_answer" or not refused.reason:
-            message = (
+            raise ConfigError(
                 f"The host answers, but not like Kore.ai's API ({refused.code}). Check "
                 "provider.host and api_path_prefix."
-            )
-            raise ConfigError(message) from None
+            ) from None
 
 
 def columns(calls: Calls, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:

@@ -120,8 +120,7 @@ class Deletes:
             if deleted is None:
                 unread += 1
                 if unread == _MOST_UNREAD:
-                    message = "the answers to deletes do not tell how many rows were deleted"
-                    raise Ambiguous(message)
+                    raise Ambiguous("the answers to deletes do not tell how many rows were deleted")
                 continue
             self._most_deleted = max(deleted, most)
             gone += deleted

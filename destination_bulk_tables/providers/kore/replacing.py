@@ -212,8 +212,7 @@ def _copies(
     An empty row would go in whatever index there is.
     """
     if not rows:
-        message = "no row to copy was found"
-        raise Ambiguous(message)
+        raise Ambiguous("no row to copy was found")
     return [_copy_of(row, table, old) for row in rows]
 
 

@@ -62,8 +62,9 @@ def _require_keys(calls: Calls, table: Table, keys: Sequence[Key]) -> Flow[None]
         for group in _groups(keys, 1 if len(table.key_columns) > 1 else PAGE - 1):
             answer = yield from calls.query(table.name, key_filter(table, group), limit=PAGE)
             if answer.found != len(group):
-                message = f"the table holds {answer.found} rows of {len(group)} keys just written"
-                raise Ambiguous(message)
+                raise Ambiguous(
+                    f"the table holds {answer.found} rows of {len(group)} keys just written"
+                )
     except Refused as refused:
         log.warning(
             "keys_not_counted table=%s code=%s effect=late_deletes_go_unnoticed",

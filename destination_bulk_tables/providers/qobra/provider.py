@@ -100,8 +100,7 @@ class Qobra(Provider):
         response = yield HttpRequest("GET", "/v2/data-structures")
         answer = response.parsed()
         if not isinstance(answer, dict) or "data" not in answer:
-            message = "base_url answers, but not like Qobra's API. Check the address."
-            raise ConfigError(message)
+            raise ConfigError("base_url answers, but not like Qobra's API. Check the address.")
 
     def validate(self, table: Table) -> None:
         id_column = table.id_column or self._id_field
