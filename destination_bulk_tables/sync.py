@@ -232,6 +232,9 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
     except SettingError as error:
         message = f"Config: {config.naming.says(error.setting, error.what)}"
         raise ConfigError(message, stream=plan.key) from error
+    except ConfigError as error:
+        error.stream = plan.key
+        raise
     required = table.id_column
     if required is not None and required not in table.columns:
         message = (

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from destination_bulk_tables.clock import Clock
-from destination_bulk_tables.errors import DestinationError, InternalError, TransientError
+from destination_bulk_tables.errors import (
+    DestinationError,
+    InternalError,
+    Stopped,
+    TransientError,
+)
 from destination_bulk_tables.exchange import Tally
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, cause_of
@@ -103,13 +108,15 @@ class Tasks:
                     "this one stopped. If it stays so, look at what answers at its address: a "
                     "gateway or a proxy may be in between."
                 )
-                error = TransientError(message, stream=lane.plan.key)
+                error = TransientError(message)
             if not isinstance(error, DestinationError):
                 log.error("unexpected_error", exc_info=error)
                 message = (
                     f"An unexpected error ended the sync ({type(error).__name__}). Please report "
                     "it with the log."
                 )
-                error = InternalError(message, detail=repr(type(error)), stream=lane.plan.key)
+                error = InternalError(message, detail=repr(type(error)))
+            if not isinstance(error, Stopped):
+                error.stream = error.stream or lane.plan.key
             self.failure = error
         self._tools.halt.set()

@@ -470,6 +470,7 @@ def test_a_request_that_never_ends_does_not_hold_the_end(cause: str) -> None:
     done.run()
     waited = done.clock.elapsed - asked[0]
     assert isinstance(done.error, Stopped if cause == "stop" else ConfigError)
+    assert (done.error.stream is None) == (cause == "stop")
     assert done.acknowledged == []
     low, high = {"stop": (7.5, 10.0), "failure": (29.0, 31.0)}.get(cause, (12.0, 14.0))
     assert low < waited < high
@@ -585,6 +586,14 @@ def test_the_first_failure_is_the_one_told() -> None:
     ).run()
     assert isinstance(done.error, ConfigError)
     assert done.acknowledged == []
+
+
+def test_a_failure_names_the_stream_it_is_about() -> None:
+    """A provider's flow says what is wrong with a table; whose table that is the sync knows."""
+    script: list[Message | float] = [records(ROWS), state(1), complete()]
+    done = sync("kore", "overwrite", script, vendor=KoreVendor(reads=False)).run()
+    assert isinstance(done.error, ConfigError)
+    assert done.error.stream == DEALS
 
 
 # --- rejected rows

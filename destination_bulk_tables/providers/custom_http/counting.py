@@ -60,13 +60,12 @@ class Counting:
         try:
             response = yield self.question.request(table)
         except (Refused, TooLarge):
-            message = (
+            raise ConfigError(
                 f"The API refuses to count table {table.name}. Check table_count_path and the "
                 "table's name (tables[].table)."
-            )
-            raise ConfigError(message, stream=table.stream) from None
+            ) from None
         if is_page(response) and table.name in self._first:
-            raise TransientError(told_by_page("table_count_path", table), stream=table.stream)
+            raise TransientError(told_by_page("table_count_path", table))
         return self._read(response, table)
 
     def _read(self, response: HttpResponse, table: Table) -> int:
@@ -79,8 +78,7 @@ class Counting:
                 return int(found)
         except (KeyError, ValueError, OverflowError):
             pass
-        message = (
+        raise ConfigError(
             f"The API's answer about table {table.name} has no number where table_count_value "
             "says. Correct it."
         )
-        raise ConfigError(message, stream=table.stream)

@@ -148,29 +148,24 @@ class CustomHttp(Provider):
         """Render every template once: a table it cannot hold ends the sync before any request."""
         stream = table.stream
         if any("\0" in name for name in (table.name, *table.columns)):
-            message = f"Stream {stream}: a name holds the character U+0000. Rename it in tables[]."
-            raise ConfigError(message, stream=stream)
+            raise ConfigError(
+                f"Stream {stream}: a name holds the character U+0000. Rename it in tables[]."
+            )
         if table.mode == "dedup" and self._batches.upsert is None:
-            message = (
+            raise ConfigError(
                 f"Stream {stream}: append + deduped needs the API to update rows. Describe how in "
                 "provider.upsert, or choose append."
             )
-            raise ConfigError(message, stream=stream)
         if table.replace and self._replace.kind == "none":
-            message = (
+            raise ConfigError(
                 f"Stream {stream}: replacing a table needs a way to empty it. Describe it in "
                 "provider.replace, or choose append."
             )
-            raise ConfigError(message, stream=stream)
-        try:
-            self._batches.write_of(table).prepare(table)
-            if table.replace:
-                self._replace.prepare(table)
-            if self._counting.question is not None:
-                self._counting.question.request(table)
-        except ConfigError as error:
-            error.stream = stream
-            raise
+        self._batches.write_of(table).prepare(table)
+        if table.replace:
+            self._replace.prepare(table)
+        if self._counting.question is not None:
+            self._counting.question.request(table)
 
     def warnings(self, table: Table) -> list[str]:
         is_told = self._jobs is not None  # by the status of the job

@@ -36,13 +36,12 @@ class Replacing:
         way = self._replace
         if way.kind == "query":
             if way.requests == "one" and load.requests > 1:
-                message = (
+                raise ConfigError(
                     f"Replacing table {table.name} takes up to {load.requests} requests, and "
                     "replace.requests is 'one'. Nothing was "
                     "sent. Raise max_rows_per_request or max_megabytes_per_request as far as the "
                     "API allows, or choose 'first'."
                 )
-                raise ConfigError(message, stream=table.stream)
             single = load.rows == 0 or way.requests == "one"
             return ReplacePlan(
                 first_alone=True, single=single, stored=None if way.requests == "every" else 0
@@ -52,12 +51,11 @@ class Replacing:
         left = yield from self._counting.prepare(table)
         self._counting.begin_empty(table)
         if left:
-            message = (
+            raise TransientError(
                 f"Table {table.name} holds {left} rows after it was emptied. Check "
                 "replace.requests, whether something else writes to the table, and whether "
                 "table_count_path lags or estimates. No new row was sent."
             )
-            raise TransientError(message, stream=table.stream)
         return ReplacePlan(stored=0)
 
     def _empty(self, table: Table, request: Request) -> Flow[None]:
@@ -70,18 +68,17 @@ class Replacing:
             said = "too large"
         else:
             if is_page(response) and not text:
-                raise TransientError(told_by_page("replace.requests", table), stream=table.stream)
+                raise TransientError(told_by_page("replace.requests", table))
             trouble = None if text else trouble_in(response)
             if trouble is not None:
                 said = f"http_{response.status} with {trouble[0]!r}: {response.text}"
             if text and not says(squeeze(response.body), text):
                 said = f"http_{response.status} without success_text: {response.text}"
         if said:
-            message = (
+            raise ConfigError(
                 f"The API did not empty table {table.name} as replace.requests ask "
                 f"({said[:300]}). Check them and the right to delete."
             )
-            raise ConfigError(message, stream=table.stream)
 
     def end(self, table: Table, plan: ReplacePlan, delivered: int) -> Flow[None]:
         """Raise where the table does not hold the load."""
@@ -90,19 +87,17 @@ class Replacing:
             try:
                 yield from self._sending.write(table, _NO_ROWS, Context(replace=plan))
             except (Refused, TooLarge, Ambiguous):
-                message = (
+                raise ConfigError(
                     f"Each row for table {table.name} was rejected, and the API does not take a "
                     "replacing request without a row: the table holds its old content. Correct "
                     "the rows."
-                )
-                raise ConfigError(message, stream=table.stream) from None
+                ) from None
         total = yield from self._counting.prepare(table)
         if total is not None and total != delivered:
-            message = (
+            raise TransientError(
                 f"Table {table.name} holds {total} rows after {delivered} were sent to replace "
                 "its content. Rows of the same key may have replaced each other, something else "
                 "may write to the table, or table_count_path gives a number that lags or is an "
                 "estimate; no attempt gets past that: count exactly. The next attempt replaces "
                 "all it finds."
             )
-            raise TransientError(message, stream=table.stream)

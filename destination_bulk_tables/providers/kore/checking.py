@@ -88,11 +88,10 @@ def columns(calls: Calls, table: str) -> Flow[Mapping[str, ColumnKind | None] | 
 def validate(table: Table) -> None:
     system = sorted(set(table.columns) & _SYSTEM_COLUMNS)
     if system:
-        message = (
+        raise ConfigError(
             f"Stream {table.stream}: {system[0]!r} is a column that Kore.ai fills itself. Send "
             "the field under another name, or leave it out, with tables[].columns."
         )
-        raise ConfigError(message, stream=table.stream)
 
 
 def warnings(table: Table) -> list[str]:

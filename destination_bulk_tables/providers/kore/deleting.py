@@ -130,12 +130,11 @@ class Deletes:
                 left = yield from self._require_fewer(table, filter_, left)
         # an insert that was given up may still have put a row of each key there
         if expected is not None and gone > expected + len(keys):
-            message = (
+            raise UnaccountedRows(
                 f"A delete at table {table.name} took {gone} rows where its filter found "
                 f"{expected}. Something else may write to the table; if not, look for rows that "
                 "are gone."
             )
-            raise UnaccountedRows(message, stream=table.stream)
         if expected is not None and gone < expected:
             raise Refused(f"deleted_{gone}_of_{expected}_rows", _CUT)
         if is_telling:
@@ -146,8 +145,9 @@ class Deletes:
         """Raise when deletes count rows that stay; how many rows the filter finds."""
         total = (yield from self._calls.query(table.name, filter_, limit=1)).found
         if total >= before:
-            message = f"Kore.ai counts rows of table {table.name} as deleted that stay there."
-            raise UnaccountedRows(message, stream=table.stream)
+            raise UnaccountedRows(
+                f"Kore.ai counts rows of table {table.name} as deleted that stay there."
+            )
         return total
 
     def require_null_found(self, table: Table, keys: Sequence[Key]) -> Flow[None]:
@@ -248,9 +248,8 @@ def _require_no_null(table: Table, key: Key, refused: Refused | None) -> None:
     if not columns:
         return
     how = f"is refused for it ({refused.code})" if refused else "does not find rows by it"
-    message = (
+    raise ConfigError(
         f"A row of table {table.name} has no value in {', '.join(columns)}, which is a part of its "
         f"primary key, and Kore.ai's filter {how}: older versions of the row could not be deleted. "
         "Choose a primary key whose columns always have a value, or fill the column at the source."
-    )
-    raise ConfigError(message, stream=table.stream) from refused
+    ) from refused

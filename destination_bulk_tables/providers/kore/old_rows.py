@@ -144,12 +144,11 @@ def _oldest(rows: list[Row], count: int | None) -> list[Row]:
 
 def _go_by_id(table: Table, plan: KorePlan, old: Sequence[Row], cause: str) -> None:
     if len(old) != plan.stored:
-        message = (
+        raise TransientError(
             f"{len(old)} rows of table {table.name} seem to be old ones, of {plan.stored}. "
             "Something else may write to it. No row that was not replaced has been deleted; the "
             "next attempt replaces all it finds."
         )
-        raise TransientError(message, stream=table.stream)
     log.info("old_rows_listed table=%s rows=%s cause=%s", table.name, plan.stored, cause)
     plan.is_dated = False
     plan.old_ids = [row.sys_Id for row in old]
@@ -160,18 +159,15 @@ def _list(calls: Calls, table: Table) -> Flow[list[Row]]:
     try:
         return (yield from list_rows(calls, table))
     except Refused as refused:
-        raise not_read(
-            table, f"The rows of table {table.name} could not be listed", refused
-        ) from None
+        raise not_read(f"The rows of table {table.name} could not be listed", refused) from None
 
 
-def not_read(table: Table, what: str, refused: Refused) -> TransientError:
+def not_read(what: str, refused: Refused) -> TransientError:
     """The error of a question in the midst of a load that was refused."""
-    message = (
+    return TransientError(
         f"{what} while it was being replaced ({refused.code}). {refused.reason} The next attempt "
         "replaces all it finds."
     )
-    return TransientError(message, stream=table.stream)
 
 
 def count_rows(calls: Calls, table: Table) -> Flow[int]:
@@ -193,8 +189,7 @@ def list_rows(calls: Calls, table: Table) -> Flow[list[Row]]:
                 break
         if len(rows) == page.total or (page.total is None and known == len(rows)):
             return list(rows.values())
-    message = (
+    raise TransientError(
         f"The rows of table {table.name} cannot be listed: they change while they are read. "
         "No old row was deleted."
     )
-    raise TransientError(message, stream=table.stream)

@@ -128,7 +128,7 @@ class Kore(Provider):
             if refused.code in answers.NO_READ:
                 return None
             message = answers.no_table(table.name, refused)
-            raise ConfigError(message, stream=table.stream) from None
+            raise ConfigError(message) from None
         return True
 
     def stored_rows(

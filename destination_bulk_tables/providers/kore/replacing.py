@@ -61,13 +61,12 @@ def begin(calls: Calls, table: Table, strategy: Strategy) -> Flow[ReplacePlan]:
         return KorePlan(stored=len(ids), old_ids=ids, hint=_UNIQUE_INDEX if ids else "")
     except Refused as refused:
         if refused.code not in NO_READ:
-            raise ConfigError(no_table(table.name, refused), stream=table.stream) from None
-        message = (
+            raise ConfigError(no_table(table.name, refused)) from None
+        raise ConfigError(
             f"Replacing table {table.name} needs the rights to Read, Write and Delete; the app "
             "may not read it. Give it the rights in the table's App Assignments. The table was "
             "not touched."
-        )
-        raise ConfigError(message, stream=table.stream) from None
+        ) from None
 
 
 def end(
@@ -102,17 +101,12 @@ def _delete_ids(deletes: Deletes, table: Table, ids: Sequence[str]) -> Flow[None
                 continue
             if not isinstance(error, Refused):
                 raise
-            raise _cannot_delete(table, error) from None
+            raise ConfigError(
+                f"Kore.ai refuses to delete the old rows of table {table.name} ({error.code}), so "
+                "it holds the old and the new ones. Give the app the right to Read and Delete in "
+                "the table's App Assignments."
+            ) from None
         del old[:size]
-
-
-def _cannot_delete(table: Table, refused: Refused) -> ConfigError:
-    message = (
-        f"Kore.ai refuses to delete the old rows of table {table.name} ({refused.code}), so it "
-        "holds the old and the new ones. Give the app the right to Read and Delete in the table's "
-        "App Assignments."
-    )
-    return ConfigError(message, stream=table.stream)
 
 
 def _delete_older(calls: Calls, table: Table, plan: KorePlan, copies: list[str]) -> Flow[int]:
@@ -174,13 +168,12 @@ def _require_no_clash(calls: Calls, table: Table, plan: KorePlan, delivered: int
     """
     copy = (yield from _insert_copy(calls, table, plan)) if delivered else None
     if copy is None:
-        message = (
+        raise ConfigError(
             f"Kore.ai refused rows that were to replace table {table.name} "
             f"({', '.join(sorted(plan.refused))}), and they may be good: it refuses copies of "
             "rows too, or took none. No old row was deleted. rejected_records.report_path "
             f"lists the refused rows and why. {_UNIQUE_INDEX}"
         )
-        raise ConfigError(message, stream=table.stream)
     return copy
 
 
@@ -197,11 +190,10 @@ def _insert_copy(calls: Calls, table: Table, plan: KorePlan) -> Flow[str | None]
         stored = response.decode(Inserted).records
         return msgspec.json.decode(stored[0], type=Row).sys_Id if stored else None
     except (Refused, Ambiguous, msgspec.DecodeError) as error:
-        message = (
+        raise TransientError(
             f"Rows that were to replace table {table.name} were refused, and it could not be "
             "told why. No old row was deleted; the next attempt replaces all it finds."
-        )
-        raise TransientError(message, stream=table.stream) from error
+        ) from error
 
 
 def _copies(
@@ -220,14 +212,13 @@ def _require_total(calls: Calls, table: Table, expected: int) -> Flow[None]:
     try:
         total = yield from count_rows(calls, table)
     except Refused as refused:
-        raise not_read(table, f"Table {table.name} could not be counted", refused) from None
+        raise not_read(f"Table {table.name} could not be counted", refused) from None
     if total != expected:
-        message = (
+        raise TransientError(
             f"Table {table.name} holds {total} rows where {expected} were expected while it "
             "was being replaced. Something else may write to it. No row that was not replaced "
             "has been deleted; the next attempt replaces all it finds."
         )
-        raise TransientError(message, stream=table.stream)
 
 
 def _empty(calls: Calls, table: Table) -> Flow[None]:
@@ -238,10 +229,9 @@ def _empty(calls: Calls, table: Table) -> Flow[None]:
         before, total = total, (yield from count_rows(calls, table))
         deleted = deleted_rows(response)
         if total and not deleted and (before is None or total >= before):
-            message = (
+            raise UnaccountedRows(
                 f"Kore.ai does not delete the rows of table {table.name}, so it cannot be replaced."
             )
-            raise UnaccountedRows(message, stream=table.stream)
 
 
 def _copy_of(row: bytes, table: Table, old: OldRows) -> tuple[bool, int, bytes]:

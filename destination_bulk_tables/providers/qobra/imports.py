@@ -72,20 +72,18 @@ def verify(unverified: Unverified, id_field: str) -> Flow[Verdict | None]:
         except Refused:
             if unverified.age_s < _UNKNOWN_IMPORT_GRACE_S:
                 return None
-            message = (
+            raise UnaccountedRows(
                 f"Qobra does not know import {receipt.id} of table {table.name}, which it "
                 "announced itself."
-            )
-            raise UnaccountedRows(message, stream=table.stream) from None
+            ) from None
         except Ambiguous as error:
             if not isinstance(error.__cause__, msgspec.ValidationError):
                 return None
-            message = (
+            raise UnaccountedRows(
                 f"Qobra's answer about import {receipt.id} of table {table.name} is JSON, but "
                 "not as documented, so it cannot be told whether its rows are in. Please "
                 "report it; Qobra's import page shows how the import ended."
-            )
-            raise UnaccountedRows(message, stream=table.stream) from None
+            ) from None
     own = [
         [
             entry
@@ -116,19 +114,17 @@ def _faults(table: Table, entries: Sequence[TableDetails], id_field: str) -> lis
                 key, title, detail.details or entry.error.description or title, row
             )
         if not details:
-            message = (
+            raise ConfigError(
                 f"Qobra's import into table {table.name} failed ({title}). Its import page "
                 "shows why."
             )
-            raise ConfigError(message, stream=table.stream)
         if entry.number_of_records is None:
             text = mask_values(entry.error.description or "", _quoted(details))
-            message = (
+            raise ConfigError(
                 f"Qobra imported nothing into table {table.name} because of {len(details)} bad "
                 f"row(s) ({title}: {text}). Correct them at the source or map the column in "
                 "tables[].columns."
             )
-            raise ConfigError(message, stream=table.stream)
     return list(faults.values())
 
 
@@ -166,9 +162,9 @@ def _cannot_tell(
             f"It names {len(faults)} bad row(s) ({codes}), maybe not all. Correct them at "
             "the source or map the column in tables[].columns; its import page shows why."
         )
-        return BadRows(message, stream=table.stream)
+        return BadRows(message)
     if found <= expected:
-        return UnaccountedRows(message + "Look at its import page.", stream=table.stream)
+        return UnaccountedRows(message + "Look at its import page.")
     message = (
         f"Qobra imported {found} records into table {table.name}, more than were sent: what an "
         "earlier attempt or another client sent is in the same import, so it cannot be told which "

@@ -105,12 +105,11 @@ class Qobra(Provider):
     def validate(self, table: Table) -> None:
         id_column = table.id_column or self._id_field
         if table.mode == "dedup" and table.key_columns != (id_column,):
-            message = (
+            raise ConfigError(
                 f"Stream {table.stream}: Qobra updates rows by its id column {id_column!r}, "
                 "so append + deduped needs it as the only primary key. Change the primary key, map "
                 "it to that column in tables[].rename, or set tables[].id_field."
             )
-            raise ConfigError(message, stream=table.stream)
 
     def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
         return sum(map(len, writing.ENVELOPE))

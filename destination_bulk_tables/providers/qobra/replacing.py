@@ -27,10 +27,9 @@ def begin(table: Table, load: Load, debounce_s: int | None) -> ReplacePlan:
         )
     if window < needed:
         remedy = "Leave it empty or raise it" if debounce_s is not None else "Send fewer rows"
-        message = (
+        raise ConfigError(
             f"Replacing table {table.name} takes {load.requests} requests, which need a "
             f"debounce of at least {needed} s; debounce_seconds gives {window} s. {remedy}, or "
             "raise batching.max_rows. Nothing was sent."
         )
-        raise ConfigError(message, stream=table.stream)
     return ReplacePlan(window_s=float(window), first_alone=True)

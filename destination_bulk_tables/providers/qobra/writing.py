@@ -26,10 +26,9 @@ def write(table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
     )
     answer = response.decode(Ingested)
     if answer.objects_imported != block.count:
-        message = (
+        raise UnaccountedRows(
             f"Qobra counted {answer.objects_imported} records in a request of {block.count} "
             f"for table {table.name}."
         )
-        raise UnaccountedRows(message, stream=table.stream)
     resent = block.count * (response.resent + context.repeated)
     return WriteReport(receipt=Receipt(answer.import_id, block.count, resent))
