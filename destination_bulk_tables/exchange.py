@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
 from destination_bulk_tables.clock import Clock
@@ -26,22 +25,20 @@ from destination_bulk_tables.http import (
     HttpResponse,
     Refused,
     TooLarge,
-    unix_time,
 )
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.ratelimit import WindowLimiter
 from destination_bulk_tables.signing import Signer
-from destination_bulk_tables.trace import Line, Trace
+from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 15
-MAX_ELAPSED_S = (
-    300.0  # with one read timeout on top: a dead vendor ends the sync within ten minutes
-)
+# with one read timeout on top: a dead vendor ends the sync within ten minutes
+MAX_ELAPSED_S = 300.0
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 30.0
 SETTLE_S = 1.0  # an ambiguous request may still be under way when its connection is gone
@@ -86,10 +83,10 @@ class Exchange:
         jitter: Callable[[], float] = random.random,
         trace: Trace | None = None,
     ) -> None:
-        self._provider = provider
+        self.provider = provider
         self._trace = trace
         self._signer = Signer(provider, transport, clock, trace)
-        self._clock = clock
+        self.clock = clock
         self._halt = halt
         self.max_elapsed_s = MAX_ELAPSED_S if max_elapsed_s is None else max_elapsed_s
         self._jitter = jitter
@@ -125,8 +122,8 @@ class Exchange:
         renewed, resent = False, 0
         while True:
             limited_s = self._take_slot(limiter, request, table, tally)
-            started = self._clock.monotonic()
-            timeout = self._provider.limits.read_timeout_s
+            started = self.clock.monotonic()
+            timeout = self.provider.limits.read_timeout_s
             attempts += 1
             tally.requests += 1
             sent = _Sent(started, attempts, limited_s)
@@ -141,9 +138,9 @@ class Exchange:
                 is_busy = slow
                 ambiguous = Ambiguous(trouble, is_slow=slow)
             else:
-                tally.answer_s += self._clock.monotonic() - started
+                tally.answer_s += self.clock.monotonic() - started
                 self._note(request, table, tally, sent, response)
-                disposition = self._provider.classify(request, response)
+                disposition = self.provider.classify(request, response)
                 if isinstance(disposition, Accept):
                     return replace(response, resent=resent)
                 if isinstance(disposition, Renew) and not renewed:
@@ -159,7 +156,7 @@ class Exchange:
                     raise _about(table, disposition.error)
                 retry = disposition
                 if retry.after_s is None:
-                    retry = replace(retry, after_s=self._retry_after(response.headers))
+                    retry = replace(retry, after_s=response.retry_after_s(self.clock.now()))
                 trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
                 is_busy = slow or response.status in _PUSHES_BACK
                 ambiguous = Ambiguous(
@@ -172,7 +169,7 @@ class Exchange:
                 tally.pushed_back_at = started
             self._require_repeatable(request, retry, ambiguous, tally)
             resent += retry.applied == "maybe"
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             give_up = min(give_up, started + self.max_elapsed_s)
             wait = self.backoff_s(attempts)
             must_settle = retry.applied == "maybe" and request.repeat == "settled"
@@ -203,27 +200,19 @@ class Exchange:
         """Trace an attempt that has ended, and what was waited for before it."""
         cause, waited_s = tally.cause, tally.waited_s
         tally.cause, tally.waited_s = None, 0.0
-        if self._trace is None:
-            return
-        took_s = self._clock.monotonic() - sent.at
-        self._trace.add(
-            Line(
-                time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
+        if self._trace is not None:
+            self._trace.note(
+                request,
+                response,
+                sent.at,
                 table=table.name if table else "-",
-                method=request.method,
-                path=request.path if request.shown is None else request.shown,
-                rows=request.rows,
-                bytes=len(request.body or b""),
-                status=response.status if response else 0,
-                ms=took_s * 1000,
                 attempt=sent.number,
                 limited_ms=sent.limited_s * 1000,
                 waited_ms=waited_s * 1000,
                 cause=cause,
                 trouble=trouble,
-                import_id=self._provider.job_of(request, response) if response else None,
+                import_id=self.provider.job_of(request, response) if response else None,
             )
-        )
 
     def _require_repeatable(
         self, request: HttpRequest, retry: Retry, ambiguous: Ambiguous, tally: Tally
@@ -239,7 +228,7 @@ class Exchange:
 
     def is_over(self, since: float, wait_s: float) -> bool:
         """Whether a wait would end after what began then (monotonic) must be given up."""
-        return self._clock.monotonic() + wait_s > since + self.max_elapsed_s
+        return self.clock.monotonic() + wait_s > since + self.max_elapsed_s
 
     def backoff_s(self, attempts: int) -> float:
         """How long to wait after so many attempts: longer each time, by chance."""
@@ -256,7 +245,7 @@ class Exchange:
             else ""
         )
         message = (
-            f"{self._provider.title} did not take a request after {attempts} attempt(s): "
+            f"{self.provider.title} did not take a request after {attempts} attempt(s): "
             f"{trouble}.{asked} If it is up, check its address, the network and the vendor's "
             "limits; the next attempt starts where this one stopped."
         )
@@ -269,7 +258,7 @@ class Exchange:
         is_logged = False
         waited_s = 0.0
         while True:
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             if request.not_after is not None and now > request.not_after:
                 raise TransientError(
                     "The load took longer to send than its debounce window allows, so the rest was "
@@ -281,7 +270,7 @@ class Exchange:
                 return waited_s
             if wait > LONG_WAIT_S and not is_logged:
                 is_logged = True
-                windows = self._provider.limits.windows
+                windows = self.provider.limits.windows
                 log.info(
                     "rate_limit_wait table=%s wait_s=%.0f limits=%s",
                     table.name if table else "-",
@@ -300,24 +289,13 @@ class Exchange:
 
     def wait(self, seconds: float) -> None:
         """Raises `Stopped` as soon as the sync ends."""
-        if self._clock.wait(seconds, self._halt):
+        if self.clock.wait(seconds, self._halt):
             raise Stopped("The sync was asked to stop before all rows were delivered.")
 
     def _limiter(self, table: Table | None) -> WindowLimiter:
-        name = table.name if table and not self._provider.limits.shared_windows else ""
+        name = table.name if table and not self.provider.limits.shared_windows else ""
         # setdefault is atomic: two threads meeting here share one limiter
-        return self._limiters.setdefault(name, WindowLimiter(self._provider.limits.windows))
-
-    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """`Retry-After` in seconds from now: a number, or an HTTP date (RFC 9110 10.2.3)."""
-        value = headers.get("retry-after", "").strip()
-        if not value:
-            return None
-        try:
-            is_number = value[0].isdigit()
-            return float(value) if is_number else max(0.0, unix_time(value) - self._clock.now())
-        except (ValueError, TypeError):
-            return None
+        return self._limiters.setdefault(name, WindowLimiter(self.provider.limits.windows))
 
 
 def settle_s(*, is_slow: bool) -> float:

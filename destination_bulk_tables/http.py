@@ -74,6 +74,14 @@ class HttpResponse:
         except Ambiguous:
             return None
 
+    def retry_after_s(self, now: float) -> float | None:
+        """`Retry-After` in seconds from now (Unix): a number, or an HTTP date (RFC 9110 10.2.3)."""
+        value = self.headers.get("retry-after", "").strip()
+        try:
+            return float(value) if value[:1].isdigit() else max(0.0, unix_time(value) - now)
+        except (ValueError, TypeError):
+            return None
+
     @property
     def text(self) -> str:
         """The start of the body. It may quote rows: mask it before it reaches a log."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.provider import Provider, TokenSource
 from destination_bulk_tables.secrecy import SECRETS
-from destination_bulk_tables.trace import Line, Trace
+from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
 
 TOKEN_TIMEOUT_S = 30.0
@@ -71,17 +70,14 @@ class Signer:
         try:
             response = self._transport.send(source.request, {}, timeout_s)
         except TransportError as error:
-            self._note(source.request, asked_at, None, error.reason)
+            self._note(source, None, asked_at, error.reason)
             reason = f"no token from token_url: {error.reason}"
             raise TransportError("no", reason, error.kind) from error
-        self._note(source.request, asked_at, response)
+        self._note(source, response, asked_at)
         if response.status in _PASSING or response.status >= 500:  # noqa: PLR2004 - best known so
-            wait = response.headers.get("retry-after", "")
-            raise TransportError(
-                "no",
-                f"no token from token_url: HTTP {response.status}",
-                after_s=float(wait) if wait.isdecimal() else None,
-            )
+            reason = f"no token from token_url: HTTP {response.status}"
+            wait = response.retry_after_s(self._clock.now())
+            raise TransportError("no", reason, after_s=wait)
         token = source.read(response)
         SECRETS.add(token.value)
         lifetime = token.lifetime_s
@@ -90,24 +86,10 @@ class Signer:
 
     def _note(
         self,
-        request: HttpRequest,
-        asked_at: float,
+        source: TokenSource,
         response: HttpResponse | None,
+        asked_at: float,
         trouble: str | None = None,
     ) -> None:
-        if self._trace is None:
-            return
-        took_s = self._clock.monotonic() - asked_at
-        self._trace.add(
-            Line(
-                time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
-                table="-",
-                method=request.method,
-                path=request.path if request.url is None else request.url,
-                rows=None,
-                bytes=len(request.body or b""),
-                status=response.status if response else 0,
-                ms=took_s * 1000,
-                trouble=trouble,
-            )
-        )
+        if self._trace is not None:
+            self._trace.note(source.request, response, asked_at, trouble=trouble)

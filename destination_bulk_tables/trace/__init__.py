@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stores import StoreSettings
 from destination_bulk_tables.trace.places import SETTING, FilePlace, StorePlace, open_place
@@ -56,12 +58,38 @@ class Trace:
         self, path: str, settings: StoreSettings, clock: Clock, stop: threading.Event
     ) -> None:
         self._path = path
+        self._clock = clock
         self._lock = threading.Lock()
         self._place: FilePlace | StorePlace | None = None
         try:
             self._place = open_place(path, settings, clock, stop)
         except (OSError, DestinationError) as error:
             self._warn(error)
+
+    def note(
+        self,
+        request: HttpRequest,
+        response: HttpResponse | None,
+        sent_at: float,
+        *,
+        table: str = "-",
+        **more: Any,
+    ) -> None:
+        """Write the line of an attempt that has ended and was sent then (monotonic)."""
+        took_s = self._clock.monotonic() - sent_at
+        self.add(
+            Line(
+                time=datetime.fromtimestamp(self._clock.now() - took_s, UTC),
+                table=table,
+                method=request.method,
+                path=request.url or request.path if request.shown is None else request.shown,
+                rows=request.rows,
+                bytes=len(request.body or b""),
+                status=response.status if response else 0,
+                ms=took_s * 1000,
+                **more,
+            )
+        )
 
     def add(self, line: Line) -> None:
         """Write one line; texts that a server or the config had a part in are masked."""
