@@ -31,7 +31,6 @@ from destination_bulk_tables.providers import FORMS, PROVIDERS
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.reports import open_report
 from destination_bulk_tables.secrecy import SECRETS, secrets_of
-from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.stdio import LineWriter, MessageReader
 from destination_bulk_tables.sync import Sync, circumstances, require_possible
 from destination_bulk_tables.trace import Trace
@@ -121,16 +120,12 @@ def check(raw: JsonValue) -> str | None:
         clock = SystemClock()
         transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
         transport.address = address
-        sender = Sender(
-            config.provider,
-            transport,
-            clock,
-            threading.Event(),
-            narrows=False,
-            max_elapsed_s=_CHECK_TIMEOUT_S,
+        never = threading.Event()
+        exchange = Exchange(
+            config.provider, transport, clock, never, max_elapsed_s=_CHECK_TIMEOUT_S
         )
-        sender.run(None, config.provider.check(tables))
-        return _lacking(config, sender.exchange)
+        exchange.run(None, config.provider.check(tables))
+        return _lacking(config, exchange)
     except DestinationError as error:
         return naming.in_words(error.message)
     except (Refused, TooLarge, Ambiguous) as error:
@@ -144,7 +139,6 @@ def check(raw: JsonValue) -> str | None:
             f"The check failed in an unexpected way ({type(error).__name__}). Please report it "
             "with the log."
         )
-    return None
 
 
 def _lacking(config: Config, exchange: Exchange) -> str | None:

@@ -21,7 +21,6 @@ from destination_bulk_tables.exchange import Exchange, Tally, settle_s
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
 from destination_bulk_tables.model import Doubtful, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
-from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.redact import mask_values
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ _OF_ONE_ROW = re.compile(r"""\"[^\"]*\"|'[^']*'|\d+""")
 class Doubt:
     """Decides which rows of a refused or unanswered write count as stored."""
 
-    def __init__(self, provider: Provider, exchange: Exchange) -> None:
-        self._provider = provider
+    def __init__(self, exchange: Exchange) -> None:
+        self._provider = exchange.provider
         self._exchange = exchange
         self._atomic: set[tuple[str, str]] = set()  # kinds of refusals seen to store nothing
         self._names: dict[tuple[str, str], bool] = {}  # whether what is said of a row is about it
@@ -157,20 +156,16 @@ class Doubt:
         return set()
 
     def _unknown(self, table: Table, fate: Exception) -> DestinationError:
-        what = (
-            f"A write to table {table.name} was refused or ended without an answer ({fate}), and "
-        )
-        if isinstance(fate, Refused) and not self._provider.traits.reads_back:
-            message = (
-                f"{what}nothing tells which of its rows are in. The sync stops because "
-                f"on_ambiguous_write is 'fail'. {self._provider.traits.unknown_hint}"
-            ).rstrip()
-            return ConfigError(message, stream=table.stream)
+        traits = self._provider.traits
+        is_final = isinstance(fate, Refused) and not traits.reads_back
+        teller = "nothing tells" if is_final else "reading the table back could not tell"
         message = (
-            f"{what}reading the table back could not tell which of its rows are in. The sync stops "
-            f"because on_ambiguous_write is 'fail'. {self._provider.traits.unknown_hint}"
+            f"A write to table {table.name} was refused or ended without an answer ({fate}), and "
+            f"{teller} which of its rows are in. The sync stops because on_ambiguous_write is "
+            f"'fail'. {traits.unknown_hint}"
         ).rstrip()
-        return TransientError(message, stream=table.stream)
+        kind = ConfigError if is_final else TransientError
+        return kind(message, stream=table.stream)
 
 
 def kind_of(fate: Refused) -> str:

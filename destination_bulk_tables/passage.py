@@ -12,15 +12,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
+from typing import Any
 
-from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.doubt import Doubt, kind_of, kinds_of, name_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally
 from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
 from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RowBlock
 from destination_bulk_tables.outcomes import Context, WriteReport
-from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.refusals import indivisible, refusal, rejected_rows
 
 log = logging.getLogger(__name__)
@@ -56,26 +55,30 @@ class _Part:
     ambiguous: int = 0
     since: float = float("inf")  # when the first attempt began
 
+    def left(self, block: RowBlock, *, again: int = 0, **more: Any) -> _Part:
+        """Rows of this part that go out once more; `again`: attempts that may have been applied."""
+        return _Part(block, ambiguous=self.ambiguous + again, since=self.since, **more)
+
 
 class Passage:
     """One batch on its way: the parts that are left of it, and what the table holds by now."""
 
     def __init__(
         self,
-        provider: Provider,
         exchange: Exchange,
         doubt: Doubt,
-        clock: Clock,
         delivery: Delivery,
         result: BatchResult,
         *,
         narrows: bool,
     ) -> None:
-        self._provider, self._clock = provider, clock
-        self._exchange, self._doubt = exchange, doubt
+        self._provider = provider = exchange.provider
+        self._exchange, self._clock, self._doubt = exchange, exchange.clock, doubt
         self._narrows = narrows
         self._table, self._context = delivery.batch.table, delivery.context
         self._result, self._tally = result, delivery.tally
+        plan = delivery.context.replace
+        self._at_once = plan is not None and plan.single
         self._is_examined = False
         self._doubts = [*delivery.doubt, *delivery.beside]
         parts = [_Part(doubt.block, doubt.fate, doubt) for doubt in reversed(delivery.doubt)]
@@ -84,10 +87,6 @@ class Passage:
         self._deletes_first = provider.rules.deletes and provider.repeats_safely(self._table)
         # what is over the allowance ends the sync; those good rows are delivered all the same
         self._allowance = sys.maxsize if self._deletes_first else delivery.allowance
-
-    @property
-    def _at_once(self) -> bool:
-        return self._context.replace is not None and self._context.replace.single
 
     def run(self) -> None:
         """Send until nothing is left, or too much is rejected."""
@@ -171,9 +170,8 @@ class Passage:
         doubts = [doubt]
         needs_reading = self._doubt.needs_reading(self._table, doubt.fate)
         if needs_reading:
-            doubts += [
-                other for other in self._doubts if other is not doubt and self._is_open(other)
-            ]
+            others = [other for other in self._doubts if other is not doubt]
+            doubts += filter(self._is_open, others)
         attempts, since = part.ambiguous + 1, part.since
         waits = [self._doubt.settling_s(self._table, d.fate, attempts, since) for d in doubts]
         if max(waits):
@@ -198,11 +196,11 @@ class Passage:
             return
         if isinstance(fate, Ambiguous):
             self._require_patience(part, fate)
-            self._parts.append(_Part(block, ambiguous=part.ambiguous + 1, since=part.since))
+            self._parts.append(part.left(block, again=1))
         elif isinstance(fate, Refused) and not stored and self._leaves_out(part, fate):
             pass
         elif part.is_rest:
-            self._parts.append(_Part(block, ambiguous=part.ambiguous, since=part.since))
+            self._parts.append(part.left(block))
         elif self._at_once:
             raise indivisible(self._provider, self._table, fate)
         elif block.count > 1:
@@ -233,7 +231,7 @@ class Passage:
         else:
             bad = tuple(compress(faults, known))
         if bad and (block.count > 1 or part.is_rest):
-            self._reject_faults(block, bad)
+            self._result.rejected += rejected_rows(self._table, block, bad)
             self._send_rest(part, bad)
             return True
         if self._at_once or None not in known or block.count == 1:
@@ -247,7 +245,7 @@ class Passage:
         refused = Refused(fate.code, fate.reason, faults=tuple(left)) if left else None
         self._send_rest(part, (first,), refused)
         alone = replace(block.select([first.position]), tombstones=())
-        self._parts.append(_Part(alone, ambiguous=part.ambiguous, since=part.since, named=kind))
+        self._parts.append(part.left(alone, named=kind))
         return True
 
     def _send_rest(self, part: _Part, bad: Sequence[RowFault], fate: Refused | None = None) -> None:
@@ -255,21 +253,15 @@ class Passage:
         named = {fault.position for fault in bad}
         rest = part.block.select([i for i in range(part.block.count) if i not in named])
         if rest.count or rest.tombstones:
-            again, since = part.ambiguous, part.since
-            self._parts.append(_Part(rest, fate, ambiguous=again, since=since, is_rest=bool(fate)))
+            self._parts.append(part.left(rest, fate=fate, is_rest=bool(fate)))
 
     def _halve(self, part: _Part, block: RowBlock, fate: Exception, *, is_none: bool) -> None:
         left, right = block.halves()
         refused = fate if isinstance(fate, Refused) else None
         proves = kind_of(refused) if refused and is_none else None
         # the rows of a half may have been written before as well
-        again = part.ambiguous + (refused.resent if refused else 0)
-        self._parts += [
-            _Part(right, ambiguous=again, since=part.since),
-            _Part(left, ambiguous=again, since=part.since, proves=proves),
-        ]
-
-    # --- accounting
+        again = refused.resent if refused else 0
+        self._parts += [part.left(right, again=again), part.left(left, again=again, proves=proves)]
 
     def _account(self, part: _Part, report: WriteReport) -> None:
         receipted = report.receipt.rows if report.receipt else 0
@@ -282,7 +274,7 @@ class Passage:
             self._result.receipts.append(report.receipt)
             # its job changes what a look at the table would tell of other rows
             self._context = replace(self._context, alone=False)
-        self._reject_faults(part.block, report.faults)
+        self._result.rejected += rejected_rows(self._table, part.block, report.faults)
         if report.again:
             rest = replace(part.block.select(report.again), tombstones=())
             self._parts.append(_Part(rest, ambiguous=part.ambiguous))
@@ -304,7 +296,4 @@ class Passage:
                 f"({code})."
             )
             raise ConfigError(message, stream=self._table.stream)
-        self._reject_faults(block, [RowFault(0, code, reason)])
-
-    def _reject_faults(self, block: RowBlock, faults: Sequence[RowFault]) -> None:
-        self._result.rejected += rejected_rows(self._table, block, faults)
+        self._result.rejected += rejected_rows(self._table, block, [RowFault(0, code, reason)])

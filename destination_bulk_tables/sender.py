@@ -6,22 +6,10 @@ Runs on sender threads and owns no state but a batch in hand, which is a `Passag
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Callable
-from typing import TypeVar
-
-from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.doubt import Doubt
-from destination_bulk_tables.exchange import Exchange, Tally
-from destination_bulk_tables.http import Flow
-from destination_bulk_tables.model import BatchResult, Table
+from destination_bulk_tables.exchange import Exchange
+from destination_bulk_tables.model import BatchResult
 from destination_bulk_tables.passage import Delivery, Passage
-from destination_bulk_tables.provider import Provider
-from destination_bulk_tables.trace import Trace
-from destination_bulk_tables.transport import Transport
-
-T = TypeVar("T")
 
 
 class Sender:
@@ -30,52 +18,19 @@ class Sender:
     `narrows`: a refused batch is taken apart (policy skip); one that deletes first always is.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        transport: Transport,
-        clock: Clock,
-        halt: threading.Event,
-        *,
-        narrows: bool,
-        max_elapsed_s: float | None = None,
-        jitter: Callable[[], float] = random.random,
-        trace: Trace | None = None,
-    ) -> None:
-        self.provider = provider
-        self.clock = clock
+    def __init__(self, exchange: Exchange, *, narrows: bool) -> None:
+        self.exchange = exchange
+        self.doubt = Doubt(exchange)
         self.narrows = narrows
-        self.exchange = Exchange(
-            provider,
-            transport,
-            clock,
-            halt,
-            max_elapsed_s=max_elapsed_s,
-            jitter=jitter,
-            trace=trace,
-        )
-        self.doubt = Doubt(provider, self.exchange)
-
-    def run(self, table: Table | None, flow: Flow[T], tally: Tally | None = None) -> T:
-        """Drive a flow to its end. Raises what the flow lets pass, and `DestinationError`s."""
-        return self.exchange.run(table, flow, tally)
 
     def deliver(self, delivery: Delivery) -> BatchResult:
         """Deliver a batch; never raises: a failure is the result's `error`."""
-        result = BatchResult(delivery.batch, started_at=self.clock.monotonic())
-        tally = delivery.tally
+        clock, tally = self.exchange.clock, delivery.tally
+        result = BatchResult(delivery.batch, started_at=clock.monotonic())
         try:
-            Passage(
-                self.provider,
-                self.exchange,
-                self.doubt,
-                self.clock,
-                delivery,
-                result,
-                narrows=self.narrows,
-            ).run()
+            Passage(self.exchange, self.doubt, delivery, result, narrows=self.narrows).run()
         except Exception as error:  # noqa: BLE001 - the border of the sender thread
             result.error = error
         result.requests, result.retries = tally.requests, tally.retries
-        result.elapsed_s = self.clock.monotonic() - result.started_at
+        result.elapsed_s = clock.monotonic() - result.started_at
         return result

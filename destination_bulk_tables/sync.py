@@ -15,6 +15,7 @@ from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.engine import Engine, Source
 from destination_bulk_tables.errors import ConfigError, InternalError, SettingError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.known_columns import compare_columns
 from destination_bulk_tables.lanes import Lane
@@ -65,14 +66,8 @@ class Sync:
         self._is_strict = config.rejected_records.policy == "fail"
         self._progress = Progress(list(plans), clock.monotonic())
         budget = DiskBudget(config.staging.directory, config.staging.max_bytes)
-        self.sender = Sender(
-            provider,
-            transport,
-            clock,
-            halt,
-            narrows=config.rejected_records.policy == "skip",
-            trace=trace,
-        )
+        exchange = Exchange(provider, transport, clock, halt, trace=trace)
+        self.sender = Sender(exchange, narrows=config.rejected_records.policy == "skip")
         tools = Tools(
             provider=provider,
             sender=self.sender,

@@ -65,7 +65,7 @@ class Tasks:
 
         def task() -> tuple[T | None, Exception | None]:
             try:
-                return self._tools.sender.run(lane.plan.table, flow(), tally), None
+                return self._tools.sender.exchange.run(lane.plan.table, flow(), tally), None
             except Exception as error:  # noqa: BLE001 - the border of the sender thread
                 return None, error
 

@@ -61,14 +61,14 @@ class Verification:
         if not due:
             return
         self._is_polling = True
-        provider, sender = self._tools.provider, self._tools.sender
+        provider, exchange = self._tools.provider, self._tools.sender.exchange
 
         def ask(
             lane: Lane, unverified: Unverified
         ) -> tuple[Verdict | Outcome | Exception | None, Tally]:
             tally = Tally()
             try:
-                return sender.run(lane.plan.table, provider.verify(unverified), tally), tally
+                return exchange.run(lane.plan.table, provider.verify(unverified), tally), tally
             except Exception as error:  # noqa: BLE001 - the border of the sender thread
                 return error, tally
 

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.provider import Provider
-from destination_bulk_tables.sender import Sender
 from unit_tests.custom_forms import made
 from unit_tests.custom_vendor import JOBS, CustomVendor, JobVendor
 from unit_tests.fakes import Answer, FakeClock, FakeTransport, Fault
@@ -241,9 +241,9 @@ def check_succeeds(case: Case, fault: Fault) -> bool:
     clock, provider = FakeClock(), case.provider()
     answer: Answer = case.vendor(clock).answer
     transport = FakeTransport(clock, lambda request: fault(request, answer))
-    sender = Sender(provider, transport, clock, threading.Event(), narrows=False, max_elapsed_s=20)
+    exchange = Exchange(provider, transport, clock, threading.Event(), max_elapsed_s=20)
     try:
-        sender.run(None, provider.check([]))
+        exchange.run(None, provider.check([]))
     except (DestinationError, Refused, TooLarge, Ambiguous):
         return False
     return True

@@ -10,6 +10,7 @@ import pytest
 
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.dispositions import Accept, Disposition, Renew, Stop, Throw
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.model import Batch, BatchResult, Epoch, RowBlock, StreamKey, Table
 from destination_bulk_tables.outcomes import Context, WriteReport
@@ -108,9 +109,8 @@ class Wire:
         self.clock = FakeClock()
         self.transport = FakeTransport(self.clock, answer_to)
         halt = threading.Event()
-        self.sender = Sender(
-            provider, self.transport, self.clock, halt, narrows=narrows, jitter=lambda: 0.1
-        )
+        exchange = Exchange(provider, self.transport, self.clock, halt, jitter=lambda: 0.1)
+        self.sender = Sender(exchange, narrows=narrows)
 
     def deliver(self, count: int, **context: Any) -> BatchResult:
         """Deliver so many rows, `{"id": 0}` and on."""

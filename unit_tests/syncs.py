@@ -16,6 +16,7 @@ from destination_bulk_tables.catalog import StreamPlan, plan_streams
 from destination_bulk_tables.config import Batching, Config, RejectedRecords, Staging
 from destination_bulk_tables.engine import Engine
 from destination_bulk_tables.errors import DestinationError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.ledger import Ledger
@@ -165,14 +166,8 @@ class Sync:
         self.lanes: dict[StreamKey, Lane] = make_lanes(plans, config, budget)
         self.progress = Progress(list(plans), 0.0)
         jitter = Random(1).random
-        self.sender = Sender(
-            self.provider,
-            self.transport,
-            self.clock,
-            self.halt,
-            narrows=self.policy == "skip",
-            jitter=jitter,
-        )
+        exchange = Exchange(self.provider, self.transport, self.clock, self.halt, jitter=jitter)
+        self.sender = Sender(exchange, narrows=self.policy == "skip")
         self.ledger = Ledger()
 
     def _config(self) -> Config:

@@ -273,7 +273,7 @@ def test_what_becomes_of_rows_put_off_does_not_touch_those_that_are_in(refusal: 
 
     provider = made(**STATUSES, **COUNT)
     wire = Wire(provider, answer_to)
-    result = wire.deliver(3, stored=wire.sender.run(table(), provider.prepare(table())))
+    result = wire.deliver(3, stored=wire.sender.exchange.run(table(), provider.prepare(table())))
     assert result.error is None
     assert stored[:2] == [0, 1]
     assert len(stored) == len(set(stored)) == result.delivered

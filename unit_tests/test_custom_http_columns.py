@@ -102,7 +102,7 @@ def test_a_token_that_has_ended_is_renewed_for_the_question() -> None:
     assert ask_columns("deals", provider, wire.sender.exchange) == {"id": None}
     wire = Wire(provider, scripted(answer(401)))
     with pytest.raises(Refused):
-        wire.sender.run(None, provider.columns("deals"))
+        wire.sender.exchange.run(None, provider.columns("deals"))
     assert len(wire.transport.sent) == 2
 
 

@@ -34,6 +34,7 @@ from destination_bulk_tables.exchange import (
     MAX_ATTEMPTS,
     SETTLE_S,
     SETTLE_SLOW_S,
+    Exchange,
     Tally,
 )
 from destination_bulk_tables.http import (
@@ -110,12 +111,13 @@ class Rig:
         self.halt = threading.Event()
         self.transport = FakeTransport(self.clock, answer)
         self.provider = provider or qobra()
-        self.sender = Sender(
-            self.provider, self.transport, self.clock, self.halt, narrows=narrows, jitter=jitter
+        self.exchange = Exchange(
+            self.provider, self.transport, self.clock, self.halt, jitter=jitter
         )
+        self.sender = Sender(self.exchange, narrows=narrows)
 
     def ask(self, request: HttpRequest = GET) -> HttpResponse:
-        return self.sender.run(TABLE, asked(request))
+        return self.exchange.run(TABLE, asked(request))
 
     def deliver(self, rows: list[Row], context: Context | None = None, **more: Any) -> BatchResult:
         batch = batch_of(rows, **more)
@@ -293,15 +295,13 @@ def test_a_retry_after_beyond_the_budget_fails_now() -> None:
 def test_the_time_of_a_request_may_be_set() -> None:
     """A check gives up long before a sync does; a wait that ends in time is still waited."""
     rig = Rig(scripted(status(503, retry_after="30")))
-    exchange = rig.sender.exchange.in_brief(rig.halt, 20.0)
+    exchange = rig.exchange.in_brief(rig.halt, 20.0)
     assert [exchange.is_over(5.0, wait_s) for wait_s in (25.0, 25.5)] == [False, True]
     with pytest.raises(TransientError, match="30 s"):
         exchange.run(TABLE, asked())
-    sender = Sender(
-        rig.provider, rig.transport, rig.clock, rig.halt, narrows=True, max_elapsed_s=20.0
-    )
+    exchange = Exchange(rig.provider, rig.transport, rig.clock, rig.halt, max_elapsed_s=20.0)
     with pytest.raises(TransientError, match="30 s"):
-        sender.run(TABLE, asked())
+        exchange.run(TABLE, asked())
     assert (len(rig.transport.sent), rig.clock.waits) == (2, [])
 
 
@@ -312,7 +312,7 @@ def test_a_pause_holds_all_requests_of_the_table(code: int, holds: bool) -> None
 
     def meanwhile(seconds: float, stop: threading.Event) -> bool:  # noqa: ARG001
         rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
-        Sender.run(rig.sender, TABLE, asked())
+        Exchange.run(rig.exchange, TABLE, asked())
         return rig.clock.wait(0.0, stop)
 
     rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile
@@ -336,10 +336,10 @@ def test_a_tally_tells_what_a_request_cost(fault: Any, pushes_back: bool) -> Non
     rig = Rig(scripted(status(200)))
     rig.transport.faults = {2: fault}
     tally = Tally()
-    rig.sender.exchange.run(TABLE, asked(), tally)
+    rig.exchange.run(TABLE, asked(), tally)
     assert (tally.requests, tally.retries, tally.pushed_back_at) == (1, 0, None)
     began = rig.clock.elapsed
-    rig.sender.exchange.run(TABLE, asked(), tally)
+    rig.exchange.run(TABLE, asked(), tally)
     assert (tally.requests, tally.retries) == (3, 1)
     assert tally.pushed_back_at == (began if pushes_back else None)
     n_answers = 2 if fault in {cut_after, time_out_after} else 3
@@ -366,7 +366,7 @@ def test_a_long_wait_for_the_rate_limit_is_logged_once(caplog: pytest.LogCapture
         rig.ask()
     assert "rate_limit_wait" not in caplog.text
     tally = Tally()
-    rig.sender.exchange.run(TABLE, asked(), tally)
+    rig.exchange.run(TABLE, asked(), tally)
     assert tally.limited_s == sum(rig.clock.waits)
     assert (
         caplog.text.count("rate_limit_wait table=deals wait_s=55 limits=600/60s,18000/3600s") == 1
@@ -380,7 +380,7 @@ def test_a_wait_that_grows_is_logged_once(
     """Another request of the table may be asked to wait meanwhile; a short wait says nothing."""
     caplog.set_level("INFO")
     rig = Rig(scripted(status(200)))
-    limiter = rig.sender.exchange._limiter(TABLE)
+    limiter = rig.exchange._limiter(TABLE)
 
     def meanwhile(seconds: float, stop: threading.Event) -> bool:
         rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
@@ -405,7 +405,7 @@ def test_a_stop_ends_a_wait() -> None:
 def test_a_flow_without_a_table_is_sent() -> None:
     """A check belongs to no table."""
     rig = Rig(scripted(status(200)))
-    assert rig.sender.run(None, asked()).status == 200
+    assert rig.exchange.run(None, asked()).status == 200
 
 
 # --- credentials
@@ -429,7 +429,7 @@ def test_an_answer_that_ends_the_sync_names_the_table(code: int) -> None:
         rig.ask(POST)
     assert caught.value.stream == DEALS
     with pytest.raises(DestinationError, match=f"^Qobra answered {code}"):
-        rig.sender.run(None, asked(POST))
+        rig.exchange.run(None, asked(POST))
 
 
 def test_each_attempt_carries_a_fresh_token() -> None:
@@ -1074,7 +1074,7 @@ def test_a_pause_is_the_tables_own_unless_the_limit_is_shared(shared: bool) -> N
 
     def meanwhile(seconds: float, stop: threading.Event) -> bool:  # noqa: ARG001
         rig.clock.wait = FakeClock.wait.__get__(rig.clock)  # type: ignore[method-assign]  # once
-        rig.sender.run(other, asked())
+        rig.exchange.run(other, asked())
         return rig.clock.wait(0.0, stop)
 
     rig.clock.wait = meanwhile  # type: ignore[method-assign]  # what another thread does meanwhile

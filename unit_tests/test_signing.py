@@ -12,10 +12,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, SettingError, TransientError
+from destination_bulk_tables.exchange import Exchange
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.providers.custom_http import CustomHttp
 from destination_bulk_tables.secrecy import SECRETS
-from destination_bulk_tables.sender import Sender
 from destination_bulk_tables.signing import Signer
 from destination_bulk_tables.transport import TransportError
 from unit_tests.fakes import FakeClock, FakeTransport, status
@@ -201,10 +201,8 @@ def test_many_threads_ask_for_one_token() -> None:
 def sending(vendor: Vendor) -> Callable[[], None]:
     """Return a check through one sender, which repeats and gives up."""
     provider, never = made(OAUTH), threading.Event()
-    sender = Sender(
-        provider, vendor.transport, vendor.clock, never, narrows=False, jitter=lambda: 0.5
-    )
-    return lambda: sender.run(None, provider.check([]))
+    exchange = Exchange(provider, vendor.transport, vendor.clock, never, jitter=lambda: 0.5)
+    return lambda: exchange.run(None, provider.check([]))
 
 
 def test_the_sender_renews_after_a_401_and_goes_on() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError
-from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.exchange import Exchange, Tally
 from destination_bulk_tables.http import HttpRequest, HttpResponse, Refused
 from destination_bulk_tables.outcomes import Context, Unverified
 from destination_bulk_tables.passage import Delivery
@@ -47,16 +47,16 @@ class Rig:
         self.path = path
         self.transport = FakeTransport(self.clock, answer)
         self.trace = traced(path, self.clock)
-        self.sender = Sender(
+        self.exchange = Exchange(
             provider or qobra(),
             self.transport,
             self.clock,
             threading.Event(),
-            narrows=True,
             jitter=lambda: 1.0,
             trace=self.trace,
             **limits,
         )
+        self.sender = Sender(self.exchange, narrows=True)
 
     def lines(self) -> list[dict[str, Any]]:
         self.trace.close()
@@ -72,7 +72,7 @@ def test_a_line_for_each_attempt(tmp_path: Path) -> None:
     broken = TransportError("maybe", "the connection broke")
     rig = Rig(tmp_path / "t.jsonl", scripted(status(429), broken, WRITTEN))
     rig.sender.deliver(Delivery(batch_of(deals(3))))
-    rig.sender.run(TABLE, asked(HttpRequest("GET", "/v1/imports/imp%207")))
+    rig.sender.exchange.run(TABLE, asked(HttpRequest("GET", "/v1/imports/imp%207")))
     lines = rig.lines()
     assert picked(lines, "method", "rows", "status", "attempt", "cause", "trouble") == [
         ("POST", 3, 429, None, None, None),
@@ -93,7 +93,7 @@ def test_the_rate_limit_has_a_wait_of_its_own(tmp_path: Path) -> None:
     provider = kore()
     rig = Rig(tmp_path / "t.jsonl", scripted(status(200, b"{}")), provider)
     for _ in range(min(n for n, _ in provider.limits.windows) + 1):
-        rig.sender.run(TABLE, asked(HttpRequest("GET", "/x")))
+        rig.sender.exchange.run(TABLE, asked(HttpRequest("GET", "/x")))
     waits = [line.get("limited_ms", 0) for line in rig.lines()]
     assert sum(waits) == pytest.approx(1000 * sum(rig.clock.waits))
     assert waits[0] == 0 < waits[-1]
@@ -119,7 +119,7 @@ def test_no_secret_and_no_query_is_in_a_line(tmp_path: Path) -> None:
     answer = status(200, b'{"import_id": "hush-hush", "objects_imported": 1}')
     rig = Rig(tmp_path / "t.jsonl", scripted(TransportError("no", "hush-hush is away"), answer))
     request = HttpRequest("POST", "/hook/hush-hush/x?key=hush-hush&id=d1", b'{"id":"d1"}', rows=1)
-    rig.sender.run(TABLE, asked(request))
+    rig.sender.exchange.run(TABLE, asked(request))
     lines, text = rig.lines(), rig.path.read_text()
     assert "hush" not in text
     assert "d1" not in text
@@ -140,9 +140,9 @@ def test_no_value_of_a_row_and_no_signed_address_is_in_a_line(tmp_path: Path) ->
     begun = answer(202, {"at": "/jobs/7?sig=abc"})
     rig = Rig(tmp_path / "t.jsonl", scripted(begun, answer(200, {"s": "ok"})), provider)
     row = block(b'{"id":"jane@example.com","n":"doe"}')
-    receipt = rig.sender.run(dedup(), provider.write(dedup(), row, Context())).receipt
+    receipt = rig.sender.exchange.run(dedup(), provider.write(dedup(), row, Context())).receipt
     assert receipt is not None
-    rig.sender.run(dedup(), provider.verify(Unverified(dedup(), (receipt,), 1, 0.0)))
+    rig.sender.exchange.run(dedup(), provider.verify(Unverified(dedup(), (receipt,), 1, 0.0)))
     paths = [sent.request.path for sent in rig.transport.sent]
     assert paths == ["/t/deals/jane%40example.com/doe", "/jobs/7?sig=abc"]
     assert picked(rig.lines(), "path", "import_id") == [
@@ -177,7 +177,7 @@ def test_a_request_that_is_given_up_is_traced(tmp_path: Path) -> None:
     """Also one that ends in an exception."""
     rig = Rig(tmp_path / "t.jsonl", scripted(status(422, b"no")))
     with pytest.raises(Refused):
-        rig.sender.run(None, asked())
+        rig.sender.exchange.run(None, asked())
     assert picked(rig.lines(), "table", "status") == [("-", 422)]
 
 
