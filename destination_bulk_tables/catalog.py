@@ -93,19 +93,10 @@ def _can_share(one: StreamPlan, other: StreamPlan, config: Config) -> bool:
 
 def _shared(tables: Sequence[Table]) -> Table:
     """The table of all these streams, under the first one's name."""
-    first, *others = tables
-    names = [name for table in tables for name in table.columns]
-    doubtful = {
-        name for table in tables for name in table.columns if name not in table.text_columns
-    }
-    texts = [name for table in tables for name in table.text_columns if name not in doubtful]
-    return (
-        replace(
-            first, columns=tuple(dict.fromkeys(names)), text_columns=tuple(dict.fromkeys(texts))
-        )
-        if others
-        else first
-    )
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    others = {name for table in tables for name in table.columns if name not in table.text_columns}
+    texts = tuple(name for name in names if name not in others)
+    return replace(tables[0], columns=tuple(names), text_columns=texts)
 
 
 def unmatched_entries(config: Config, keys: Collection[StreamKey]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import ClassVar
 
 import msgspec
@@ -52,13 +53,7 @@ class LogLines(logging.Handler):
     Only those of this package: a library may log what it sends and receives.
     """
 
-    _LEVELS: ClassVar = {
-        "CRITICAL": "FATAL",
-        "ERROR": "ERROR",
-        "WARNING": "WARN",
-        "INFO": "INFO",
-        "DEBUG": "DEBUG",
-    }
+    _LEVELS: ClassVar = {"CRITICAL": "FATAL", "WARNING": "WARN"}  # Airbyte's words for Python's
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -67,21 +62,23 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] not in _OUR_LOGGERS:
             return
-        level = self._LEVELS.get(record.levelname, "INFO")
         log_message = {
-            "level": level,
+            "level": self._LEVELS.get(record.levelname, record.levelname),
             "message": f"{record.name.rpartition('.')[2]}: {record.getMessage()}",
         }
         if record.exc_info and record.exc_info[0]:
             # the type and place of an unexpected error, never its text: that may hold a value
-            log_message["stack_trace"] = _frames(record.exc_info[2])
+            frames = traceback.extract_tb(record.exc_info[2])
+            log_message["stack_trace"] = "\n".join(
+                f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames
+            )
         try:
             self._output.message({"type": "LOG", "log": log_message})
         except (DestinationError, OSError):
             return  # nobody reads; the engine finds out by itself
 
 
-class PlainLines(logging.Handler):
+class TerminalLines(logging.Handler):
     """Log records of this package as lines on stderr, for a person at a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -97,14 +94,3 @@ def _masked(message: dict[str, object]) -> dict[str, object]:
         elif name in _FOR_PEOPLE and isinstance(member, str):
             masked[name] = SECRETS.mask(member)
     return masked
-
-
-def _frames(traceback: object) -> str:
-    import traceback as tracebacks  # noqa: PLC0415 - only for a crash
-    from types import TracebackType  # noqa: PLC0415 - only for a crash
-
-    if not isinstance(traceback, TracebackType):
-        return ""
-    return "\n".join(
-        f"{f.filename}:{f.lineno} in {f.name}" for f in tracebacks.extract_tb(traceback)
-    )

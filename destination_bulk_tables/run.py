@@ -18,7 +18,7 @@ from destination_bulk_tables import commands
 from destination_bulk_tables.clock import SystemClock
 from destination_bulk_tables.errors import DestinationError, InternalError
 from destination_bulk_tables.model import JsonValue
-from destination_bulk_tables.output import LogLines, Output, PlainLines
+from destination_bulk_tables.output import LogLines, Output, TerminalLines
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import LineWriter
 
@@ -49,7 +49,7 @@ def _main(args: Any, stop: threading.Event) -> int:
     if args.verb == "preview":
         lines = logging.NullHandler()  # for people, and it repeats the warnings itself
     elif args.verb == "replay":
-        lines = PlainLines(logging.WARNING)
+        lines = TerminalLines(logging.WARNING)
     logging.basicConfig(level=_level(), handlers=[lines], force=True)
     # Airbyte shows stderr as errors, and no warning of a library is for the user
     warnings.simplefilter("ignore")

@@ -33,6 +33,11 @@ PART_BYTES = 5_000_000  # what is kept in memory before it becomes an object
 _ADDRESS = re.compile(r"(?P<scheme>s3|gs|az)://(?P<bucket>[\w.-]+)(?:/(?P<prefix>[^?#]*))?")
 # also a misspelt one: in a folder `s3:` of the container the rows would be gone with it
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|(?:s3|gs|az):", re.IGNORECASE)
+_STORES = {  # the class for a scheme, and which settings it takes
+    "s3": ("S3Store", ("region", "endpoint", "access_key_id", "secret_access_key")),
+    "gs": ("GCSStore", ("service_account_key",)),
+    "az": ("AzureStore", ("account_name", "account_key", "endpoint")),
+}
 _NO_CREDENTIAL = re.compile(r"169\.254\.|instance metadata|token request|credential", re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d{3})")
 _TIMEOUT_S, _CONNECT_S, _RETRY_S = 30, 10, 60
@@ -112,48 +117,25 @@ class Store:
         # not before: a quarter of a second, and most syncs need none
         from obstore import store as stores  # noqa: PLC0415
 
-        kind, config = {
-            "s3": (
-                stores.S3Store,
-                {
-                    "region": settings.region,
-                    "endpoint": settings.endpoint,
-                    "access_key_id": settings.access_key_id,
-                    "secret_access_key": settings.secret_access_key,
-                },
-            ),
-            "gs": (
-                stores.GCSStore,
-                {"service_account_key": settings.service_account_key},
-            ),
-            "az": (
-                stores.AzureStore,
-                {
-                    "account_name": settings.account_name,
-                    "account_key": settings.account_key,
-                    "endpoint": settings.endpoint,
-                },
-            ),
-        }[scheme]
+        kind, names = _STORES[scheme]
+        given = {name: value for name in names if (value := getattr(settings, name))}
         client: dict[str, Any] = {
             "timeout": timedelta(seconds=_TIMEOUT_S),
             "connect_timeout": timedelta(seconds=_CONNECT_S),
         }
+        retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)}
         # of Google's stores another address stands in the key
         where = settings.service_account_key if scheme == "gs" else settings.endpoint
         if "http:" in (where or ""):
             client["allow_http"] = True
-        make: Any = kind
+        make: Any = getattr(stores, kind)
         try:
             return make(
                 bucket,
                 prefix=prefix.strip("/") or None,
-                config={name: value for name, value in config.items() if value},
+                config=given,
                 client_options=client,
-                retry_config={
-                    "max_retries": _RETRIES,
-                    "retry_timeout": timedelta(seconds=_RETRY_S),
-                },
+                retry_config=retries,
             )
         except Exception as error:
             raise ConfigError(
