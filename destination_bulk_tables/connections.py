@@ -2,7 +2,7 @@
 
 A socket's timeout starts anew with each byte that moves, so a server that takes or gives one byte
 at a time would hold a sync for ever: here a request's body and its answer have a deadline each, as
-a whole. An `Exchange` tells whether any byte of a request has left, which is all that separates
+a whole. An `Attempt` tells whether any byte of a request has left, which is all that separates
 "the vendor cannot have seen it" from "it may have been applied". On Airbyte Cloud no address of a
 private network is connected to; what is resolved here is what is connected to.
 """
@@ -35,7 +35,7 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # NAT64: the IPv4 address i
 
 
 @dataclass(slots=True)
-class Exchange:
+class Attempt:
     """One request and its answer. `begun`: a byte of the request may have left."""
 
     timeout_s: float = CONNECT_TIMEOUT_S
@@ -119,10 +119,10 @@ class _Connection(HTTPConnection):
     response_class = _Answer
 
     def __init__(
-        self, exchange: Exchange, *args: Any, public_only: bool = False, **options: Any
+        self, attempt: Attempt, *args: Any, public_only: bool = False, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        self._exchange = exchange
+        self._attempt = attempt
         self._public_only = public_only
         self._is_open = False
 
@@ -135,7 +135,7 @@ class _Connection(HTTPConnection):
         if self.sock is None:
             self.connect()
         if self._is_open:
-            self._exchange.send(self.sock, data)
+            self._attempt.send(self.sock, data)
         else:
             super().send(data)
 
@@ -175,13 +175,13 @@ class Adapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, *, public_only: bool = False) -> None:
         super().__init__(max_retries=0)
-        self.exchange = Exchange()
+        self.attempt = Attempt()
         self._public_only = public_only
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         kind = _TlsConnection if pool.scheme == "https" else _Connection
-        pool.ConnectionCls = functools.partial(kind, self.exchange, public_only=self._public_only)
+        pool.ConnectionCls = functools.partial(kind, self.attempt, public_only=self._public_only)
         return pool
 
 

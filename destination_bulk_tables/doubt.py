@@ -18,7 +18,7 @@ from destination_bulk_tables.errors import (
     UnaccountedRows,
 )
 from destination_bulk_tables.exchange import Exchange, Tally, settle_s
-from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge, name_of
 from destination_bulk_tables.model import Doubtful, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.redact import mask_values
@@ -183,8 +183,3 @@ def kinds_of(faults: Sequence[RowFault], block: RowBlock) -> list[str]:
     return [
         f"{fault.code} {_NUMBER.sub('', text)}" for fault, text in zip(faults, texts, strict=True)
     ]
-
-
-def name_of(fate: Exception) -> str:
-    """One word for what became of a write."""
-    return type(fate).__name__.lower()

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.model import UNDECODABLE
 
 T = TypeVar("T")
 Flow = Generator["HttpRequest", "HttpResponse", T]
@@ -63,7 +64,7 @@ class HttpResponse:
         """The JSON body as `kind`; raises `Ambiguous`: an unreadable answer proves nothing."""
         try:
             return msgspec.json.decode(self.body.removeprefix(_BOM), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             message = f"HTTP {self.status} with an answer that is not the documented JSON"
             raise Ambiguous(message) from error
 
@@ -141,9 +142,14 @@ class Ambiguous(Exception):
         self.after_s = after_s
 
 
+def name_of(error: Exception) -> str:
+    """One word for what kept a request from being accepted."""
+    return type(error).__name__.lower()
+
+
 def cause_of(error: Exception) -> str:
-    """One word for what kept a request from being accepted: a refusal's code, else its kind."""
-    return error.code if isinstance(error, Refused) else type(error).__name__.lower()
+    """The same, of a refusal its code."""
+    return error.code if isinstance(error, Refused) else name_of(error)
 
 
 def unix_time(http_date: str) -> float:

@@ -14,7 +14,7 @@ from destination_bulk_tables.catalog import StreamPlan
 from destination_bulk_tables.columns import Column
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.exchange import Exchange
-from destination_bulk_tables.http import Ambiguous, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Refused, TooLarge, name_of
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.provider import ColumnKind, Provider, RowRules
 
@@ -62,7 +62,7 @@ def ask_columns(
     try:
         return exchange.run(paying, provider.columns(table))
     except (Refused, TooLarge, Ambiguous, TransientError) as error:
-        log.info("columns_unknown table=%s cause=%s", table, type(error).__name__.lower())
+        log.info("columns_unknown table=%s cause=%s", table, name_of(error))
         return None
 
 

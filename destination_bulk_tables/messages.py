@@ -16,9 +16,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from destination_bulk_tables.errors import BadInput
 from destination_bulk_tables.lines import Lines
-from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import UNDECODABLE, StreamKey
 
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TYPED = {"RECORD", "STATE", "TRACE"}  # what a block that is read in place may hold
 _NOT_DELIVERED = "Nothing after that line was delivered."
 

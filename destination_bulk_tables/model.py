@@ -26,6 +26,8 @@ Cut = Literal["rows", "bytes", "age", "end", "memory"]
 Mode = Literal["append", "dedup"]
 T = TypeVar("T")
 
+# what a text raises that is no JSON of the kind it is read as
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
 
-from destination_bulk_tables.doubt import Doubt, kind_of, kinds_of, name_of
+from destination_bulk_tables.doubt import Doubt, kind_of, kinds_of
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.exchange import MAX_ATTEMPTS, Exchange, Tally
-from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge
+from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge, name_of
 from destination_bulk_tables.model import Batch, BatchResult, Doubtful, RowBlock
 from destination_bulk_tables.outcomes import Context, WriteReport
 from destination_bulk_tables.refusals import indivisible, refusal, rejected_rows

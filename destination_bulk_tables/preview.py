@@ -25,9 +25,16 @@ from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import is_cloud, parse_config
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
-from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, TooLarge
+from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, TooLarge, name_of
 from destination_bulk_tables.messages import Message, RecordRun
-from destination_bulk_tables.model import JsonValue, RejectedRow, RowBlock, StreamKey, Table
+from destination_bulk_tables.model import (
+    UNDECODABLE,
+    JsonValue,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+    Table,
+)
 from destination_bulk_tables.outcomes import (
     Context,
     Load,
@@ -102,7 +109,7 @@ def rehearse(
     except DestinationError as error:
         preview.problem = config.naming.in_words(error.message)
     except (Refused, TooLarge, Ambiguous) as error:
-        preview.problem = f"Reading from the provider failed ({type(error).__name__.lower()})."
+        preview.problem = f"Reading from the provider failed ({name_of(error)})."
     finally:
         logging.getLogger("destination_bulk_tables").removeHandler(handler)
     return preview
@@ -166,7 +173,7 @@ def _undeclared(table: TablePreview, records: Sequence[Any]) -> set[str]:
     for record in records:
         try:
             names.update(msgspec.json.decode(record, type=dict[str, msgspec.Raw]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             continue  # the codec says what is wrong with it
     return names - fields
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from destination_bulk_tables.doubt import name_of
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Refused, RowFault
+from destination_bulk_tables.http import Refused, RowFault, name_of
 from destination_bulk_tables.model import RejectedRow, RowBlock, Table
 from destination_bulk_tables.outcomes import ReplacePlan
 from destination_bulk_tables.provider import Provider

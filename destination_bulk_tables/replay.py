@@ -22,7 +22,7 @@ from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import parse_config, run_sync
 from destination_bulk_tables.config import Config, RejectedRecords
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
+from destination_bulk_tables.model import UNDECODABLE, JsonObject, JsonValue, StreamKey
 from destination_bulk_tables.private_files import stamp_of
 from destination_bulk_tables.progress import StreamCounts
 from destination_bulk_tables.stores import Store, is_store
@@ -132,11 +132,8 @@ def _chunks(address: str, config: Config, stop: threading.Event) -> Iterator[byt
 
 
 def _stored(address: str, config: Config, stop: threading.Event) -> Iterator[bytes]:
-    store = Store(address, config.object_store, _OPTION, stop)
-    try:
+    with contextlib.closing(Store(address, config.object_store, _OPTION, stop)) as store:
         yield from store.read()
-    finally:
-        store.close()
 
 
 def _read(files: Iterable[Path], address: str) -> Iterator[bytes]:
@@ -166,7 +163,7 @@ def _selected(
     for line in lines:
         try:
             record = _line(line).record
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             done.unreadable += 1
             continue
         stream = StreamKey.of(record.namespace, record.stream)

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from destination_bulk_tables.model import RejectedRow
+from destination_bulk_tables.model import UNDECODABLE, RejectedRow
 from destination_bulk_tables.secrecy import SECRETS
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def line_of(row: RejectedRow, common: Circumstances, now: float) -> bytes:
         record = _as_sent(row, common, now)
         rejection["is_as_sent"] = True
     meta: dict[str, object] = {}
-    with contextlib.suppress(*_UNDECODABLE):  # null, or nothing that means something
+    with contextlib.suppress(*UNDECODABLE):  # null, or nothing that means something
         meta.update(_members(record.get("meta", msgspec.Raw(b"{}"))))
     meta["rejection"] = rejection
     message = {"type": "RECORD", "record": {**record, "meta": meta}}
@@ -61,7 +60,7 @@ def _as_read(row: RejectedRow) -> dict[str, msgspec.Raw] | None:
         return None
     try:
         record = _members(_members(row.original)["record"])
-    except (*_UNDECODABLE, KeyError):
+    except (*UNDECODABLE, KeyError):
         return None
     return record if {"stream", "data"} <= record.keys() else None
 
@@ -70,7 +69,7 @@ def _as_sent(row: RejectedRow, common: Circumstances, now: float) -> dict[str, m
     """Under the names of its fields; what is no object is a text, which is rejected again."""
     data: object = row.row.decode("utf-8", "replace")
     if not common.is_hashed:
-        with contextlib.suppress(*_UNDECODABLE):
+        with contextlib.suppress(*UNDECODABLE):
             members = _members(row.row).items()
             data = {common.fields.get(name, name): value for name, value in members}
     record: dict[str, object] = {"stream": row.stream.name, "data": data}

@@ -31,7 +31,7 @@ class TokenColumn(NamedTuple):
     mask: Convert | None
 
 
-class Form:
+class RowForm:
     """How rows are held between reading and writing: which columns are read natively.
 
     A text, integer or boolean column costs less as a Python value than as a token, its type is

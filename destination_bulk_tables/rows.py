@@ -18,13 +18,20 @@ from msgspec import UNSET, Raw
 from destination_bulk_tables import timestamps, values
 from destination_bulk_tables.columns import Column, Extra
 from destination_bulk_tables.keys import key_of
-from destination_bulk_tables.model import Key, RejectedRow, RowBlock, StreamKey, Tombstone
+from destination_bulk_tables.model import (
+    UNDECODABLE,
+    Key,
+    RejectedRow,
+    RowBlock,
+    StreamKey,
+    Tombstone,
+)
 from destination_bulk_tables.provider import RowRules
 from destination_bulk_tables.row_form import (
     ABSENT,
     EMITTED,
     NULL,
-    Form,
+    RowForm,
     TokenColumn,
     are_blank,
     encode,
@@ -36,7 +43,6 @@ from destination_bulk_tables.row_form import (
 from destination_bulk_tables.sample import FieldSample
 
 _DIGITS = b"0123456789"
-_UNDECODABLE = (msgspec.DecodeError, RecursionError)
 CDC_DELETED_AT = "_ab_cdc_deleted_at"
 _TextOf = Callable[[Any, int], bytes]
 
@@ -98,7 +104,7 @@ class RowCodec:
         if len(self._keys) > 1 or not texts.issuperset(self._keys):
             as_tokens.update(self._keys)
         self._forms = [
-            Form(columns, extras, attributes, rules, kept, coerces=coerces, salt=salt.encode())
+            RowForm(columns, extras, attributes, rules, kept, coerces=coerces, salt=salt.encode())
             for kept in (as_tokens, set(attributes.values()))
         ]
         self.row_types = [form.row_type for form in self._forms if form.row_type is not None]
@@ -120,7 +126,7 @@ class RowCodec:
             try:
                 rows = form.decode(text)
                 break
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 continue
         else:
             rows, indexes = self._decode_singly(form, data, rejected)
@@ -152,21 +158,21 @@ class RowCodec:
         )
 
     def _decode_singly(
-        self, form: Form, data: Sequence[Raw], rejected: list[RejectedRow]
+        self, form: RowForm, data: Sequence[Raw], rejected: list[RejectedRow]
     ) -> tuple[list[Any], list[int]]:
         rows, indexes = [], []
         for index, raw in enumerate(data):
             try:
                 rows += form.decode(b"[%b]" % raw)
                 indexes.append(index)
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 reason = "the record's data is not a JSON object that can be read"
                 rejected.append(self._reject("bad_data", reason, bytes(raw), index))
         return rows, indexes
 
     def _encode(
         self,
-        form: Form,
+        form: RowForm,
         rows: list[Any],
         indexes: Sequence[int],
         rejected: list[RejectedRow],
@@ -208,7 +214,7 @@ class RowCodec:
         return block, rejected
 
     def _shape(
-        self, form: Form, column: TokenColumn, rows: list[Any], faults: dict[int, str]
+        self, form: RowForm, column: TokenColumn, rows: list[Any], faults: dict[int, str]
     ) -> None:
         """Convert a column, make nested values compact, or faults, and omit nulls."""
         came: list[Raw] = values_in(rows, column.attribute)
@@ -233,7 +239,7 @@ class RowCodec:
         if tokens is not came:
             put(rows, column.attribute, tokens)
 
-    def _key_values(self, form: Form, rows: list[Any]) -> Sequence[Key | None]:
+    def _key_values(self, form: RowForm, rows: list[Any]) -> Sequence[Key | None]:
         """The key of each row as it is sent; None where the vendor could not find the row by it."""
         if not self._keys:
             return [None] * len(rows)

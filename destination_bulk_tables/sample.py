@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import UNDECODABLE, StreamKey
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _names_of(data: Iterable[Raw]) -> Iterator[KeysView[str]]:
     for raw in data:
         try:
             yield _decode(raw).keys()
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             continue
 
 

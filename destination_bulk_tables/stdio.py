@@ -14,8 +14,8 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from destination_bulk_tables.errors import Stopped, TransientError
-from destination_bulk_tables.messages import UNDECODABLE, Message
-from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.messages import Message
+from destination_bulk_tables.model import UNDECODABLE, StreamKey
 from destination_bulk_tables.typed_lines import Blocks
 
 BLOCK_BYTES = 1 << 17  # larger blocks leave a core's cache, smaller ones cost more calls

@@ -81,7 +81,7 @@ class Transport:
         `timeout_s` bounds the sending of the body, and then the answer, each as a whole.
         """
         adapter = self._adapter()
-        adapter.exchange.start(timeout_s)
+        adapter.attempt.start(timeout_s)
         merged = _HEADERS.copy()
         if request.body is not None:
             merged["Content-Type"] = request.content_type
@@ -108,7 +108,7 @@ class Transport:
                 body = _read(response, request)
         except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
             adapter.close()
-            raise _fold(error, begun=adapter.exchange.begun) from error
+            raise _fold(error, begun=adapter.attempt.begun) from error
         finally:
             self._local.used = self._clock.monotonic()
         names = {name.lower(): value for name, value in response.headers.items()}

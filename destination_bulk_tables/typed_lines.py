@@ -14,14 +14,13 @@ from msgspec import Raw, Struct
 
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import (
-    UNDECODABLE,
     Message,
     PlainLines,
     RecordRun,
     state_of,
     status_of,
 )
-from destination_bulk_tables.model import StreamKey
+from destination_bulk_tables.model import UNDECODABLE, StreamKey
 from destination_bulk_tables.row_form import are_blank
 
 _MOST_MISSES = 3

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from destination_bulk_tables.clock import SystemClock
-from destination_bulk_tables.connections import Exchange, is_public
+from destination_bulk_tables.connections import Attempt, is_public
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.transport import Transport, TransportError
@@ -196,7 +196,7 @@ def test_headers_and_body_have_one_deadline() -> None:
     """The next request has its own."""
     clock = FakeClock()
     sock: Any = _SlowSocket(clock)
-    exchange = Exchange()
+    exchange = Attempt()
     exchange.start(5.0)
     assert not exchange.begun
     exchange.send(sock, b"a", clock.monotonic)

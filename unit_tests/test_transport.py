@@ -144,7 +144,7 @@ class _Adapter(Adapter):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]  # all by name
         self.prepared.append(request)
         self.options.append(options)
-        self.exchange.begun = self.begun
+        self.attempt.begun = self.begun
         if self.error is not None:
             raise self.error
         raw = HTTPResponse(
