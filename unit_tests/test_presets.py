@@ -125,7 +125,7 @@ def test_a_value_that_is_no_segment_is_refused(name: str) -> None:
 def test_a_value_inside_other_text_has_to_be_plain(tmp_path: Path) -> None:
     """Nothing knows how to encode it for the language around it."""
     del tmp_path
-    preset = Preset.load(
+    preset = Preset(
         "one",
         b"""{"title": "One", "proven": "", "description": "d",
             "fields": {"base": {"title": "Base", "description": "d"}},

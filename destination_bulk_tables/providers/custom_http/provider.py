@@ -9,7 +9,7 @@ Not covered: rows deleted one by one, staging and committing, values wrapped cel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
@@ -58,9 +58,9 @@ class CustomHttp(Provider):
     spec: ClassVar[JsonObject] = SPEC
     address_setting: ClassVar[str] = "base_url"
 
-    def __init__(self, section: JsonObject) -> None:
-        form: dict[str, Any] = dict(section)
-        self.base_url = str(form["base_url"]).strip()
+    def __init__(self, form: JsonObject) -> None:
+        """Raises `ConfigError` for a template that cannot work."""
+        self.base_url = form["base_url"].strip()
         self._credential = authentication(form["authentication"])
         self.query = self._credential.query
         self.tokens = self._credential.tokens
@@ -108,7 +108,6 @@ class CustomHttp(Provider):
 
     @classmethod
     def from_config(cls, section: JsonObject) -> CustomHttp:
-        """Make it from a validated config. Raises `ConfigError` for a template that cannot work."""
         return cls(section)
 
     def headers(self, now: float) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
@@ -45,39 +45,25 @@ class Kore(Provider):
         advised_row_bytes=100_000,
     )
 
-    def __init__(
-        self,
-        host: str,
-        prefix: str,
-        authentication: JsonObject,
-        replace_strategy: replacing.Strategy,
-        on_unknown: Literal["retry", "fail"],
-        rules: RowRules,
-    ) -> None:
-        self.base_url = host
-        self.rules = rules
-        self.traits = Traits(reads_back=True, on_unknown=on_unknown)
-        self._token = token_maker(authentication)
-        self._replace_strategy: replacing.Strategy = replace_strategy
-        self._calls = Calls(prefix)
+    def __init__(self, section: JsonObject) -> None:
+        """Raises `ConfigError` if the key cannot sign or the token is over."""
+        self.base_url = section["host"].strip()
+        self.rules = RowRules(
+            nulls="omit",
+            timestamps=section.get("timestamp_format", "iso"),
+            booleans=section.get("boolean_format", "string"),
+            deletes=True,
+        )
+        is_strict = section.get("on_ambiguous_write") == "fail"
+        self.traits = Traits(reads_back=True, on_unknown="fail" if is_strict else "retry")
+        self._token = token_maker(section["authentication"])
+        self._replace_strategy = section.get("replace_strategy", "insert_then_delete")
+        self._calls = Calls(section.get("api_path_prefix", "/api/public"))
         self._deletes = Deletes(self._calls)
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Kore:
-        """Raises `ConfigError` if the key cannot sign or the token is over."""
-        return cls(
-            host=str(section["host"]).strip(),
-            prefix=str(section.get("api_path_prefix", "/api/public")),
-            authentication=cast("JsonObject", section["authentication"]),
-            replace_strategy=cast("Any", section.get("replace_strategy", "insert_then_delete")),
-            on_unknown="fail" if section.get("on_ambiguous_write") == "fail" else "retry",
-            rules=RowRules(
-                nulls="omit",
-                timestamps=cast("Any", section.get("timestamp_format", "iso")),
-                booleans=cast("Any", section.get("boolean_format", "string")),
-                deletes=True,
-            ),
-        )
+        return cls(section)
 
     def headers(self, now: float) -> Mapping[str, str]:
         return {"auth": self._token(now)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
@@ -39,8 +38,6 @@ from destination_bulk_tables.providers.kore.old_rows import (
 
 log = logging.getLogger(__name__)
 
-Strategy = Literal["insert_then_delete", "delete_then_insert"]
-
 # a table of so many rows is listed: a proof takes as many requests
 FEW_ROWS = 10 * PAGE
 _UNIQUE_INDEX = (
@@ -49,7 +46,7 @@ _UNIQUE_INDEX = (
 )
 
 
-def begin(calls: Calls, table: Table, strategy: Strategy) -> Flow[ReplacePlan]:
+def begin(calls: Calls, table: Table, strategy: str) -> Flow[ReplacePlan]:
     try:
         if strategy == "delete_then_insert":
             yield from _empty(calls, table)

@@ -15,7 +15,7 @@ from destination_bulk_tables.providers.presets.preset import Preset
 
 def _load() -> tuple[Preset, ...]:
     found = [
-        Preset.load(file.name.removesuffix(".json"), file.read_bytes())
+        Preset(file.name.removesuffix(".json"), file.read_bytes())
         for file in files(__name__).iterdir()
         if file.name.endswith(".json")
     ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -14,17 +13,13 @@ import msgspec
 from destination_bulk_tables.errors import SettingError
 from destination_bulk_tables.form.fields import branch, integer, members, secret, text
 from destination_bulk_tables.form.reading import Reading, chosen_of, inside
-from destination_bulk_tables.model import JsonObject, JsonValue
+from destination_bulk_tables.model import JsonObject
 from destination_bulk_tables.providers.custom_http import CustomHttp
 
 _STEP = re.compile(r"[a-z_]+")
+_OF_CUSTOM_HTTP: JsonObject = CustomHttp.spec["properties"]
 # settings of custom_http by their names inside the program
-_SHOWN: dict[Any, str] = {
-    field["known_as"]: name
-    for name, field in cast("dict[str, Any]", CustomHttp.spec["properties"]).items()
-    if "known_as" in field
-}
-_OF_CUSTOM_HTTP = cast("dict[str, Any]", CustomHttp.spec["properties"])
+_SHOWN = {field["known_as"]: n for n, field in _OF_CUSTOM_HTTP.items() if "known_as" in field}
 _FIELD = re.compile(r"<(\w+)>")
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 _PATHS = frozenset(
@@ -76,37 +71,28 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Preset:
     """An option of the form beside the programmed providers."""
 
-    name: str
-    title: str
-    proven: str
-    fields: dict[str, Field]
-    settings: dict[str, Any]
-    spec: JsonObject
-
-    @classmethod
-    def load(cls, name: str, content: bytes) -> Preset:
+    def __init__(self, name: str, content: bytes) -> None:
         file = msgspec.json.decode(content, type=_File)
-        fields = {
+        self.name, self.title, self.proven, self.settings = (
+            name,
+            file.title,
+            file.proven,
+            file.settings,
+        )
+        self.fields = {
             key: msgspec.convert({**_COMMON.get(key, {}), **said}, Field)
             for key, said in file.fields.items()
         }
-        asked = {key: field.form() for key, field in fields.items()}
-        required = [key for key, field in fields.items() if field.default is None]
+        asked = {key: field.form() for key, field in self.fields.items()}
+        required = [key for key, field in self.fields.items() if field.default is None]
         inner = {"title": file.title, "description": file.description, **members(required, **asked)}
         title = file.title if file.proven else f"{file.title} (from documentation, never run)"
-        return cls(
-            name=name,
-            title=file.title,
-            proven=file.proven,
-            fields=fields,
-            settings=file.settings,
-            # an object named after the option: its fields may be called as in any other
-            spec=branch(title, file.description, ("provider_type", name), [name], **{name: inner}),
-        )
+        # an object named after the option: its fields may be called as in any other
+        option = ("provider_type", name)
+        self.spec = branch(title, file.description, option, [name], **{name: inner})
 
     @property
     def address_setting(self) -> str:
@@ -125,7 +111,6 @@ class Preset:
     def from_config(self, section: JsonObject) -> CustomHttp:
         """Make the provider that the filled-in form stands for."""
         form = inside(Reading().read(self.expanded(section), CustomHttp.spec), CustomHttp.spec)
-        assert isinstance(form, dict)
         try:
             return CustomHttp.from_config(form)
         except SettingError as error:
@@ -135,29 +120,23 @@ class Preset:
 
     def expanded(self, section: JsonObject) -> JsonObject:
         """The configuration of custom_http, as it would be written by hand."""
-        filled = section[self.name]
-        assert isinstance(filled, dict)
+        filled: JsonObject = section[self.name]
         values = {name: filled.get(name, field.default) for name, field in self.fields.items()}
         settings = self._fill(self.settings, CustomHttp.spec, "", values)
-        assert isinstance(settings, dict)
         return {"provider_type": CustomHttp.name, **settings}
 
-    def _fill(
-        self, value: JsonValue, form: JsonObject, setting: str, values: dict[str, JsonValue]
-    ) -> JsonValue:
+    def _fill(self, value: Any, form: JsonObject, setting: str, values: JsonObject) -> Any:
         """The value of a setting; a template may be written as the JSON it is."""
         if isinstance(value, dict | list) and form.get("type") == "string":
             return json.dumps(self._fill(value, {}, "", values), ensure_ascii=False)
         if isinstance(value, dict):
             fields = (chosen_of(form, value) or form).get("properties", {})
-            assert isinstance(fields, dict)
             return {
-                name: self._fill(member, cast("JsonObject", fields.get(name, {})), name, values)
+                name: self._fill(member, fields.get(name, {}), name, values)
                 for name, member in value.items()
             }
         if isinstance(value, list):
-            item = cast("JsonObject", form.get("items", {}))
-            return [self._fill(member, item, setting, values) for member in value]
+            return [self._fill(one, form.get("items", {}), setting, values) for one in value]
         if not isinstance(value, str):
             return value
         whole = _FIELD.fullmatch(value)
@@ -165,7 +144,7 @@ class Preset:
             return values[whole[1]]
         return _FIELD.sub(lambda match: self._inside(match[1], setting, values), value)
 
-    def _inside(self, name: str, setting: str, values: dict[str, JsonValue]) -> str:
+    def _inside(self, name: str, setting: str, values: JsonObject) -> str:
         """A value as a part of a longer text, encoded for it or refused."""
         value = str(values[name])
         if setting in _PATHS and value not in {"", ".", ".."}:

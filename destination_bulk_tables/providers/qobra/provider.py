@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition, Throw, classify_by_status
 from destination_bulk_tables.errors import ConfigError
@@ -49,36 +49,22 @@ class Qobra(Provider):
         ),
     )
 
-    def __init__(
-        self,
-        api_key: str,
-        base_url: str,
-        id_field: str,
-        debounce_s: int | None,
-        import_timeout_s: float,
-        timestamps: Literal["date", "iso"],
-        nulls: Literal["send", "omit"] = "send",
-    ) -> None:
-        self._api_key = api_key
-        self.base_url = base_url
-        self._id_field = id_field
-        self._debounce_s = debounce_s
-        self._import_timeout_s = import_timeout_s
+    def __init__(self, section: JsonObject) -> None:
+        self._api_key = credential(section["api_key"], "api_key")
+        self.base_url = section.get("base_url", "https://api.qobra.co").strip()
+        self._id_field: str = section.get("id_field", "id")
+        self._debounce_s: int | None = section.get("debounce_seconds")
+        self._import_timeout_s: float = 60.0 * section.get("import_timeout_minutes", 60)
         self.rules = RowRules(
-            nulls=nulls, timestamps=timestamps, required_column=id_field, keyed=True
+            nulls=section.get("qobra_nulls", "send"),
+            timestamps=section.get("timestamp_format", "date"),
+            required_column=self._id_field,
+            keyed=True,
         )
 
     @classmethod
     def from_config(cls, section: JsonObject) -> Qobra:
-        return cls(
-            api_key=credential(str(section["api_key"]), "api_key"),
-            base_url=str(section.get("base_url", "https://api.qobra.co")).strip(),
-            id_field=str(section.get("id_field", "id")),
-            debounce_s=cast("int | None", section.get("debounce_seconds")),
-            import_timeout_s=60.0 * cast("float", section.get("import_timeout_minutes", 60)),
-            timestamps=cast("Any", section.get("timestamp_format", "date")),
-            nulls=cast("Any", section.get("qobra_nulls", "send")),
-        )
+        return cls(section)
 
     def headers(self, now: float) -> Mapping[str, str]:  # noqa: ARG002 - the key does not expire
         return {"X-API-Key": self._api_key}
