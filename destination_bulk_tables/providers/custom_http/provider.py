@@ -9,7 +9,6 @@ Not covered: rows deleted one by one, staging and committing, values wrapped cel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
@@ -53,10 +52,10 @@ _SLOW_HINT = (
 class CustomHttp(Provider):
     """One API as the form describes it."""
 
-    name: ClassVar[str] = "custom_http"
-    title: ClassVar[str] = "The API"
-    spec: ClassVar[JsonObject] = SPEC
-    address_setting: ClassVar[str] = "base_url"
+    name = "custom_http"
+    title = "The API"
+    spec = SPEC
+    address_setting = "base_url"
 
     def __init__(self, form: JsonObject) -> None:
         """Raises `ConfigError` for a template that cannot work."""

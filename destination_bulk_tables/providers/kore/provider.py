@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
@@ -30,10 +29,10 @@ log = logging.getLogger(__name__)
 class Kore(Provider):
     """One Kore.ai account, seen through one JWT app."""
 
-    name: ClassVar[str] = "kore"
-    title: ClassVar[str] = answers.TITLE
-    spec: ClassVar[JsonObject] = FORM
-    address_setting: ClassVar[str] = "host"
+    name = "kore"
+    title = answers.TITLE
+    spec = FORM
+    address_setting = "host"
     # Source: https://koreai.mintlify.app/ai-for-service/apis/automation/rate-limit
     # (read 2026-11-22)
     limits = Limits(

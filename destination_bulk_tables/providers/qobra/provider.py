@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from destination_bulk_tables.dispositions import Disposition, Throw, classify_by_status
 from destination_bulk_tables.errors import ConfigError
@@ -37,10 +36,10 @@ _HINTS = {
 class Qobra(Provider):
     """One Qobra account."""
 
-    name: ClassVar[str] = "qobra"
-    title: ClassVar[str] = "Qobra"
-    spec: ClassVar[JsonObject] = FORM
-    address_setting: ClassVar[str] = "base_url"
+    name = "qobra"
+    title = "Qobra"
+    spec = FORM
+    address_setting = "base_url"
     limits = Limits(max_rows=5000, max_bytes=10_000_000)
     traits = Traits(
         imports=True,

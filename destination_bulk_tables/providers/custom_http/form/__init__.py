@@ -13,14 +13,12 @@ from destination_bulk_tables.form.fields import (
     text,
 )
 from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.providers.custom_http.form.answers import ANSWERS
+from destination_bulk_tables.providers.custom_http.form.answers import ANSWERS, STATUS_LIST
 from destination_bulk_tables.providers.custom_http.form.authentication import AUTHENTICATION
 from destination_bulk_tables.providers.custom_http.form.counts import COUNTS
 from destination_bulk_tables.providers.custom_http.form.jobs import JOB
 from destination_bulk_tables.providers.custom_http.form.replacing import REPLACE
 from destination_bulk_tables.providers.custom_http.form.retries import RETRIES
-from destination_bulk_tables.providers.custom_http.form.values import VALUES
-from destination_bulk_tables.providers.custom_http.form.words import STATUS_LIST
 from destination_bulk_tables.providers.custom_http.form.writes import BODY, UPSERT
 
 SPEC: JsonObject = branch(
@@ -134,5 +132,34 @@ SPEC: JsonObject = branch(
     **ANSWERS,
     **RETRIES,
     **COUNTS,
-    **VALUES,
+    nulls=choice(
+        "Values: null",
+        "What becomes of a column without a value.",
+        {
+            "send": "every row has every column",
+            "omit": "left out; the server decides what an absent column of an upsert means",
+        },
+    ),
+    timestamps=choice(
+        "Values: date-times",
+        "How date-time columns are sent.",
+        {
+            "as_is": "as they come",
+            "iso": "ISO 8601 in UTC",
+            "date": "the UTC date",
+            "epoch_ms": "milliseconds since 1970",
+        },
+        known_as="timestamp_format",
+    ),
+    decimal_format=choice(
+        "Values: numbers",
+        "How numbers are sent.",
+        {"number": "as JSON numbers", "string": "as texts"},
+    ),
+    booleans=choice(
+        "Values: booleans",
+        "How booleans are sent.",
+        {"json": "true", "string": 'the text "true"', "number": "1 or 0"},
+        known_as="boolean_format",
+    ),
 )

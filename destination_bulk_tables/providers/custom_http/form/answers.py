@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from destination_bulk_tables.form.fields import flag, integer, text, texts
 from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.providers.custom_http.form.words import SAID, STATUS_LIST
+
+STATUS_LIST = "Statuses and ranges joined by commas."
+SAID = "Looked for in answers that are no success, and in the errors of rows of those that are."
 
 ANSWERS: dict[str, JsonObject] = {
     "success_statuses": text(

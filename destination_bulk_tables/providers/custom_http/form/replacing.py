@@ -13,7 +13,7 @@ from destination_bulk_tables.form.fields import (
     tiles,
 )
 from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.providers.custom_http.form.words import STATUS_LIST
+from destination_bulk_tables.providers.custom_http.form.answers import STATUS_LIST
 
 _REQUEST = members(
     ["method", "path"],

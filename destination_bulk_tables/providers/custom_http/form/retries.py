@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from destination_bulk_tables.form.fields import choice, flag, integer, text, texts
 from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.providers.custom_http.form.words import SAID, STATUS_LIST
+from destination_bulk_tables.providers.custom_http.form.answers import SAID, STATUS_LIST
 
 RETRIES: dict[str, JsonObject] = {
     "retry_statuses": text(
