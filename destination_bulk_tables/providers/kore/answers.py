@@ -98,13 +98,8 @@ def classify(request: HttpRequest, response: HttpResponse) -> Disposition:
     return classify_by_status(response, TITLE, {401: hint, 403: hint, 404: missing})
 
 
-def deleted_rows(response: HttpResponse) -> int:
-    """Rows a delete counts; 0 where its answer cannot be read: the table's total tells then."""
-    return counted_rows(response) or 0
-
-
-def counted_rows(response: HttpResponse) -> int | None:
-    """Rows a delete counts; None where its answer cannot be read."""
+def deleted_rows(response: HttpResponse) -> int | None:
+    """Rows a delete counts; None where its answer cannot be read: the table's total tells then."""
     try:
         return response.decode(Deleted).nDeleted
     except Ambiguous:

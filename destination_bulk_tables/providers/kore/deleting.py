@@ -18,12 +18,7 @@ from destination_bulk_tables.errors import ConfigError, UnaccountedRows
 from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, cause_of
 from destination_bulk_tables.keys import key_of, key_tokens
 from destination_bulk_tables.model import Key, Table
-from destination_bulk_tables.providers.kore.answers import (
-    NO_READ,
-    counted_rows,
-    deleted_rows,
-    ids_of,
-)
+from destination_bulk_tables.providers.kore.answers import NO_READ, deleted_rows, ids_of
 from destination_bulk_tables.providers.kore.calls import SHORT_FILTER, Calls
 from destination_bulk_tables.providers.kore.filters import (
     EVERY_ROW,
@@ -95,15 +90,14 @@ class Deletes:
             if len(ids) == len(keys):
                 doomed = any_of("sys_Id", map(msgspec.json.encode, ids))
                 response = yield self._calls.delete(table.name, doomed, len(ids))
-                self._most_deleted = max(self._most_deleted, deleted_rows(response))
+                self._most_deleted = max(self._most_deleted, deleted_rows(response) or 0)
 
     def _delete_group(self, table: Table, keys: Sequence[Key]) -> Flow[bool]:
         """Delete by one filter; True when a request may have been applied twice.
 
-        Not documented: a limit of rows per request. So a delete is repeated until it finds nothing,
-        or fewer rows than some request did: no limit stopped it; an answer that cannot be read
-        tells neither. Nor whether a delete reads a long filter to its end: until one did, the rows
-        are counted before.
+        It is done when it finds nothing, or fewer rows than some request did: no limit stopped it;
+        an answer that cannot be read tells neither. Until a delete has read a long filter to its
+        end, the rows are counted before.
         """
         expected, is_telling = None, False
         if len(keys) > SHORT_FILTER and table.name not in self._read_whole:
@@ -116,7 +110,7 @@ class Deletes:
         for n_deletes in count(1):
             response = yield request
             is_resent = is_resent or response.resent > 0
-            deleted, most = counted_rows(response), self._most_deleted
+            deleted, most = deleted_rows(response), self._most_deleted
             if deleted is None:
                 unread += 1
                 if unread == _MOST_UNREAD:
@@ -194,11 +188,10 @@ class Deletes:
     def size(self, table: Table, n_keys: int) -> Flow[int]:
         """How many of `n_keys` keys one delete may hold; asked of each table until it is known.
 
-        Not documented: how many expressions a filter may have, and whether more of them are
-        refused, are ignored, so that old rows would stay, or void the filter, so that every row
-        would go. So a query as long as the longest delete must find the two rows that its first and
-        last expressions name, and no third. A delete is taken to match no row that a query by the
-        same filter does not.
+        Expressions beyond a limit may be ignored, so that old rows would stay, or void the filter,
+        so that every row would go. So a query as long as the longest delete must find the two rows
+        that its first and last expressions name, and no third. A delete is taken to match no row
+        that a query by the same filter does not.
         """
         if n_keys <= SHORT_FILTER:
             return SHORT_FILTER

@@ -119,7 +119,7 @@ def _delete_older(calls: Calls, table: Table, plan: KorePlan, copies: list[str])
             with contextlib.suppress(Ambiguous):  # what it did is counted
                 while gone < left:
                     deleted = deleted_rows((yield calls.delete(table.name, filter_, LONG)))
-                    gone += deleted
+                    gone += deleted or 0
                     if not deleted:
                         break
             total = (yield from calls.query(table.name, filter_, limit=1)).total
