@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from destination_bulk_tables import config as configuration
 from destination_bulk_tables.catalog import plan_streams, unmatched_entries
-from destination_bulk_tables.clock import Clock, SystemClock
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.exchange import Exchange
@@ -54,19 +55,24 @@ def specification() -> JsonObject:
 
 def load_json(path: str, what: str) -> JsonValue:
     """Raises `ConfigError` when the file cannot be read or is not JSON."""
+
+    def single(members: list[tuple[str, JsonValue]]) -> JsonObject:
+        """Of two members of one name Python's parser would drop the first."""
+        names = Counter(name for name, _ in members)
+        if len(names) < len(members):
+            [(twice, _)] = names.most_common(1)
+            raise ConfigError(
+                f"The {what} file has the member {twice!a} twice in one object. Keep one."
+            )
+        return dict(members)
+
     try:
         text = Path(path).read_text("utf-8-sig")
         value: JsonValue = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_require_single
+            text, parse_constant=_refuse_constant, object_pairs_hook=single
         )
     except OSError as error:
         raise ConfigError(f"The {what} file cannot be read ({error.strerror}).") from error
-    except _TwiceError as error:
-        message = f"The {what} file has the member {error.name!a} twice in one object. Keep one."
-        raise ConfigError(message) from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"The {what} file is not valid JSON ({where}).") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The {what} file is not valid JSON.") from error
     return value
@@ -75,21 +81,6 @@ def load_json(path: str, what: str) -> JsonValue:
 def _refuse_constant(name: str) -> object:
     """NaN and Infinity, which Python's parser would take."""
     raise ValueError(name)
-
-
-class _TwiceError(Exception):
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-def _require_single(members: list[tuple[str, JsonValue]]) -> JsonObject:
-    """Of two members of one name Python's parser would drop the first."""
-    found = dict(members)
-    if len(found) < len(members):
-        names = [name for name, _ in members]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
-    return found
 
 
 def parse_config(raw: JsonValue) -> Config:
@@ -117,7 +108,7 @@ def check(raw: JsonValue) -> str | None:
         config = parse_config(raw)
         naming, address = config.naming, f"provider.{config.provider.address_setting}"
         tables = list(dict.fromkeys(filter(None, map(config.table_of, config.tables))))
-        clock = SystemClock()
+        clock = Clock()
         transport = _CheckTransport(config.provider.base_url, clock, public_only=is_cloud())
         transport.address = address
         never = threading.Event()
@@ -145,9 +136,7 @@ def _lacking(config: Config, exchange: Exchange) -> str | None:
     """What to tell of columns that `tables` names and a table lacks; only a log where rows may."""
     for entry in config.tables:
         table = config.table_of(entry)
-        sent = [mapping.column for mapping in (*(entry.columns or ()), *entry.rename)]
-        sent += [constant.column for constant in entry.constants]
-        sent += [column.column for column in entry.message_columns]
+        sent = entry.sent
         if not table or not sent:
             continue
         known = ask_columns(table, config.provider, exchange)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from destination_bulk_tables.errors import SettingError
@@ -59,16 +60,18 @@ class TableEntry:
     id_field: str | None = None
 
     @property
+    def sent(self) -> list[str]:
+        """The columns it names."""
+        named: Iterable[FieldMapping | Constant | MessageColumn] = chain(
+            self.columns or (), self.rename, self.constants, self.message_columns
+        )
+        return [entry.column for entry in named]
+
+    @property
     def names(self) -> list[str]:
         """All names it holds that go into requests or messages."""
-        mappings = (*(self.columns or ()), *self.rename)
-        return [
-            *(self.table or "", self.id_field or ""),
-            *(name for mapping in mappings for name in (mapping.field, mapping.column)),
-            *(constant.column for constant in self.constants),
-            *(column.column for column in self.message_columns),
-            *self.exclude,
-        ]
+        fields = [mapping.field for mapping in (*(self.columns or ()), *self.rename)]
+        return [self.table or "", self.id_field or "", *fields, *self.exclude, *self.sent]
 
 
 def entries_of(tables: Iterable[Any], *, has_salt: bool) -> tuple[TableEntry, ...]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import LineWriter
@@ -41,7 +41,7 @@ class Output:
                 "name": error.stream.name,
                 "namespace": error.stream.namespace,
             }
-        emitted_at = SystemClock().now() * 1000
+        emitted_at = Clock().now() * 1000
         self.message(
             {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": emitted_at, "error": body}}
         )

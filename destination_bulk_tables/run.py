@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from destination_bulk_tables import commands
-from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError, InternalError
 from destination_bulk_tables.model import JsonValue
 from destination_bulk_tables.output import LogLines, Output, TerminalLines
@@ -90,7 +90,7 @@ def _verb(args: Any, output: Output, stop: threading.Event) -> int:
         return _preview(args, raw_config, raw_catalog)
     if args.verb == "replay":
         return _replay(args, raw_config, raw_catalog, stop)
-    commands.write(raw_config, raw_catalog, _STDIN, output.writer, stop, SystemClock())
+    commands.write(raw_config, raw_catalog, _STDIN, output.writer, stop, Clock())
     return 0
 
 
@@ -98,7 +98,7 @@ def _preview(args: Any, raw_config: JsonValue, raw_catalog: JsonValue) -> int:
     """Print what a sync would do; 1 where it would fail. A terminal as input is no input."""
     from destination_bulk_tables import preview, preview_report  # noqa: PLC0415 - no sync needs it
 
-    clock = SystemClock()
+    clock = Clock()
     try:
         found = preview.rehearse(
             raw_config,
@@ -126,9 +126,7 @@ def _replay(args: Any, raw_config: JsonValue, raw_catalog: JsonValue, stop: thre
     from destination_bulk_tables import replay, replay_report  # noqa: PLC0415 - as above
 
     try:
-        done = replay.replay(
-            raw_config, raw_catalog, args.report, args.rejects, stop, SystemClock()
-        )
+        done = replay.replay(raw_config, raw_catalog, args.report, args.rejects, stop, Clock())
         report = replay_report.as_json(done)
     except DestinationError as error:
         report = {"problem": SECRETS.mask(error.message)}

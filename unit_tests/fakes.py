@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, TypeVar
 
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import DestinationError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse
 from destination_bulk_tables.messages import Message
@@ -35,7 +36,7 @@ def nothing(*_: object) -> None:
     """Where a test does not want to look."""
 
 
-class FakeClock:
+class FakeClock(Clock):
     """Time that passes only when someone waits; `waits` lists how long."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.connections import Attempt, is_public
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
@@ -26,7 +26,7 @@ LARGE = HttpRequest("POST", "/", bytes(8_000_000))
 
 def send(url: str, request: HttpRequest = GET, timeout_s: float = 5.0) -> HttpResponse:
     """Send once, on a transport of its own."""
-    transport = Transport(url, SystemClock())
+    transport = Transport(url, Clock())
     try:
         return transport.send(request, {}, timeout_s)
     finally:
@@ -43,7 +43,7 @@ def test_an_interim_answer_is_passed_over(interim: str, times: int) -> None:
     before = f"HTTP/1.1 {interim}\r\nLink: </a>\r\n\r\n".encode() * times
     behave = answering(before + plain(b"first", "201 Created"), before + plain(b"other"))
     with serving(behave) as url:
-        transport = Transport(url, SystemClock())
+        transport = Transport(url, Clock())
         found = [transport.send(GET, {}, 5.0) for _ in range(2)]
         transport._adapter().close()
     assert [(answer.status, answer.body) for answer in found] == [(201, b"first"), (200, b"other")]
@@ -90,7 +90,7 @@ def test_a_connection_that_switches_protocols_is_not_used_again() -> None:
         asked.append(read_request(connection))
 
     with serving(behave) as url:
-        transport = Transport(url, SystemClock())
+        transport = Transport(url, Clock())
         assert [transport.send(GET, {}, 5.0).status for _ in range(2)] == [101, 101]
         transport._adapter().close()
     assert len([request for request in asked if request]) == 2
@@ -311,14 +311,14 @@ def test_nothing_connects_to_a_private_network_on_cloud(
 ) -> None:
     """Whatever name leads there, also beside a public address."""
     resolving(monkeypatch, addresses)
-    transport = Transport("http://vendor.example:9", SystemClock(), public_only=True)
+    transport = Transport("http://vendor.example:9", Clock(), public_only=True)
     with pytest.raises(ConfigError, match="not reached from Airbyte Cloud"):
         transport.send(GET, {}, 2.0)
 
 
 def test_a_literal_address_is_looked_at_as_well() -> None:
     """There is nothing to resolve."""
-    transport = Transport("http://127.0.0.1:9", SystemClock(), public_only=True)
+    transport = Transport("http://127.0.0.1:9", Clock(), public_only=True)
     with pytest.raises(ConfigError, match="not reached from Airbyte Cloud"):
         transport.send(GET, {}, 2.0)
 
@@ -335,7 +335,7 @@ def test_the_address_connected_to_is_the_one_that_was_checked(
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
     asked = resolving(monkeypatch, "93.184.216.34 93.184.216.35", "127.0.0.1")
-    transport = Transport("http://vendor.example:9", SystemClock(), public_only=True)
+    transport = Transport("http://vendor.example:9", Clock(), public_only=True)
     with pytest.raises(TransportError) as caught:
         transport.send(GET, {}, 2.0)
     assert (caught.value.sent, caught.value.kind) == ("no", "connect")

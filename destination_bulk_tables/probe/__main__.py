@@ -16,7 +16,7 @@ import warnings
 from typing import Any, cast
 
 from destination_bulk_tables import commands
-from destination_bulk_tables.clock import SystemClock
+from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.probe.kore import probe_kore
 from destination_bulk_tables.probe.qobra import probe_qobra
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         raw = commands.load_json(options.config, "config")
         config = commands.parse_config(raw)
         section = cast("dict[str, Any]", cast("dict[str, Any]", raw)["provider"])
-        clock = SystemClock()
+        clock = Clock()
         probe = Probe(
             Transport(config.provider.base_url, clock),
             config.provider.headers,
