@@ -26,23 +26,14 @@ def check_address(url: str, setting: str, *, is_cloud: bool, may_query: bool = F
         raise SettingError(
             setting, "is an address with a user, a query or a fragment: leave it out"
         )
-    if parts.scheme == "http" and (is_cloud or not _is_loopback(host)):
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None  # a name is resolved, and looked at, when it is connected to
+    is_loopback = host == "localhost" if address is None else address.is_loopback
+    if parts.scheme == "http" and (is_cloud or not is_loopback):
         what = "must start with https://: no credential is sent over plain http"
         raise SettingError(setting, what)
-    address = _address_of(host)
-    if is_cloud and address is not None and not is_public(address):
+    if is_cloud and address is not None and not is_public(str(address)):
         what = "is an address of a private or reserved network, not reached from Airbyte Cloud"
         raise SettingError(setting, what)
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address_of(host)
-    return host == "localhost" if address is None else ipaddress.ip_address(address).is_loopback
-
-
-def _address_of(host: str) -> str | None:
-    """A host that is an IP address; a name is resolved, and looked at, when it is connected to."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

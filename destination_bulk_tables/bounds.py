@@ -8,8 +8,8 @@ table as what that table waits for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from destination_bulk_tables.lanes import Lane
 
@@ -26,20 +26,12 @@ _SETTINGS = {
 }
 
 
-@dataclass(slots=True)
-class Shares:
-    """Seconds in which one table held the sync up."""
-
-    sending_s: float = 0.0
-    imports_s: float = 0.0
-    other_tables_s: float = 0.0
-
-
 class Bounds:
     """Used by the engine thread only."""
 
     def __init__(self, lanes: Sequence[Lane], now: float) -> None:
-        self._shares = [(lane, Shares()) for lane in lanes]
+        # seconds in which each table held the sync up, by what it waited for
+        self._waits = [(lane, defaultdict[str, float](float)) for lane in lanes]
         self._reading_s = 0.0
         self._last = now
 
@@ -48,19 +40,17 @@ class Bounds:
         if is_reading:
             self._reading_s += seconds
             return
-        for lane, shares in self._shares:
+        for lane, waits in self._waits:
             if lane.is_sending and not lane.waits_for_jobs:
-                shares.sending_s += seconds
-            elif lane.is_busy:
-                shares.imports_s += seconds
+                waits["sending"] += seconds
             else:
-                shares.other_tables_s += seconds
+                waits["imports" if lane.is_busy else "other_tables"] += seconds
 
     def report(self) -> None:
         """One line a table that got requests."""
-        for lane, shares in self._shares:
+        for lane, waits in self._waits:
             if lane.answer_s or lane.limited_s:
-                seconds = self._of(lane, shares)
+                seconds = self._of(lane, waits)
                 total = sum(seconds.values()) or 1.0
                 most = max(seconds, key=lambda name: seconds[name])
                 is_set = lane.pace.is_fixed and most == "answers"
@@ -72,12 +62,12 @@ class Bounds:
                     _PARALLEL if is_set else _SETTINGS[most],
                 )
 
-    def _of(self, lane: Lane, shares: Shares) -> dict[str, float]:
+    def _of(self, lane: Lane, waits: Mapping[str, float]) -> dict[str, float]:
         limited = lane.limited_s / (lane.limited_s + lane.answer_s)
         return {
             "reading": self._reading_s,
-            "rate_limit": shares.sending_s * limited,
-            "answers": shares.sending_s * (1 - limited),
-            "imports": shares.imports_s,
-            "other_tables": shares.other_tables_s,
+            "rate_limit": waits["sending"] * limited,
+            "answers": waits["sending"] * (1 - limited),
+            "imports": waits["imports"],
+            "other_tables": waits["other_tables"],
         }

@@ -2,7 +2,7 @@
 
     DestinationError(message, *, detail, stream)   for the user: what, where, what to change
     ├── ConfigError      -> config_error     the user can fix it: credential, table, mapping
-    │   ├── SettingError                     one setting of the config, by its name
+    │   ├── SettingError                     what is wrong with one setting, by its path
     │   └── BadRows                          rows named as bad, and the others not counted
     ├── TransientError   -> transient_error  it may pass: the vendor is away, retries are used up
     │   └── Stopped                          SIGTERM or SIGINT asked the sync to end
@@ -38,14 +38,10 @@ class DestinationError(Exception):
 
 
 class ConfigError(DestinationError):
-    """The user can fix it; the platform does not retry."""
-
     failure_type = "config_error"
 
 
 class SettingError(ConfigError):
-    """What is wrong with one setting; `setting` is its path in the config."""
-
     def __init__(self, setting: str, what: str, *, stream: StreamKey | None = None) -> None:
         super().__init__(f"Config: {setting} {what}.", stream=stream)
         self.setting = setting
@@ -57,8 +53,6 @@ class BadRows(ConfigError):
 
 
 class TransientError(DestinationError):
-    """It may pass; the platform retries."""
-
     failure_type = "transient_error"
 
 

@@ -181,7 +181,6 @@ class StagedLoad:
 
     def close(self) -> None:
         """Free the disk."""
-        self._rows.close()
-        self._cursors.close()
-        if self._originals is not None:
-            self._originals.close()
+        for spool in (self._rows, self._cursors, self._originals):
+            if spool is not None:
+                spool.close()
