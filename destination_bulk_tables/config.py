@@ -47,8 +47,6 @@ class Batching:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecords:
-    """What to do with rows that cannot be delivered."""
-
     policy: Literal["fail", "skip"]
     max_rejected: int
     report_path: str | None = None
@@ -65,8 +63,6 @@ class Staging:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A validated configuration."""
-
     provider: Provider
     tables: tuple[TableEntry, ...]
     truncate_mode: Literal["sync_mode", "always", "never"]
@@ -128,7 +124,6 @@ def parse(raw: JsonValue, providers: Sequence[ProviderType], *, is_cloud: bool) 
 
 
 def _chosen(section: JsonValue, providers: Sequence[ProviderType]) -> ProviderType:
-    """The provider that the config names."""
     known = {provider.name: provider for provider in providers}
     said = section.get("provider_type") if isinstance(section, dict) else None
     if isinstance(said, str) and said in known:

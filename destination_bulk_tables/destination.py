@@ -25,8 +25,6 @@ from destination_bulk_tables import commands, run
 
 
 class DestinationBulkTables(Destination):
-    """See `commands`."""
-
     def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - CDK
         return ConnectorSpecificationSerializer.load(commands.specification())
 

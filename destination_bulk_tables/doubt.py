@@ -22,6 +22,7 @@ from destination_bulk_tables.http import Ambiguous, Refused, RowFault, TooLarge,
 from destination_bulk_tables.model import Doubtful, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, ReadBack
 from destination_bulk_tables.redact import mask_values
+from destination_bulk_tables.refusals import exhausted
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Doubt:
             return wait
         wait = max(wait, self._exchange.backoff_s(attempts), fate.after_s or 0.0)
         if self._exchange.is_over(since, wait):
-            raise self._exchange.exhausted(str(fate), attempts, fate.after_s, table)
+            raise exhausted(self._provider, str(fate), attempts, fate.after_s, table)
         return wait
 
     def decide(self, table: Table, block: RowBlock, fate: Exception) -> set[int]:

@@ -67,7 +67,8 @@ class Engine:
         try:
             bad_input = self._read()
             self._flush("end")
-            self._drain()
+            while any(lane.is_busy for lane in self._all):
+                self._wait()
             if bad_input is not None:
                 raise bad_input
             self._intake.require_completion()
@@ -144,10 +145,6 @@ class Engine:
         for lane in self._all:
             if lane.batcher.opened_at is not None and lane.load is None:
                 self._dispatch.queue(lane, lane.batcher.cut(reason))
-
-    def _drain(self) -> None:
-        while any(lane.is_busy for lane in self._all):
-            self._wait()
 
     def _finish(self) -> None:
         """Let the states of replaced tables go, when nothing can fail any more.

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.dispositions import BUSY_STATUSES, Accept, Renew, Retry
-from destination_bulk_tables.errors import DestinationError, Stopped, TransientError
+from destination_bulk_tables.errors import Stopped, TransientError
 from destination_bulk_tables.http import (
     Ambiguous,
     Flow,
@@ -29,6 +29,7 @@ from destination_bulk_tables.http import (
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.provider import Provider
 from destination_bulk_tables.ratelimit import WindowLimiter
+from destination_bulk_tables.refusals import about, exhausted
 from destination_bulk_tables.signing import Signer
 from destination_bulk_tables.trace import Trace
 from destination_bulk_tables.transport import Transport, TransportError
@@ -61,9 +62,11 @@ class Tally:
     waited_s: float = 0.0
 
 
-class _Sent(NamedTuple):
-    """One attempt: when it was sent, its number, what the rate limit made it wait."""
+class _Attempt(NamedTuple):
+    """`at`: when it was sent (monotonic); `limited_s`: what the rate limit made it wait."""
 
+    request: HttpRequest
+    table: Table | None
     at: float
     number: int
     limited_s: float
@@ -115,7 +118,6 @@ class Exchange:
             return end.value  # type: ignore[no-any-return]  # StopIteration.value is untyped
 
     def _exchange(self, table: Table | None, request: HttpRequest, tally: Tally) -> HttpResponse:  # noqa: C901, PLR0915
-        """One request until it is accepted: the only retry loop of the program."""
         limiter = self._limiter(table)
         attempts = 0
         give_up = float("inf")
@@ -126,20 +128,17 @@ class Exchange:
             timeout = self.provider.limits.read_timeout_s
             attempts += 1
             tally.requests += 1
-            sent = _Sent(started, attempts, limited_s)
+            attempt = _Attempt(request, table, started, attempts, limited_s)
             try:
                 response = self._signer.send(request, min(timeout, max(1.0, give_up - started)))
             except TransportError as error:
-                retry = Retry(
-                    after_s=error.after_s, applied="maybe" if error.sent == "maybe" else "no"
-                )
-                trouble, slow = error.reason, error.kind == "timeout"
-                self._note(request, table, tally, sent, None, error.reason)
-                is_busy = slow
-                ambiguous = Ambiguous(trouble, is_slow=slow)
+                retry = Retry(error.after_s, error.sent)
+                ambiguous = Ambiguous(error.reason, is_slow=error.kind == "timeout")
+                pushes_back = ambiguous.is_slow
+                self._note(attempt, tally, None, error.reason)
             else:
                 tally.answer_s += self.clock.monotonic() - started
-                self._note(request, table, tally, sent, response)
+                self._note(attempt, tally, response)
                 disposition = self.provider.classify(request, response)
                 if isinstance(disposition, Accept):
                     return replace(response, resent=resent)
@@ -153,29 +152,29 @@ class Exchange:
                 if not isinstance(disposition, Retry):
                     if isinstance(disposition.error, Refused):
                         disposition.error.resent = resent
-                    raise _about(table, disposition.error)
+                    raise about(table, disposition.error)
                 retry = disposition
                 if retry.after_s is None:
                     retry = replace(retry, after_s=response.retry_after_s(self.clock.now()))
-                trouble, slow = f"HTTP {response.status}", response.status == _GATEWAY_TIMEOUT
-                is_busy = slow or response.status in _PUSHES_BACK
                 ambiguous = Ambiguous(
-                    trouble,
-                    is_slow=slow,
+                    f"HTTP {response.status}",
+                    is_slow=response.status == _GATEWAY_TIMEOUT,
                     is_busy=response.status in BUSY_STATUSES,
                     after_s=retry.after_s,
                 )
-            if is_busy:
+                pushes_back = ambiguous.is_slow or response.status in _PUSHES_BACK
+            if pushes_back:
                 tally.pushed_back_at = started
             self._require_repeatable(request, retry, ambiguous, tally)
-            resent += retry.applied == "maybe"
+            trouble, is_maybe = str(ambiguous), retry.applied == "maybe"
+            resent += is_maybe
             now = self.clock.monotonic()
             give_up = min(give_up, started + self.max_elapsed_s)
-            wait = self.backoff_s(attempts)
-            must_settle = retry.applied == "maybe" and request.repeat == "settled"
-            wait = max(wait, retry.after_s or 0.0, settle_s(is_slow=slow) if must_settle else 0.0)
+            wait = max(self.backoff_s(attempts), retry.after_s or 0.0)
+            if is_maybe and request.repeat == "settled":
+                wait = max(wait, settle_s(is_slow=ambiguous.is_slow))
             if attempts >= MAX_ATTEMPTS or now + wait > give_up:
-                raise self.exhausted(trouble, attempts, retry.after_s, table)
+                raise exhausted(self.provider, trouble, attempts, retry.after_s, table)
             if retry.pause:
                 limiter.pause(now + wait)
             tally.retries += 1
@@ -190,10 +189,8 @@ class Exchange:
 
     def _note(
         self,
-        request: HttpRequest,
-        table: Table | None,
+        attempt: _Attempt,
         tally: Tally,
-        sent: _Sent,
         response: HttpResponse | None,
         trouble: str | None = None,
     ) -> None:
@@ -202,16 +199,16 @@ class Exchange:
         tally.cause, tally.waited_s = None, 0.0
         if self._trace is not None:
             self._trace.note(
-                request,
+                attempt.request,
                 response,
-                sent.at,
-                table=table.name if table else "-",
-                attempt=sent.number,
-                limited_ms=sent.limited_s * 1000,
+                attempt.at,
+                table=attempt.table.name if attempt.table else "-",
+                attempt=attempt.number,
+                limited_ms=attempt.limited_s * 1000,
                 waited_ms=waited_s * 1000,
                 cause=cause,
                 trouble=trouble,
-                import_id=self.provider.job_of(request, response) if response else None,
+                import_id=self.provider.job_of(attempt.request, response) if response else None,
             )
 
     def _require_repeatable(
@@ -234,22 +231,6 @@ class Exchange:
         """How long to wait after so many attempts: longer each time, by chance."""
         longest: float = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempts, 10))
         return self._jitter() * longest
-
-    def exhausted(
-        self, trouble: str, attempts: int, after_s: float | None, table: Table | None
-    ) -> TransientError:
-        """The error of a request that was tried often or long enough."""
-        asked = (
-            f" It asked to wait {after_s:.0f} s, longer than the retries may take."
-            if after_s
-            else ""
-        )
-        message = (
-            f"{self.provider.title} did not take a request after {attempts} attempt(s): "
-            f"{trouble}.{asked} If it is up, check its address, the network and the vendor's "
-            "limits; the next attempt starts where this one stopped."
-        )
-        return TransientError(message, stream=table.stream if table else None)
 
     def _take_slot(
         self, limiter: WindowLimiter, request: HttpRequest, table: Table | None, tally: Tally
@@ -301,11 +282,3 @@ class Exchange:
 def settle_s(*, is_slow: bool) -> float:
     """How long a request without an answer is given to end at the vendor."""
     return SETTLE_SLOW_S if is_slow else SETTLE_S
-
-
-def _about(table: Table | None, error: Exception) -> Exception:
-    """An answer's error with the table it is about: the setting to check may be that table's."""
-    if table is None or not isinstance(error, DestinationError):
-        return error
-    message = f"Table {table.name}: {error.message}"
-    return type(error)(message, detail=error.detail, stream=table.stream)

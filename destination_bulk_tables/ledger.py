@@ -131,5 +131,4 @@ class Ledger:
         return all(epoch.is_settled for epoch in read)
 
     def close(self) -> None:
-        """Free the disk that waiting states take."""
         self._store.close()

@@ -55,7 +55,6 @@ class Lines:
 
     @classmethod
     def joined(cls, several: Iterable[Lines]) -> Lines:
-        """All of these, one after the other."""
         return cls([part for lines in several for part in lines.parts])
 
     def __len__(self) -> int:
@@ -66,7 +65,6 @@ class Lines:
             yield from map(block.lines().__getitem__, numbers)
 
     def at(self, positions: Sequence[int]) -> list[bytes]:
-        """The lines at these positions."""
         return list(self.pick(positions))
 
     def part(self, start: int, end: int | None = None) -> Lines:

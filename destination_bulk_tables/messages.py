@@ -215,16 +215,14 @@ def _runs(
                 found = runs[name] = []
             found.append(record)
     return [
-        _run(StreamKey.of(*name), found, timed, texts and texts.pick(numbers[name]))
+        RecordRun(
+            key := StreamKey.of(*name),
+            [record.data for record in found],
+            times=[record.emitted_at for record in found] if key in timed else (),
+            lines=texts and texts.pick(numbers[name]),
+        )
         for name, found in runs.items()
     ]
-
-
-def _run(
-    key: StreamKey, records: list[Any], timed: Collection[StreamKey], texts: Lines | None
-) -> RecordRun:
-    times = [record.emitted_at for record in records] if key in timed else ()
-    return RecordRun(key, [record.data for record in records], times=times, lines=texts)
 
 
 def _lenient(text: bytes, number: int) -> Iterator[Message]:

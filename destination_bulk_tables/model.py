@@ -181,7 +181,6 @@ class Epoch:
 
     @property
     def is_settled(self) -> bool:
-        """Whether each row is delivered or rejected."""
         return self.read == self.delivered + self.rejected
 
 

@@ -20,8 +20,6 @@ _OUR_LOGGERS = frozenset({__name__.partition(".")[0], "__main__"})
 
 
 class Output:
-    """Airbyte messages to stdout, without secrets."""
-
     def __init__(self, writer: LineWriter) -> None:
         self.writer = writer
 

@@ -180,7 +180,6 @@ class StagedLoad:
         return found
 
     def close(self) -> None:
-        """Free the disk."""
         for spool in (self._rows, self._cursors, self._originals):
             if spool is not None:
                 spool.close()

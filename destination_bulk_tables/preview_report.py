@@ -141,7 +141,6 @@ def _request(
 
 
 def as_text(report: JsonObject) -> str:
-    """The JSON document for a person."""
     lines = [f"{report['provider']} at {report['address']}"] if "provider" in report else []
     for stream in report.get("streams", ()):
         lines += ["", *_stream_lines(stream)]

@@ -39,7 +39,6 @@ class Progress:
 
     @property
     def due_at(self) -> float:
-        """When the next line is due."""
         return self._last + INTERVAL_S
 
     def report(self, now: float, *, is_final: bool = False) -> None:

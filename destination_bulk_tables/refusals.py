@@ -1,10 +1,10 @@
-"""What is said of rows, and of a batch, that a vendor refused."""
+"""What is said of rows and batches that a vendor refused, and of requests that it did not take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from destination_bulk_tables.errors import ConfigError
+from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
 from destination_bulk_tables.http import Refused, RowFault, name_of
 from destination_bulk_tables.model import RejectedRow, RowBlock, Table
 from destination_bulk_tables.outcomes import ReplacePlan
@@ -53,3 +53,26 @@ def indivisible(provider: Provider, table: Table, fate: Exception) -> ConfigErro
         "the rows. The table was not touched."
     )
     return ConfigError(message, stream=table.stream)
+
+
+def exhausted(
+    provider: Provider, trouble: str, attempts: int, after_s: float | None, table: Table | None
+) -> TransientError:
+    """The error of a request that was tried often or long enough."""
+    asked = ""
+    if after_s:
+        asked = f" It asked to wait {after_s:.0f} s, longer than the retries may take."
+    message = (
+        f"{provider.title} did not take a request after {attempts} attempt(s): "
+        f"{trouble}.{asked} If it is up, check its address, the network and the vendor's "
+        "limits; the next attempt starts where this one stopped."
+    )
+    return TransientError(message, stream=table.stream if table else None)
+
+
+def about(table: Table | None, error: Exception) -> Exception:
+    """An answer's error with the table it is about: the setting to check may be that table's."""
+    if table is None or not isinstance(error, DestinationError):
+        return error
+    message = f"Table {table.name}: {error.message}"
+    return type(error)(message, detail=error.detail, stream=table.stream)

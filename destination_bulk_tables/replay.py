@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from destination_bulk_tables.catalog import StreamPlan, find_stream, plan_streams
+from destination_bulk_tables.catalog import find_stream, plan_streams
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import parse_config, run_sync
 from destination_bulk_tables.config import Config, RejectedRecords
@@ -80,16 +81,14 @@ def replay(
         )
         catalog = _without_replacing(raw_catalog)
         plans = plan_streams(catalog, config)
-        done.unkeyed = [plan.table.name for plan in plans.values() if not _is_keyed(plan, config)]
+        if not config.provider.rules.keyed:
+            tables = [plan.table for plan in plans.values()]
+            done.unkeyed = [table.name for table in tables if table.mode != "dedup"]
         lines = _selected(_lines(_chunks(address, config, stop)), set(plans), done)
         done.counts = _fed(
             lines, lambda stdin: run_sync(config, catalog, stdin, lambda _: None, stop, clock)
         )
         return done
-
-
-def _is_keyed(plan: StreamPlan, config: Config) -> bool:
-    return plan.table.mode == "dedup" or config.provider.rules.keyed
 
 
 def _new_report(config: Config, address: str, rejects: str | None, clock: Clock) -> str:
@@ -198,3 +197,49 @@ def _fed(
     if failures:
         raise failures[0]
     return counts
+
+
+# --- what is said of it
+
+
+def as_json(done: Replayed) -> JsonObject:
+    """Counts per stream; `rejects` is where the new report is, None where nothing is in it."""
+    has_rejects = any(counts.rejected for counts in done.counts.values())
+    return {
+        "streams": [
+            {
+                "stream": str(stream),
+                "rows_sent": counts.read,
+                "rows_delivered": counts.delivered,
+                "rows_rejected_again": counts.rejected,
+            }
+            for stream, counts in done.counts.items()
+        ],
+        "rows_left_out": dict(done.left_out),
+        "unreadable_lines": done.unreadable,
+        "tables_where_a_repetition_doubles_rows": [*dict.fromkeys(done.unkeyed)],
+        "rejects": done.rejects if has_rejects else None,
+    }
+
+
+def as_text(report: JsonObject) -> str:
+    return "\n".join(_told(report)) + "\n"
+
+
+def _told(report: Any) -> Iterator[str]:
+    if "problem" in report:
+        yield f"The replay did not get to its end: {report['problem']}"
+        return
+    for stream in report["streams"]:
+        yield (
+            f"{stream['stream']}: {stream['rows_sent']} rows sent, {stream['rows_delivered']} "
+            f"delivered, {stream['rows_rejected_again']} rejected again"
+        )
+    for stream, rows in report["rows_left_out"].items():
+        yield f"{stream}: {rows} rows left out, the catalog has no such stream"
+    if report["unreadable_lines"]:
+        yield f"{report['unreadable_lines']} lines left out that are no RECORD messages"
+    if report["rejects"]:
+        yield f"Rejected again: {report['rejects']}"
+    for table in report["tables_where_a_repetition_doubles_rows"]:
+        yield f"Table {table} is not kept by key: the same replay again would double its rows."

@@ -27,7 +27,6 @@ HARD_STOP_S = 12  # whatever hangs, the process is gone this long after the firs
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one verb and exit."""
     args = _parse(sys.argv[1:] if arguments is None else arguments)
     stop = threading.Event()
 
@@ -123,14 +122,14 @@ def _replay(args: Any, raw_config: JsonValue, raw_catalog: JsonValue, stop: thre
 
     What the vendor rejects again is no failure: it is in the new report.
     """
-    from destination_bulk_tables import replay, replay_report  # noqa: PLC0415 - as above
+    from destination_bulk_tables import replay  # noqa: PLC0415 - as above
 
     try:
         done = replay.replay(raw_config, raw_catalog, args.report, args.rejects, stop, Clock())
-        report = replay_report.as_json(done)
+        report = replay.as_json(done)
     except DestinationError as error:
         report = {"problem": SECRETS.mask(error.message)}
-    text = json.dumps(report, indent=2) + "\n" if args.json else replay_report.as_text(report)
+    text = json.dumps(report, indent=2) + "\n" if args.json else replay.as_text(report)
     sys.stdout.write(text)
     sys.stdout.flush()
     return int("problem" in report)

@@ -27,8 +27,6 @@ class Kept:
 
 
 class StateStore:
-    """The states of one sync."""
-
     def __init__(self, budget: DiskBudget | None = None) -> None:
         self._budget = budget
         self._file: IO[bytes] | None = None
@@ -75,7 +73,6 @@ class StateStore:
         return state
 
     def close(self) -> None:
-        """Free the disk."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

@@ -185,7 +185,6 @@ class Store:
                 yield b"\n"
 
     def close(self) -> None:
-        """Let the thread end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wait(self, future: Future[T], done: str = "written") -> T:

@@ -102,7 +102,6 @@ class Sync:
 
     @property
     def counts(self) -> dict[StreamKey, StreamCounts]:
-        """What has become of the rows of each stream."""
         return self._progress.counts
 
     def close(self) -> None:

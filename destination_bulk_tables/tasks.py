@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the engine works with."""
-
     provider: Provider
     sender: Sender
     workers: Workers

@@ -148,7 +148,6 @@ def json_tokens(tokens: Sequence[Raw]) -> list[Raw]:
 
 
 def json_texts(tokens: Sequence[Raw]) -> list[str]:
-    """Nested values as compact JSON."""
     as_came = b"[%b]" % b",".join(tokens)
     compact = msgspec.json.format(as_came, indent=-1)
     if compact == as_came:

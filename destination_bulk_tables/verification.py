@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 
 class Verification:
-    """Asks what became of accepted rows, and settles them."""
-
     def __init__(
         self, lanes: Sequence[Lane], tools: Tools, tasks: Tasks, settling: Settling
     ) -> None:

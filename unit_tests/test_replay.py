@@ -12,8 +12,7 @@ import pytest
 from destination_bulk_tables import replay
 from destination_bulk_tables.errors import ConfigError, TransientError
 from destination_bulk_tables.model import StreamKey
-from destination_bulk_tables.replay import Replayed
-from destination_bulk_tables.replay_report import as_json, as_text
+from destination_bulk_tables.replay import Replayed, as_json, as_text
 
 DEALS = StreamKey("crm", "deals")
 

@@ -19,8 +19,6 @@ _OK = range(200, 300)
 
 @dataclass(slots=True)
 class TableFigures:
-    """One table's share."""
-
     requests: int = 0
     repeated: int = 0
     not_ok: int = 0
