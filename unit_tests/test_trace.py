@@ -155,7 +155,7 @@ def test_the_job_of_an_api_is_named() -> None:
     """By the request that began it and by those that ask for it."""
     job = {"job_type": "poll", "id": "id", "path": "/jobs/{job}", "status": "s", "done": "ok"}
     provider = made(job=job)
-    begun, asked_for = sent_by(provider), provider._jobs.request(table(), "7")  # type: ignore[union-attr]
+    begun, asked_for = sent_by(provider), provider._jobs._request(table(), "7")  # type: ignore[union-attr]
     assert provider.job_of(begun, answer(202, {"id": 7})) == "7"
     assert provider.job_of(begun, answer(202, {})) is None
     assert provider.job_of(asked_for, answer(200, {"s": "ok"})) == "7"
