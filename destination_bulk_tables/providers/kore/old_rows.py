@@ -78,6 +78,15 @@ def _moment(date: bytes) -> float:
         raise Refused("unreadable_date", "a row has no Created_On that can be compared") from None
 
 
+def are_dated(rows: Sequence[Row]) -> bool:
+    """Whether each has a date: else nothing tells new rows whose insert was not answered."""
+    with contextlib.suppress(Refused):
+        for row in rows:
+            _moment(bytes(row.Created_On))
+        return True
+    return False
+
+
 def note_new(
     calls: Calls, table: Table, plan: KorePlan, records: Sequence[msgspec.Raw]
 ) -> Flow[None]:

@@ -30,6 +30,7 @@ from destination_bulk_tables.providers.kore.filters import EVERY_ROW, older_than
 from destination_bulk_tables.providers.kore.old_rows import (
     KorePlan,
     OldRows,
+    are_dated,
     count_rows,
     list_older,
     list_rows,
@@ -51,9 +52,9 @@ def begin(calls: Calls, table: Table, strategy: str) -> Flow[ReplacePlan]:
         if strategy == "delete_then_insert":
             yield from _empty(calls, table)
             return KorePlan(stored=0)
-        total = yield from calls.total(table.name)
-        if total is not None and total > FEW_ROWS:
-            return KorePlan(stored=total, is_dated=True, first_alone=True, hint=_UNIQUE_INDEX)
+        some = yield from calls.query(table.name, EVERY_ROW, limit=PAGE)
+        if some.total is not None and some.total > FEW_ROWS and are_dated(rows_of(some)):
+            return KorePlan(stored=some.total, is_dated=True, first_alone=True, hint=_UNIQUE_INDEX)
         ids = [row.sys_Id for row in (yield from list_rows(calls, table))]
         return KorePlan(stored=len(ids), old_ids=ids, hint=_UNIQUE_INDEX if ids else "")
     except Refused as refused:
