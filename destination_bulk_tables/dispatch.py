@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from destination_bulk_tables.keyed_rows import n_older
 from destination_bulk_tables.lanes import Lane, Tracked
 from destination_bulk_tables.model import Batch, Doubtful
 from destination_bulk_tables.outcomes import Context
@@ -57,6 +58,7 @@ class Dispatch:
         lane.repeats.leave_out_late(batch)
         if not len(batch.block) and lane.replace is None:
             # only older versions of what is in the table
+            lane.repeats.n_older += n_older(batch)  # until it is settled, which is now
             tracked = lane.tracked[batch.id] = Tracked(batch, now)
             self.settling.finish(lane, tracked)
             return

@@ -68,6 +68,15 @@ def test_a_version_that_is_settled_is_not_replaced_by_an_older(gone: Row, silenc
         assert done.counts == (2, 2, 0)
 
 
+@pytest.mark.parametrize("vendor", ["kore", "qobra"])
+def test_late_versions_of_one_batch_take_no_memory(vendor: Any) -> None:
+    """Nor less than none, which would make room for others: a sync ends with nothing held."""
+    newest, *late = ([{"id": "a", "version": version}] for version in (9, 3, 2, 4))
+    script: list[Any] = [records(newest), 60.0, *map(records, late), state(1), complete()]
+    done = sync(vendor, "append_dedup", script, max_rows=3).run()
+    assert (done.error, done.acknowledged, done.counts) == (None, [1], (4, 4, 0))
+
+
 def batch_of(**cursors: bytes | None) -> Batch:
     """A batch of rows with these keys; those that begin with a `d` are deletions."""
     rows = {key: cursor or b"null" for key, cursor in cursors.items() if not key.startswith("d")}
