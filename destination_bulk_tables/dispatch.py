@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from destination_bulk_tables.keyed_rows import n_older
 from destination_bulk_tables.lanes import Lane, Tracked
 from destination_bulk_tables.model import Batch, Doubtful
 from destination_bulk_tables.outcomes import Context
@@ -55,13 +54,10 @@ class Dispatch:
     def queue(self, lane: Lane, batch: Batch) -> None:
         """Have a batch sent when its lane lets it go."""
         now = self._tools.clock.monotonic()
-        lane.repeats.leave_out_late(batch)
-        if not len(batch.block) and lane.replace is None:
-            # only older versions of what is in the table
-            lane.repeats.n_older += n_older(batch)  # until it is settled, which is now
-            tracked = lane.tracked[batch.id] = Tracked(batch, now)
+        late = lane.repeats.take_late(batch)
+        if late is not None:
+            tracked = lane.tracked[late.id] = Tracked(late, now)
             self.settling.finish(lane, tracked)
-            return
         lane.enqueue(batch, now)
         self.move(now)
 

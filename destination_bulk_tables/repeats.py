@@ -62,12 +62,19 @@ class Repeats:
         """Waiting rows that need not wait any more."""
         return len(self._free)
 
-    def leave_out_late(self, batch: Batch) -> None:
-        """Drop rows that are older than what the table holds of their key; they count as in it."""
-        if self.settled is not None:
-            late = self.settled.late(batch) - self._known
-            if late:
-                keep(batch, late)
+    def take_late(self, batch: Batch) -> Batch | None:
+        """Leave out rows that are older than what the table holds of their key.
+
+        They go to a batch without rows, which is settled.
+        """
+        late = set() if self.settled is None else self.settled.late(batch) - self._known
+        if not late:
+            return None
+        left = Batch(batch.id, batch.table, RowBlock((), 0, range(0)), batch.cut)
+        hand_over(Queued(batch), left, late)
+        keep(batch, late)
+        self.n_older += n_older(left)
+        return left
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float

@@ -69,6 +69,24 @@ def test_a_version_that_is_settled_is_not_replaced_by_an_older(gone: Row, silenc
 
 
 @pytest.mark.parametrize("vendor", ["kore", "qobra"])
+@pytest.mark.parametrize("under_way", ["b", "c"])
+def test_a_late_version_counts_whatever_becomes_of_its_batch(vendor: Any, under_way: str) -> None:
+    """All other rows of it wait for their key, or were replaced while it was queued."""
+    script: list[Any] = [
+        records([{"id": "a", "version": 9}]),
+        60.0,
+        records([{"id": under_way, "version": 1}, {"id": "d", "version": 1}]),
+        records([{"id": "a", "version": 3}, {"id": "b", "version": 2}]),
+        records([{"id": "b", "version": 3}, {"id": "e", "version": 1}]),
+        state(1),
+        complete(),
+    ]
+    done = sync(vendor, "append_dedup", script, max_rows=2).run()
+    assert (done.error, done.acknowledged, done.counts) == (None, [1], (7, 7, 0))
+    assert {row["id"]: row["version"] for row in done.vendor.rows()}["b"] == 3
+
+
+@pytest.mark.parametrize("vendor", ["kore", "qobra"])
 def test_late_versions_of_one_batch_take_no_memory(vendor: Any) -> None:
     """Nor less than none, which would make room for others: a sync ends with nothing held."""
     newest, *late = ([{"id": "a", "version": version}] for version in (9, 3, 2, 4))
