@@ -80,7 +80,7 @@ def test_no_rows_empty_a_large_table() -> None:
 def test_bad_rows_do_not_stop_the_replace_of_a_large_table(bulk: Any, dates: Any) -> None:
     """Also those of the first insert, which then has no date to tell by, if any row ever has."""
     vendor = filled(bulk=bulk, dates=dates)
-    vendor.is_bad = lambda row: row.get("version") and row["id"] in {"d2", "d7"}
+    vendor.is_bad = lambda row: bool(row.get("version")) and row["id"] in {"d2", "d7"}
     done = sync("kore", "overwrite", REPLACE, vendor=vendor).run()
     assert (done.error, done.acknowledged, done.rejected_ids) == (None, [1], ["d2", "d7"])
     assert sorted(row["id"] for row in vendor.rows()) == [f"d{i}" for i in (0, 1, 3, 4, 5, 6, 8, 9)]
