@@ -112,11 +112,8 @@ class RowTemplate:
 
     def __init__(self, table: Table, template: Template | None, line: Template | None) -> None:
         given = [part for part in (line, template) if part is not None]
-        self._values = Values(
-            (template or line or _nothing()).field,
-            table,
-            {name for part in given for name in part.names()},
-        )
+        names = {name for part in given for name in part.names()}
+        self._values = Values(given[-1].field, table, names)
         more = {name: f"\0{name}" for name in _OF_A_ROW} | self._values.marks
         texts = [msgspec.json.encode(part.render(table, more)) for part in given]
         if template is None:
@@ -214,7 +211,3 @@ def _unfit(block: RowBlock, values: Values, marks: list[str]) -> list[int]:
         for i, members in enumerate(map(_members, block.rows()))
         if any(values.segment(mark, members) is None for mark in marks)
     ]
-
-
-def _nothing() -> Template:
-    return Template("row_template", None)

@@ -65,10 +65,10 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
-    proven: str
     description: str
     fields: dict[str, dict[str, Any]]
     settings: dict[str, Any]
+    proven: str = ""
 
 
 class Preset:
