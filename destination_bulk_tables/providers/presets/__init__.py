@@ -1,9 +1,9 @@
 """Vendors of which `custom_http` needs to be told only an address and a credential.
 
 Each `NAME.json` here is one option of the form: `fields` are what it asks for, `settings` a
-configuration of custom_http in which `<field>` stands for what was filled in. To add one, add a
-file, its test and its line in docs/presets.md. `proven` names the server it was run against; where
-it is missing the settings were written from documentation, and the title says so.
+configuration of custom_http in which `<field>` stands for what was filled in. To add one, see
+docs/presets.md. `proven` names the server it was run against; where it is missing the settings were
+written from documentation, and the title says so.
 """
 
 from __future__ import annotations
