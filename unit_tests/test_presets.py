@@ -88,13 +88,24 @@ def test_what_no_server_has_shown_says_so_in_the_form(preset: Preset) -> None:
 
 @each
 def test_the_docs_list_each_preset(preset: Preset) -> None:
-    """With its name in JSON, its title, and what it was run against."""
+    """With its name in JSON, its title, its modes, and what it was run against."""
     rows = [line for line in DOCS.read_text("utf-8").splitlines() if f"`{preset.name}`" in line]
     assert len(rows) == 1, f"docs/presets.md needs one row with `{preset.name}`"
     parts = [preset.title, preset.proven or "from documentation"]
     parts += [f"`{name}`" for name in preset.fields]
     lacking = [part for part in parts if part not in rows[0]]
     assert not lacking, f"the row of `{preset.name}` in docs/presets.md lacks {lacking}"
+    modes = {"upsert": "append + deduped", "replace": "overwrite"}
+    told = ["append", *(mode for setting, mode in modes.items() if setting in preset.settings)]
+    assert f"| {', '.join(told)} |" in rows[0]
+
+
+def test_the_readme_counts_the_presets() -> None:
+    """How many were run against a real server is the first thing it says of them."""
+    numbers = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve", 13: "thirteen"}
+    proven = numbers[sum(bool(preset.proven) for preset in PRESETS)]
+    page = (DOCS.parents[1] / "README.md").read_text("utf-8")
+    assert f"real servers of {proven} of the presets" in page
 
 
 def test_the_credential_of_a_preset_is_a_secret() -> None:
