@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from unicodedata import normalize
 
 from destination_bulk_tables.columns import Column, Extra, columns_of, extras_of, fields_of
 from destination_bulk_tables.config import Config
@@ -112,6 +113,17 @@ def unmatched_entries(config: Config, keys: Collection[StreamKey]) -> list[str]:
         hint = f" did_you_mean={close[0]!r}" if close and close[0] != entry.stream else ""
         namespace = "" if entry.namespace is None else f" namespace={entry.namespace!r}"
         told.append(f"tables_entry_of_no_stream stream={entry.stream!r}{namespace}{hint}")
+    return told
+
+
+def similar_tables(names: Iterable[str]) -> list[str]:
+    """What to tell of tables that are one to a vendor who reads names in any case or spelling."""
+    seen: dict[str, str] = {}
+    told = []
+    for name in names:
+        other = seen.setdefault(normalize("NFKC", name).casefold(), name)
+        if other != name:
+            told.append(f"tables_of_similar_names table={name!r} other={other!r}")
     return told
 
 

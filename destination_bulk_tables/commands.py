@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from destination_bulk_tables import config as configuration
-from destination_bulk_tables.catalog import plan_streams, unmatched_entries
+from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 SYNC_MODES = ["append", "overwrite", "append_dedup"]
 _CHECK_TIMEOUT_S = 20.0
-_MOST_TOLD = 20  # entries of no stream; a config for many connections has hundreds
 
 
 def specification() -> JsonObject:
@@ -215,8 +214,6 @@ def run_sync(
 ) -> dict[StreamKey, StreamCounts]:
     """Run one sync with a config that may be read; what became of the rows of each stream."""
     plans = plan_streams(raw_catalog, config)
-    for line in unmatched_entries(config, plans)[:_MOST_TOLD]:
-        log.warning(line)
     require_possible(plans.values(), config)
     # before the report is made, because it may end the sync: the environment's proxy, certificates
     transport = Transport(config.provider.base_url, clock, public_only=is_cloud())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.catalog import StreamPlan
+from destination_bulk_tables.catalog import StreamPlan, similar_tables, unmatched_entries
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.engine import Engine, Source
@@ -39,6 +39,7 @@ from destination_bulk_tables.workers import ThreadWorkers
 
 log = logging.getLogger(__name__)
 _LEAST_KEYS = 1000
+_MOST_TOLD = 20  # lines of a kind; a config for many connections has hundreds of entries
 
 _ASKING_S = 20.0  # for columns, without which a sync can do
 
@@ -215,8 +216,17 @@ def circumstances(plans: Iterable[StreamPlan]) -> dict[StreamKey, Circumstances]
 
 def require_possible(plans: Iterable[StreamPlan], config: Config) -> None:
     """Raise `ConfigError` where a table cannot be written as the catalog asks; log the warnings."""
+    plans = list(plans)
+    for line in unmatched_entries(config, {plan.key for plan in plans})[:_MOST_TOLD]:
+        log.warning(line)
     for plan in plans:
         _require_possible(plan, config)
+    tables = {plan.table.name: plan.table for plan in plans}
+    for line in similar_tables(tables)[:_MOST_TOLD]:
+        log.warning(line)
+    for table in tables.values():
+        for warning in config.provider.warnings(table):
+            log.warning(warning)
 
 
 def _require_possible(plan: StreamPlan, config: Config) -> None:
@@ -236,5 +246,3 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
             "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
         )
         raise ConfigError(message, stream=plan.key)
-    for warning in provider.warnings(table):
-        log.warning(warning)

@@ -11,7 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from integration_tests.connector import wait_until
 from integration_tests.emulator import Emulator, EmulatorProcess, checksum
+from integration_tests.emulator.storage import Storage
 
 KEY = {"X-API-Key": "qobra-key-1"}
 SECRET = "kore-secret-1"
@@ -990,6 +991,16 @@ def test_page_shows_and_escapes(emulator: Emulator) -> None:
         assert text in page
     assert "<script>x" not in page
     assert len(emulator.requests) == 2
+
+
+def test_tables_whose_names_differ_by_case_are_two() -> None:
+    """Neither vendor says that it reads a name in any case."""
+    storage, names = Storage(), ("deals", "Deals", "^deals", "sqlite_x")
+    with closing(storage):
+        for name in names:
+            storage.create(name)
+        storage.insert("Deals", [("a", b"{}")], 0.0)
+        assert [storage.count(name) for name in names] == [0, 1, 0, 0]
 
 
 def test_real_time_and_a_storage_file(tmp_path: Path) -> None:

@@ -303,12 +303,14 @@ def test_what_the_rate_limit_makes_of_the_requests(tmp_path: Path) -> None:
 
 
 def test_part_of_the_input(tmp_path: Path) -> None:
-    """`--rows` takes the first records only and still counts all that came."""
+    """`--rows` takes the first records only and still counts all that came; warnings are told."""
     with Emulator(auto_create_tables=True) as emulator:
-        config = config_for("qobra", emulator.url)
+        config = config_for("qobra", emulator.url, tables=[{"stream": "deal", "table": "x"}])
         given = ("--json", "--rows", "10")
         done = _run("preview", tmp_path, config, "append", _messages(ROWS), *given)
         [stream] = json.loads(done.stdout)["streams"]
+        warnings = json.loads(done.stdout)["warnings"]
+        assert warnings[0] == "tables_entry_of_no_stream stream='deal' did_you_mean='deals'"
         assert (stream["rows_read"], stream["rows_to_send"], stream["requests"]) == (250, 10, 1)
         assert done.returncode == 0
         assert {(r.method, r.path) for r in emulator.requests} == {("GET", "/v2/data-structures")}

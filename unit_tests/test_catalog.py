@@ -7,7 +7,12 @@ from typing import Literal
 import pytest
 
 from destination_bulk_tables import config as configuration
-from destination_bulk_tables.catalog import StreamPlan, plan_streams, unmatched_entries
+from destination_bulk_tables.catalog import (
+    StreamPlan,
+    plan_streams,
+    similar_tables,
+    unmatched_entries,
+)
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.model import JsonObject, JsonValue, StreamKey
@@ -201,6 +206,15 @@ def test_an_entry_of_no_stream_is_told_with_the_nearest_name() -> None:
         "tables_entry_of_no_stream stream='call' did_you_mean='calls'",
         "tables_entry_of_no_stream stream='calls' namespace='crm'",
         "tables_entry_of_no_stream stream='zzz'",
+    ]
+
+
+def test_tables_that_a_vendor_may_take_for_one_are_told() -> None:
+    """Whether it reads names in any case is seldom documented, and a replace empties the other."""
+    names = ["deals", "calls", "Deals", "na\u00efve", "nai\u0308ve"]
+    assert similar_tables(names) == [
+        "tables_of_similar_names table='Deals' other='deals'",
+        "tables_of_similar_names table='nai\u0308ve' other='na\u00efve'",
     ]
 
 

@@ -7,6 +7,7 @@ file is for looking at afterwards; it is emptied when an emulator starts on it.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Storage:
             "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'"
         )
         for (name,) in names.fetchall():
-            self._db.execute(f"drop table {_quoted(name)}")
+            self._db.execute(f"drop table {_identifier(name)}")
 
     def close(self) -> None:
         """Close the file."""
@@ -97,4 +98,9 @@ class Storage:
 
 
 def _quoted(name: str) -> str:
+    """An identifier of this name alone: SQLite tells no capital from a small letter."""
+    return _identifier("_" + re.sub("[A-Z^]", r"^\g<0>", name))
+
+
+def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
