@@ -45,8 +45,6 @@ class Request(HttpRequest):
 
 
 class Answers:
-    """Judges answers as the form describes them."""
-
     def __init__(self, form: dict[str, Any], results: Results) -> None:
         self._results = results
         self._accepted: set[tuple[str, str]] = set()  # settings and tables that worked before

@@ -16,8 +16,6 @@ from destination_bulk_tables.providers.custom_http.writing import Write
 
 
 class Batches:
-    """Makes requests of rows."""
-
     def __init__(self, form: dict[str, Any], replace: Replace, max_bytes: int) -> None:
         self._insert = Write.insert(form)
         way = form.get("upsert", {}).get("upsert_type", "none")

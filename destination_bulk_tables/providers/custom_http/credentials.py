@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
-import msgspec
-
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import HttpRequest, HttpResponse
 from destination_bulk_tables.provider import Token, credential
@@ -165,10 +163,7 @@ class ClientCredentials:
 
     def read(self, response: HttpResponse) -> Token:
         """The token of an answer; raises `ConfigError` where there is none."""
-        try:
-            answer = msgspec.json.decode(response.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            answer = None
+        answer = response.parsed()
         answer = answer if isinstance(answer, dict) else {}
         if not 200 <= response.status < 300:
             said = answer.get("error")

@@ -19,8 +19,6 @@ from destination_bulk_tables.providers.custom_http.templates import (
 
 
 class Replace:
-    """How a table is emptied."""
-
     def __init__(self, form: dict[str, Any]) -> None:
         self.kind: str = form.get("replace_type", "none")
         self.requests, self.query = "one", ""

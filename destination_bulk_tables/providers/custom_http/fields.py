@@ -119,7 +119,6 @@ def says(squeezed: bytes, wanted: Iterable[bytes]) -> bool:
 
 
 def told_by_page(setting: str, table: Table) -> str:
-    """What to say of an answer that is a page."""
     return (
         f"The API answered {setting} of table {table.name} with a page of HTML or XML, as logins, "
         "proxies and maintenances show. Where the API does answer so, name a text of its good "

@@ -50,8 +50,6 @@ _SLOW_HINT = (
 
 
 class CustomHttp(Provider):
-    """One API as the form describes it."""
-
     name = "custom_http"
     title = "The API"
     spec = SPEC

@@ -25,8 +25,6 @@ _NO_ROWS = RowBlock((), 0, range(0))
 
 @dataclass(frozen=True, slots=True)
 class Replacing:
-    """A load, as the form's `replace` describes it."""
-
     _replace: Replace
     _counting: Counting
     _sending: Sending

@@ -39,8 +39,6 @@ class Judgement:
 
 
 class Results:
-    """Reads counts, results and errors where the form says that they are."""
-
     def __init__(self, form: dict[str, Any]) -> None:
         self._is_atomic = bool(form.get("refusals_store_nothing"))
         self._rows = RowFaults(form)

@@ -33,8 +33,6 @@ class Failed:
 
 
 class RowFaults:
-    """Reads results and errors where the form says that they are."""
-
     def __init__(self, form: dict[str, Any]) -> None:
         self.results_path: str = form.get("results_path", "")
         self.errors_path: str = form.get("errors_path", "")

@@ -133,7 +133,6 @@ class RowTemplate:
         return [self._wrapped(row, number) for number, row in enumerate(rows)]
 
     def unfit(self, block: RowBlock) -> list[int]:
-        """The positions of rows without a value that a path inside the template needs."""
         return _unfit(block, self._values, self._inner)
 
     def _wrapped(self, row: bytes, number: int) -> bytes:
@@ -194,7 +193,6 @@ class RowPath:
         return "".join(parts)
 
     def unfit(self, block: RowBlock) -> list[int]:
-        """The positions of rows without a value that the path needs."""
         return _unfit(block, self._values, self._parts[1::2])
 
 

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 
 class Kore(Provider):
-    """One Kore.ai account, seen through one JWT app."""
-
     name = "kore"
     title = answers.TITLE
     spec = FORM

@@ -109,7 +109,6 @@ class Preset:
         return step is not None and (step[0] in _SHOWN or step[0] in _OF_CUSTOM_HTTP)
 
     def from_config(self, section: JsonObject) -> CustomHttp:
-        """Make the provider that the filled-in form stands for."""
         form = inside(Reading().read(self.expanded(section), CustomHttp.spec), CustomHttp.spec)
         try:
             return CustomHttp.from_config(form)

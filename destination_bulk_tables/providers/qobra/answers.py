@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import msgspec
+
+T = TypeVar("T")
 
 
 class Ingested(msgspec.Struct):
@@ -37,6 +41,12 @@ class TableDetails(msgspec.Struct):
     error: TableError | None = None
 
 
+class ImportStatus(msgspec.Struct):
+    """How far an import is, whatever else is there."""
+
+    status: str
+
+
 class Import(msgspec.Struct):
     """An import that is over."""
 
@@ -45,19 +55,5 @@ class Import(msgspec.Struct):
     data_tables_details: list[TableDetails] = []
 
 
-class Fetched(msgspec.Struct):
-    """The answer that holds it."""
-
-    data_import: Import
-
-
-class ImportStatus(msgspec.Struct):
-    """How far an import is."""
-
-    status: str
-
-
-class FetchedStatus(msgspec.Struct):
-    """The answer that holds it, whatever else is there."""
-
-    data_import: ImportStatus
+class Fetched(msgspec.Struct, Generic[T]):
+    data_import: T

@@ -34,8 +34,8 @@ from destination_bulk_tables.model import RowBlock, Table
 from destination_bulk_tables.outcomes import Mingled, Unverified, VendorFault, Verdict
 from destination_bulk_tables.providers.qobra.answers import (
     Fetched,
-    FetchedStatus,
     Import,
+    ImportStatus,
     ParsingDetail,
     TableDetails,
 )
@@ -66,9 +66,9 @@ def verify(unverified: Unverified, id_field: str) -> Flow[Verdict | None]:
         try:
             response = yield HttpRequest("GET", PATH + segment(receipt.id, "an import id"))
             # what is not over need not have its final shape
-            if response.decode(FetchedStatus).data_import.status != "finished":
+            if response.decode(Fetched[ImportStatus]).data_import.status != "finished":
                 return None
-            imports.append(response.decode(Fetched).data_import)
+            imports.append(response.decode(Fetched[Import]).data_import)
         except Refused:
             if unverified.age_s < _UNKNOWN_IMPORT_GRACE_S:
                 return None

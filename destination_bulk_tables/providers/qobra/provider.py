@@ -34,8 +34,6 @@ _HINTS = {
 
 
 class Qobra(Provider):
-    """One Qobra account."""
-
     name = "qobra"
     title = "Qobra"
     spec = FORM
