@@ -661,7 +661,7 @@ def test_a_row_that_is_sent_for_its_name_tells_whether_it_was_right(
     """Not where it is refused for something else, or where its job is still to tell."""
     rig = Rig(QobraVendor(FakeClock()).answer)
     reports = {1: report, 4: WriteReport(4)}
-    rig.provider.write = lambda _table, block, _: _flow(reports[block.count])  # type: ignore[method-assign]
+    rig.provider.write = lambda _table, block, _: _flow(reports[block.count])
     refused = Refused("http_422", "row 2", faults=(RowFault(1, "bad", "too long"),))
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), Context(), doubt_of(refused)))
     assert result.error is None
@@ -697,7 +697,7 @@ def test_what_is_known_of_the_other_rows_that_a_refusal_names(
         faults = alone if block.count == 1 else ()
         return _flow(WriteReport(block.count - len(faults), faults))
 
-    rig.provider.write = write  # type: ignore[method-assign]
+    rig.provider.write = write
     rig.provider.stored_rows = stored_rows  # type: ignore[method-assign]
     faults = tuple(RowFault(position, "bad", "too long") for position in positions)
     batch = batch_of(deals(5))
@@ -785,7 +785,7 @@ def test_a_replace_in_one_request_that_is_in_is_not_repeated_with_no_rows() -> N
         written.append(block.count)
         return write(table, block, context)
 
-    rig.provider.write = watched  # type: ignore[method-assign]  # the same, looked at
+    rig.provider.write = watched  # the same, looked at
     result = rig.deliver(deals(2), Context(stored=0, replace=ReplacePlan(single=True)))
     assert (result.error, result.delivered, written) == (None, 2, [2])
 
@@ -804,7 +804,7 @@ def test_when_all_rows_are_named_nothing_is_sent_again() -> None:
 def test_a_replace_in_one_request_goes_on_without_the_rows_it_names() -> None:
     """It cannot be sent in parts to try out whether they are bad."""
     rig = Rig(QobraVendor(FakeClock()).answer)
-    rig.provider.write = lambda _table, block, _: _flow(WriteReport(block.count))  # type: ignore[method-assign]
+    rig.provider.write = lambda _table, block, _: _flow(WriteReport(block.count))
     refused = Refused("http_422", "row 2", faults=(RowFault(1, "bad", "too long"),))
     context = Context(replace=ReplacePlan(single=True))
     result = rig.sender.deliver(Delivery(batch_of(deals(5)), context, doubt_of(refused)))
@@ -1018,7 +1018,7 @@ def test_halves_of_a_write_that_was_sent_twice_are_known_to_be() -> None:
 def test_a_report_of_another_number_of_rows_is_not_believed(report: WriteReport) -> None:
     """Each row of a request is delivered, rejected or receipted."""
     rig = Rig(KoreVendor().answer, kore())
-    rig.provider.write = lambda *_: _flow(report)  # type: ignore[method-assign]  # a wrong one
+    rig.provider.write = lambda *_: _flow(report)  # a wrong one
     assert isinstance(rig.deliver(deals(2)).error, UnaccountedRows)
 
 
@@ -1032,7 +1032,7 @@ def test_a_report_of_another_number_of_rows_is_not_believed(report: WriteReport)
 def test_a_report_may_account_in_several_ways(report: WriteReport) -> None:
     """Some rows are delivered or receipted, and the others are named as bad."""
     rig = Rig(KoreVendor().answer, kore())
-    rig.provider.write = lambda *_: _flow(report)  # type: ignore[method-assign]  # a scripted one
+    rig.provider.write = lambda *_: _flow(report)  # a scripted one
     result = rig.deliver(deals(2))
     assert (result.error, [row.index for row in result.rejected]) == (None, [1])
     assert result.delivered + sum(receipt.rows for receipt in result.receipts) == 1
@@ -1050,7 +1050,7 @@ def test_beside_a_job_of_the_same_batch_no_row_is_looked_for() -> None:
             raise fate
         return fate
 
-    rig.provider.write = write  # type: ignore[method-assign]
+    rig.provider.write = write
     result = rig.deliver(deals(2), Context(stored=0))
     assert (result.error, [d.is_read for d in result.doubt]) == (None, [False])
     assert rig.transport.sent == []

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from destination_bulk_tables.dispositions import Disposition
 from destination_bulk_tables.errors import ConfigError
-from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse, Refused
+from destination_bulk_tables.http import Flow, Refused
 from destination_bulk_tables.model import JsonObject, RowBlock, Table
 from destination_bulk_tables.outcomes import Context, Load, ReadBack, ReplacePlan, WriteReport
 from destination_bulk_tables.provider import ColumnKind, Limits, Provider, RowRules, Traits
@@ -65,19 +64,15 @@ class Kore(Provider):
     def headers(self, now: float) -> Mapping[str, str]:
         return {"auth": self._token(now)}
 
-    def classify(self, request: HttpRequest, response: HttpResponse) -> Disposition:
-        return answers.classify(request, response)
+    classify = staticmethod(answers.classify)
 
     # --- before the first row
 
     def check(self, tables: Sequence[str]) -> Flow[None]:
         return checking.check(self._calls, tables)
 
-    def validate(self, table: Table) -> None:
-        checking.validate(table)
-
-    def warnings(self, table: Table) -> list[str]:
-        return checking.warnings(table)
+    validate = staticmethod(checking.validate)
+    warnings = staticmethod(checking.warnings)
 
     def columns(self, table: str) -> Flow[Mapping[str, ColumnKind | None] | None]:
         return checking.columns(self._calls, table)
@@ -98,11 +93,7 @@ class Kore(Provider):
     def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
         return writing.write(self._calls, self._deletes, table, block, context)
 
-    def repeats_safely(self, table: Table) -> bool:
-        return writing.repeats_safely(table)
-
-    def refusals_store_nothing(self, table: Table) -> bool:
-        return writing.repeats_safely(table)
+    repeats_safely = refusals_store_nothing = staticmethod(writing.repeats_safely)
 
     def examine(self, table: Table) -> Flow[bool | None]:
         try:
@@ -110,8 +101,7 @@ class Kore(Provider):
         except Refused as refused:
             if refused.code in answers.NO_READ:
                 return None
-            message = answers.no_table(table.name, refused)
-            raise ConfigError(message) from None
+            raise ConfigError(answers.no_table(table.name, refused)) from None
         return True
 
     def stored_rows(

@@ -7,15 +7,8 @@ from collections.abc import Mapping, Sequence
 from destination_bulk_tables.dispositions import Disposition, Throw, classify_by_status
 from destination_bulk_tables.errors import ConfigError
 from destination_bulk_tables.http import Flow, HttpRequest, HttpResponse, Refused
-from destination_bulk_tables.model import JsonObject, RowBlock, Table
-from destination_bulk_tables.outcomes import (
-    Context,
-    Load,
-    ReplacePlan,
-    Unverified,
-    Verdict,
-    WriteReport,
-)
+from destination_bulk_tables.model import JsonObject, Table
+from destination_bulk_tables.outcomes import Load, ReplacePlan, Unverified, Verdict
 from destination_bulk_tables.provider import Limits, Provider, RowRules, Traits, credential
 from destination_bulk_tables.providers.qobra import imports, replacing, writing
 from destination_bulk_tables.providers.qobra.form import FORM
@@ -71,8 +64,7 @@ class Qobra(Provider):
             return Throw(Refused("http_404", "unknown import"))
         return classify_by_status(response, self.title, _HINTS)
 
-    def job_of(self, request: HttpRequest, response: HttpResponse) -> str | None:
-        return imports.named_in(request, response)
+    job_of = staticmethod(imports.named_in)
 
     def check(self, tables: Sequence[str]) -> Flow[None]:  # noqa: ARG002
         """Read the list of data structures: it needs a valid key and changes nothing.
@@ -97,8 +89,7 @@ class Qobra(Provider):
     def body_size(self, table: Table) -> int:  # noqa: ARG002 - the same for all
         return sum(map(len, writing.ENVELOPE))
 
-    def write(self, table: Table, block: RowBlock, context: Context) -> Flow[WriteReport]:
-        return writing.write(table, block, context)
+    write = staticmethod(writing.write)
 
     def verify(self, unverified: Unverified) -> Flow[Verdict | None]:
         return imports.verify(unverified, self._id_field)
