@@ -66,7 +66,9 @@ class Dispatch:
         for lane in self._all:
             lane.release_keys(now)
             for batch_id in lane.in_flight:
-                lane.pace.push_back(lane.tracked[batch_id].tally.pushed_back_at, now)
+                pushed_back_at = lane.tracked[batch_id].tally.pushed_back_at
+                if pushed_back_at is not None:
+                    lane.pace.push_back(pushed_back_at, now)
             while self._is_due(lane, now):
                 lane.enqueue_free("end" if self.is_flushing else "age")
             while self._tasks.running < self._slots and not lane.is_exclusive:
@@ -92,12 +94,21 @@ class Dispatch:
 
     def has_room(self) -> bool:
         """Whether more rows may be read: few batches wait for a slot, and the vendor keeps up."""
+        held_bytes = n_queued = queued_bytes = followed_bytes = 0
+        for lane in self._all:  # each turn asks, so it is one pass
+            if lane.has_backlog:
+                return False
+            held_bytes += lane.held_bytes
+            if not lane.gathers:
+                n_queued += len(lane.queue)
+                queued_bytes += lane.queued_bytes
+            if lane.jobs:
+                followed_bytes += lane.followed_bytes
         return (
-            not any(lane.has_backlog for lane in self._all)
-            and sum(len(lane.queue) for lane in self._all if not lane.gathers) < self._slots
-            and sum(lane.held_bytes for lane in self._all) < MAX_HELD_BYTES
-            and sum(x.queued_bytes for x in self._all if not x.gathers) < MAX_QUEUED_BYTES
-            and sum(lane.followed_bytes for lane in self._all) < MAX_HELD_BYTES
+            n_queued < self._slots
+            and held_bytes < MAX_HELD_BYTES
+            and queued_bytes < MAX_QUEUED_BYTES
+            and followed_bytes < MAX_HELD_BYTES
             and not self._is_behind()
         )
 
@@ -114,15 +125,16 @@ class Dispatch:
         if lane.pace.is_fixed or not lane.in_flight:
             return True
         flying = sum(
-            batch.block.held_bytes for other in self._all for batch in other.in_flight.values()
+            [batch.block.held_bytes for other in self._all for batch in other.in_flight.values()]
         )
         return flying + lane.queue[0].block.held_bytes <= MAX_FLYING_BYTES
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""
+        busy = [lane for lane in self._all if lane.jobs]
         return (
-            sum(lane.unverified_rows for lane in self._all) >= MAX_UNVERIFIED_ROWS
-            or sum(len(lane.jobs) for lane in self._all) >= MAX_UNVERIFIED_JOBS
+            sum([lane.unverified_rows for lane in busy]) >= MAX_UNVERIFIED_ROWS
+            or sum([len(lane.jobs) for lane in busy]) >= MAX_UNVERIFIED_JOBS
         )
 
     def _held_until(self, lane: Lane) -> float:

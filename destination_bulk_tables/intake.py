@@ -86,7 +86,8 @@ class Intake:
             self._advise(lane, counts.read, block)
             if len(block):
                 self._place(lane, block, epoch, rejected)
-            self._shape_rejects(epoch, _of(stream, rejected, lines))
+            if rejected:
+                self._shape_rejects(epoch, _of(stream, rejected, lines))
             lines = lines and lines.part(room)
 
     def _place(
@@ -106,8 +107,6 @@ class Intake:
             self._dispatch.queue(largest, largest.batcher.cut("memory"))
 
     def _shape_rejects(self, epoch: Epoch, rejected: Sequence[RejectedRow]) -> None:
-        if not rejected:
-            return
         self._tools.progress.counts[rejected[0].stream].rejected += len(rejected)
         try:
             self._tools.rejects.add(rejected, self._tools.progress.rows_read)

@@ -42,7 +42,7 @@ class Verification:
 
     def due_at(self, lane: Lane) -> float:
         """When (monotonic) something of this lane is to be asked for; never while a poll runs."""
-        if self._is_polling:
+        if self._is_polling or not lane.jobs:
             return float("inf")
         return min((job.next_poll for job in lane.asked_jobs()), default=float("inf"))
 
@@ -53,6 +53,7 @@ class Verification:
         due = [
             (lane, job, job.revision, lane.unverified(job, now))
             for lane in self._all
+            if lane.jobs
             for job in lane.asked_jobs()
             if job.next_poll <= now
         ]
