@@ -9,7 +9,7 @@ import pytest
 
 from destination_bulk_tables.errors import DestinationError, TransientError
 from destination_bulk_tables.providers.kore import replacing
-from unit_tests.fakes import answer_status, apply_then_status, cut_after, cut_before
+from unit_tests.fakes import answer_status, apply_then_status, cut_after, cut_before, nothing
 from unit_tests.kore_flows import REPLACE, ROWS
 from unit_tests.syncs import Sync, complete, state, sync
 from unit_tests.vendors import Dates, KoreVendor, Row
@@ -154,3 +154,19 @@ def test_somebody_else_writing_into_a_large_table_stops_the_replace() -> None:
     done.run()
     assert isinstance(done.error, TransientError)
     assert holds(vendor)["old"] >= len(OLD)
+
+
+def test_somebody_else_writing_hides_no_delete_that_reads_no_date() -> None:
+    """The copy that it was tried on is looked for: its row was replaced in the table's count."""
+    vendor = filled(dates="ignored_by_deletes")
+    done = sync("kore", "overwrite", REPLACE, vendor=vendor)
+
+    def bot(_: Sync) -> None:
+        if sum(sent.request.method == "DELETE" for sent in done.transport.sent) == 1:
+            done.on_request = nothing
+            vendor.put([{"id": "bot"}])
+
+    done.on_request = bot
+    done.run()
+    assert is_whole(vendor)
+    assert {"id": "bot"} in vendor.rows()
