@@ -7,10 +7,11 @@ there whole or not at all: `STREAM/SYNC/NUMBER.jsonl`, which no other sync write
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -53,29 +54,22 @@ class FileReport:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.where = str(path)
-        try:
+        with self._explaining():
             make_folder(path.parent)
             file, self._is_ours = open_private(path)
-        except OSError as error:
-            raise self._unwritable(error) from error
         self._file: BinaryIO | None = file
 
     def add(self, stream: StreamKey, lines: bytes) -> None:  # noqa: ARG002 - one file for all
-        if not self._file:
-            return
-        try:
-            self._file.write(lines)
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
+        if self._file:
+            with self._explaining():
+                self._file.write(lines)
+                self._file.flush()
 
     def finish(self) -> None:
         if self._file:
-            try:
+            with self._explaining():
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            except OSError as error:
-                raise self._unwritable(error) from error
         self.close()
 
     def close(self) -> None:
@@ -91,12 +85,15 @@ class FileReport:
                 # whatever ended the sync is what the user must read
                 log.warning("report_not_closed path=%s cause=%s", self._path, error.strerror)
 
-    def _unwritable(self, error: OSError) -> ConfigError:
-        return ConfigError(
-            f"{SETTING} cannot be written: {self._path} ({error.strerror}). "
-            "Choose a folder that exists in the container, that its user may write to and that has "
-            "room."
-        )
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"{SETTING} cannot be written: {self._path} ({error.strerror}). Choose a folder "
+                "that exists in the container, that its user may write to and that has room."
+            ) from error
 
 
 class Uploads(Protocol):

@@ -59,25 +59,26 @@ class Tasks:
 
     def submit(self, lane: Lane, flow: Callable[[], Flow[T]], then: Callable[[T], None]) -> None:
         """Run a flow on a sender thread; its error fails the sync."""
-        tally = Tally()
 
-        def task() -> tuple[T | None, Exception | None]:
-            try:
-                return self._tools.sender.exchange.run(lane.plan.table, flow(), tally), None
-            except Exception as error:  # noqa: BLE001 - the border of the sender thread
-                return None, error
-
-        def finished(outcome: tuple[T | None, Exception | None]) -> None:
+        def finished(outcome: tuple[T | Exception, Tally]) -> None:
             self.running -= 1
+            answer, tally = outcome
             self.count_requests(lane, tally.requests, tally.retries)
-            value, error = outcome
-            if error is not None:
-                self.fail(error, lane)
+            if isinstance(answer, Exception):
+                self.fail(answer, lane)
             else:
-                then(value)  # type: ignore[arg-type]  # T may itself be None
+                then(answer)
 
         self.running += 1
-        self._tools.workers.submit(task, finished)
+        self._tools.workers.submit(lambda: self.ask(lane, flow), finished)
+
+    def ask(self, lane: Lane, flow: Callable[[], Flow[T]]) -> tuple[T | Exception, Tally]:
+        """On a sender thread: what a flow returns or raises, and what it cost."""
+        tally = Tally()
+        try:
+            return self._tools.sender.exchange.run(lane.plan.table, flow(), tally), tally
+        except Exception as error:  # noqa: BLE001 - the border of the sender thread
+            return error, tally
 
     def count_requests(self, lane: Lane, requests: int, retries: int) -> None:
         counts = self._tools.progress.counts[lane.plan.key]

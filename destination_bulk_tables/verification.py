@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from destination_bulk_tables.errors import (
     BadRows,
@@ -28,6 +29,7 @@ from destination_bulk_tables.settling import Settling
 from destination_bulk_tables.tasks import Tasks, Tools
 
 log = logging.getLogger(__name__)
+_Answer = Verdict | Outcome | None
 
 
 class Verification:
@@ -60,18 +62,15 @@ class Verification:
         if not due:
             return
         self._is_polling = True
-        provider, exchange = self._tools.provider, self._tools.sender.exchange
+        provider = self._tools.provider
 
-        def ask(
-            lane: Lane, unverified: Unverified
-        ) -> tuple[Verdict | Outcome | Exception | None, Tally]:
-            tally = Tally()
-            try:
-                return exchange.run(lane.plan.table, provider.verify(unverified), tally), tally
-            except Exception as error:  # noqa: BLE001 - the border of the sender thread
-                return error, tally
+        def ask() -> list[tuple[_Answer | Exception, Tally]]:
+            return [
+                self._tasks.ask(lane, partial(provider.verify, unverified))
+                for lane, _, _, unverified in due
+            ]
 
-        def polled(answers: list[tuple[Verdict | Outcome | Exception | None, Tally]]) -> None:
+        def polled(answers: list[tuple[_Answer | Exception, Tally]]) -> None:
             self._is_polling = False
             for (lane, job, revision, unverified), (answer, tally) in zip(
                 due, answers, strict=True
@@ -79,16 +78,14 @@ class Verification:
                 self._tasks.count_requests(lane, tally.requests, tally.retries)
                 self._judge(lane, job, unverified, answer, is_current=job.revision == revision)
 
-        self._tools.workers.submit(
-            lambda: [ask(lane, unverified) for lane, _, _, unverified in due], polled
-        )
+        self._tools.workers.submit(ask, polled)
 
     def _judge(
         self,
         lane: Lane,
         job: Job,
         unverified: Unverified,
-        answer: Verdict | Outcome | Exception | None,
+        answer: _Answer | Exception,
         *,
         is_current: bool,
     ) -> None:
