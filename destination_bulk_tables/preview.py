@@ -15,24 +15,21 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 
-from destination_bulk_tables.catalog import StreamPlan, plan_streams
+from destination_bulk_tables.catalog import plan_streams
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.commands import is_cloud, parse_config
-from destination_bulk_tables.config import Config
 from destination_bulk_tables.errors import ConfigError, DestinationError, TransientError
-from destination_bulk_tables.http import Ambiguous, Flow, HttpRequest, Refused, TooLarge, name_of
+from destination_bulk_tables.http import Ambiguous, Flow, Refused, TooLarge, name_of
 from destination_bulk_tables.messages import Message, RecordRun
 from destination_bulk_tables.model import (
     UNDECODABLE,
     JsonValue,
     RejectedRow,
     RowBlock,
-    StreamKey,
     Table,
 )
 from destination_bulk_tables.outcomes import (
@@ -43,45 +40,17 @@ from destination_bulk_tables.outcomes import (
     Verdict,
     WriteReport,
 )
+from destination_bulk_tables.preview_report import Preview, TablePreview
 from destination_bulk_tables.provider import ColumnKind, Provider
 from destination_bulk_tables.rejects import Rejects
 from destination_bulk_tables.secrecy import SECRETS
 from destination_bulk_tables.stdio import MessageReader
-from destination_bulk_tables.sync import Sync, circumstances, require_possible
+from destination_bulk_tables.sync import Sync, require_possible
 from destination_bulk_tables.transport import Transport
 
 _NAMED_RECORDS = 1000  # of each stream: their members are compared with the schema
 _EXAMPLES = 3
 _PATIENCE_S = 5.0  # with a provider that does not answer
-
-
-@dataclass(slots=True)
-class TablePreview:
-    """What one stream would do. `held`: rows of the table now, None where that was not read."""
-
-    plan: StreamPlan
-    read: int = 0
-    rejects: dict[str, list[str]] = field(default_factory=dict)  # reasons by code, some of them
-    rejected: int = 0
-    undeclared: set[str] = field(default_factory=set)
-    writes: int = 0
-    rows: int = 0
-    first: HttpRequest | None = None
-    before: HttpRequest | None = None  # what a replace asks before its first write
-    held: int | None = None
-    is_replaced: bool = False  # nothing stood against it
-
-
-@dataclass(slots=True)
-class Preview:
-    """The whole rehearsal. `problem`: what would end the sync."""
-
-    config: Config
-    tables: dict[StreamKey, TablePreview] = field(default_factory=dict)
-    problem: str | None = None
-    warnings: list[str] = field(default_factory=list)
-    has_messages: bool = False
-    is_part: bool = False  # of some stream only the first records were taken
 
 
 def rehearse(
@@ -182,8 +151,7 @@ class _Collected(Rejects):
     """Nothing ends the rehearsal: all rejected rows are judged at its end."""
 
     def __init__(self, preview: Preview, clock: Clock) -> None:
-        plans = [table.plan for table in preview.tables.values()]
-        super().__init__(preview.config.rejected_records, None, clock, circumstances(plans))
+        super().__init__(preview.config.rejected_records, None, clock, {})
         self._preview = preview
 
     @property

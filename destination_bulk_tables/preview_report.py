@@ -1,20 +1,50 @@
-"""A preview as text for people and as a JSON document for programs; headers with secrets masked."""
+"""What a rehearsal found, as text and as a JSON document; headers with secrets masked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from destination_bulk_tables.catalog import StreamPlan
 from destination_bulk_tables.columns import Column
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.http import HttpRequest
-from destination_bulk_tables.model import JsonObject
-from destination_bulk_tables.preview import Preview, TablePreview
+from destination_bulk_tables.model import JsonObject, StreamKey
 from destination_bulk_tables.provider import Limits
 from destination_bulk_tables.secrecy import SECRETS
 
 BODY_BYTES = 600
 _NOT_SECRET = {"content-type", "accept", "prefer", "user-agent"}
+
+
+@dataclass(slots=True)
+class TablePreview:
+    """What one stream would do. `held`: rows of the table now, None where that was not read."""
+
+    plan: StreamPlan
+    read: int = 0
+    rejects: dict[str, list[str]] = field(default_factory=dict)  # reasons by code, some of them
+    rejected: int = 0
+    undeclared: set[str] = field(default_factory=set)
+    writes: int = 0
+    rows: int = 0
+    first: HttpRequest | None = None
+    before: HttpRequest | None = None  # what a replace asks before its first write
+    held: int | None = None
+    is_replaced: bool = False  # nothing stood against it
+
+
+@dataclass(slots=True)
+class Preview:
+    """The whole rehearsal. `problem`: what would end the sync."""
+
+    config: Config
+    tables: dict[StreamKey, TablePreview] = field(default_factory=dict)
+    problem: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    has_messages: bool = False
+    is_part: bool = False  # of some stream only the first records were taken
 
 
 def as_json(preview: Preview, now: float, body_bytes: int | None = BODY_BYTES) -> JsonObject:
