@@ -153,6 +153,20 @@ def test_stop_halfway(tmp_path: Path) -> None:
         assert emulator.count("kore", "scratch") == 1
 
 
+def test_after_a_stopped_probe(tmp_path: Path) -> None:
+    """The row that it left is told, not mistaken for a new one, and deleted."""
+    with Emulator() as emulator:
+        emulator.create_table("kore", "scratch", COLUMNS)
+        _probe(_kore(emulator.url), tmp_path, "scratch\ny\nn\n")
+        assert emulator.count("kore", "scratch") == 1
+        code, text = _probe(_kore(emulator.url), tmp_path, None)
+        assert code == 0
+        assert "of them from a probe that was stopped: 1" in text
+        assert "the row is found by its text: True" in text
+        assert "Delete works" in text
+        assert emulator.count("kore", "scratch") == 0
+
+
 def test_bad_row_that_is_taken(tmp_path: Path) -> None:
     """Where a text fits the number column, nothing is said about refused rows."""
     vendors: list[tuple[Vendor, Any]] = [("kore", _kore), ("qobra", _qobra)]
