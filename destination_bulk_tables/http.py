@@ -36,7 +36,8 @@ class HttpRequest:
     so that is given time; "once": the flow has another way, so whatever keeps an answer away is
     thrown as `Ambiguous`, after time to settle. `not_after`: monotonic time after which it must not
     be sent any more. `rows`: how many it carries, if it is a write. `shown`: its path for who looks
-    at requests, where the path itself holds values of a row.
+    at requests, where the path itself holds values of a row. `plain`: its body as it was before it
+    was compressed, if it was.
     """
 
     method: str
@@ -49,6 +50,12 @@ class HttpRequest:
     url: str | None = None  # in place of base URL and path: a token server is at another address
     rows: int | None = None
     shown: str | None = None
+    plain: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        """What its body says."""
+        return (self.body if self.plain is None else self.plain) or b""
 
 
 @dataclass(frozen=True, slots=True)

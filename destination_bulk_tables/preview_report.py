@@ -157,7 +157,7 @@ def _request(
         **provider.headers(now),
         **request.headers,
     }
-    body = (request.body or b"")[:body_bytes].decode("utf-8", "replace")
+    body = request.content[:body_bytes].decode("utf-8", "replace")
     return {
         "method": request.method,
         "url": SECRETS.mask(provider.base_url + request.path),

@@ -184,7 +184,7 @@ def _read(response: requests.Response, request: HttpRequest) -> bytes:
     else:
         body = b"".join(_parts(response, most))
     if len(body) > _FEW_BYTES and _values(body) > _UNASKED_VALUES + _ECHOES * _values(
-        request.body or b""
+        request.content
     ):
         raise TransportError("maybe", "the answer holds more values than its request explains")
     return body
@@ -204,7 +204,7 @@ def _parts(response: requests.Response, most: int) -> Iterator[bytes]:
 
 def _most_bytes(request: HttpRequest) -> int:
     """How large an answer may be: one may list rows that nobody sent, or repeat those sent."""
-    return min(MAX_RESPONSE_BYTES, max(_UNASKED_BYTES, _ECHOES * len(request.body or b"")))
+    return min(MAX_RESPONSE_BYTES, max(_UNASKED_BYTES, _ECHOES * len(request.content)))
 
 
 def _values(text: bytes) -> int:

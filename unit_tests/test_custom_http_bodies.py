@@ -27,6 +27,7 @@ from unit_tests.custom_forms import (
     answer,
     block,
     dedup,
+    judged,
     made,
     run,
     sent_by,
@@ -176,12 +177,9 @@ def test_a_refusal_names_rows_of_the_request_that_left() -> None:
     assert [(row.code, row.index) for row in result.rejected] == [("no_value", 0), ("row_error", 2)]
 
 
-def test_a_preview_counts_rows_that_cannot_be_sent() -> None:
-    """No request says so: a batch may hold no other row."""
-    config: JsonObject = {
-        "provider": LEAST | {"row_template": '{"p": "/b/{column:amount}", "r": "{row}"}'},
-        "rejected_records": {"policy": "skip"},
-    }
+def preview_of(**form: Any) -> Any:
+    """What a preview shows of a stream of one record."""
+    config: JsonObject = {"provider": LEAST | form, "rejected_records": {"policy": "skip"}}
     stdin, source = os.pipe()
     record = {"stream": "deals", "data": {"id": "a", "name": "b"}, "emitted_at": 1}
     os.write(source, json.dumps({"type": "RECORD", "record": record}).encode() + b"\n")
@@ -190,7 +188,20 @@ def test_a_preview_counts_rows_that_cannot_be_sent() -> None:
     os.close(stdin)
     shown: Any = as_json(found, 0.0)
     (stream,) = shown["streams"]
+    return stream
+
+
+def test_a_preview_counts_rows_that_cannot_be_sent() -> None:
+    """No request says so: a batch may hold no other row."""
+    stream = preview_of(row_template='{"p": "/b/{column:amount}", "r": "{row}"}')
     assert (stream["rows_to_send"], stream["rows_rejected"], stream["requests"]) == (0, 1, 0)
+
+
+def test_a_preview_shows_a_compressed_body_as_it_was() -> None:
+    """What is sent is for the API to read; how large it is says the report."""
+    plain, packed = preview_of(), preview_of(request_compression="gzip")
+    assert packed["first_request"]["body"] == plain["first_request"]["body"]
+    assert packed["first_request"]["body_bytes"] != plain["first_request"]["body_bytes"]
 
 
 def test_a_request_of_one_row_has_its_key_in_the_path() -> None:
@@ -279,6 +290,15 @@ def test_a_body_may_be_compressed() -> None:
     quoting = next(provider.write(table(), block(row), Context()))
     assert isinstance(provider.classify(quoting, answer(400, row)), Throw)
     assert isinstance(provider.classify(request, answer(400, row)), Stop)
+
+
+@pytest.mark.parametrize(("way", "told"), [("gzip", True), ("none", False)])
+def test_an_api_that_reads_no_compressed_body_is_told_by_its_status(way: str, told: bool) -> None:  # noqa: FBT001
+    """The setting to change, where it is that."""
+    found = judged(made(request_compression=way), answer(415))
+    assert isinstance(found, Stop)
+    assert ("request_compression" in str(found.error)) is told
+    assert isinstance(found.error, ConfigError) is told
 
 
 KEYED = {"idempotency_header": "Idempotency-Key"}

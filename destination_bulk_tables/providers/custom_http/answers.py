@@ -25,6 +25,7 @@ from destination_bulk_tables.providers.custom_http.results import NOT_STORED, Re
 
 _LOOKED_AT = 64_000  # bytes of an answer that are searched for texts
 OK = frozenset(range(200, 300))
+_NOT_THIS_CONTENT = 415
 _ABSENT = frozenset({404, 405, 410})
 
 
@@ -32,13 +33,12 @@ _ABSENT = frozenset({404, 405, 410})
 class Request(HttpRequest):
     """A request, and what its answer has to be.
 
-    `plain`: its body before it was compressed; `job`: the one that it asks
-    for, which may be gone; `is_optional`: nothing depends on its answer.
+    `job`: the one that it asks for, which may be gone; `is_optional`: nothing depends on its
+    answer.
     """
 
     setting: str = ""
     table: Table | None = None
-    plain: bytes = b""
     success: frozenset[int] = OK
     job: str | None = None
     is_optional: bool = False
@@ -197,7 +197,7 @@ def _tells(said: bytes, wanted: Sequence[bytes], sent: Request | bytes) -> bool:
     found = [text for text in wanted if text in said]
     if not found:
         return False
-    rows = sent if isinstance(sent, bytes) else squeeze(sent.plain or sent.body or b"")
+    rows = sent if isinstance(sent, bytes) else squeeze(sent.content)
     return any(text not in rows for text in found)
 
 
@@ -208,6 +208,8 @@ def _hint(status: int, request: Request) -> str:
         return f"Check authentication and extra_headers, and {right}."
     if status in _ABSENT:
         return f"Check base_url, {request.setting} and the table's name (tables[].table)."
+    if status == _NOT_THIS_CONTENT and request.plain is not None:
+        return "It may not read compressed bodies: set request_compression to 'none'."
     return ""
 
 

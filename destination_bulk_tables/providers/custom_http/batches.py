@@ -69,7 +69,7 @@ class Batches:
             write.method,
             path,
             body=gzip.compress(body, 6, mtime=0) if self._zips else body,
-            plain=body,
+            plain=body if self._zips else None,
             headers=headers,
             repeat=self._repeat_of(table, plan),
             content_type="application/x-ndjson" if write.kind == "lines" else "application/json",
