@@ -183,10 +183,15 @@ def pip_install(folder: Path, *requirements: str) -> Path:
     return folder / "venv/bin"
 
 
-def npm_install(folder: Path, *packages: str, pins: Mapping[str, str] | None = None) -> Path:
+def npm_install(
+    folder: Path,
+    *packages: str,
+    pins: Mapping[str, str] | None = None,
+    runs_scripts: bool = True,
+) -> Path:
     """Install npm packages into the folder and return its node_modules.
 
-    `pins`: versions of packages that these bring.
+    `pins`: versions of packages that these bring. `runs_scripts`: theirs, which may compile.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -194,7 +199,8 @@ def npm_install(folder: Path, *packages: str, pins: Mapping[str, str] | None = N
     with _locked(folder):
         text = json.dumps({"private": True, "overrides": pins or {}})
         (folder / "package.json").write_text(text)
-    command = (npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *packages)
+    scripts = () if runs_scripts else ("--ignore-scripts",)
+    command = (npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *scripts, *packages)
     install_once(folder, " ".join(packages), (command,))
     return folder / "node_modules"
 
