@@ -83,10 +83,10 @@ def test_faker(
     (tmp_path / "script.py").write_text(script())
     with Emulator(auto_create_tables=True) as emulator:
         (tmp_path / "config.json").write_text(json.dumps(config_for(vendor, emulator.url)))
-        pyairbyte.run(tmp_path, "python", "script.py", path=programs)
+        pyairbyte.run("python", "script.py", path=programs)
         stored = {stream: emulator.rows(vendor, stream) for stream in emitted}
         assert (sent := writes(emulator)) > 0
-        pyairbyte.run(tmp_path, "python", "script.py", path=programs)
+        pyairbyte.run("python", "script.py", path=programs)
         assert writes(emulator) == sent  # PyAirbyte has kept the states
         assert stored == {stream: emulator.rows(vendor, stream) for stream in emitted}
     results = [

@@ -38,7 +38,6 @@ def recording_connector(folder: Path) -> Path:
 def smoke_test(pyairbyte: PyAirbyte, folder: Path, config: Path) -> str:
     """Run all scenarios and return what the tool printed."""
     return pyairbyte.run(
-        folder,
         "pyab",
         "destination-smoke-test",
         f"--destination={recording_connector(folder)}",  # absolute, or it would not be found
