@@ -166,10 +166,11 @@ def positions(kinds: Sequence[str]) -> list[int]:
 class Stand:
     """Runs trials side by side, each with an emulator of its own, because they mostly wait."""
 
+    def __init__(self, nursery: Nursery) -> None:
+        self.nursery = nursery
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            # forked before the emulators start their threads
-            self.nursery = stack.enter_context(Nursery())
             self._free = [stack.enter_context(WatchedEmulator()) for _ in range(PARALLEL)]
             self._lock = threading.Lock()
             self._stack = stack.pop_all()

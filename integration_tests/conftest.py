@@ -49,11 +49,21 @@ LONGEST = (
     "test_ended_at_each_request",
 )
 # tests that share a server, or what is dear to read, by a fixture and name it by no parameter
-SHARED = {"datasette": "datasette", "nginx": "datasette", "proxied": "datasette", "large": "large"}
+SHARED = {
+    "datasette": "datasette",
+    "nginx": "datasette",
+    "proxied": "datasette",
+    "large": "large",
+    "moto": "moto",
+    "browser": "browser",
+}
 
 
 def _shared_by(item: pytest.Item) -> str | None:
-    """What a test shares with others: a server by its parameter, or what its fixtures name."""
+    """What a test shares with others: as it says, its parameter's server, or by its fixtures."""
+    marker = item.get_closest_marker("xdist_group")
+    if marker is not None:
+        return str(marker.args[0])
     call = getattr(item, "callspec", None)
     for value in call.params.values() if call is not None else ():
         kind = getattr(value, "kind", value)
@@ -66,11 +76,15 @@ def _shared_by(item: pytest.Item) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares something together, and put what takes longest first."""
-    for item in items:
-        shared = _shared_by(item)
-        if shared is not None:
-            item.add_marker(pytest.mark.xdist_group(shared))
-    items.sort(key=lambda item: not item.nodeid.rpartition("::")[2].startswith(LONGEST))
+    shared = {item: _shared_by(item) or "" for item in items}
+    for item, group in shared.items():
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+    def place(item: pytest.Item) -> tuple[bool, str]:
+        return not item.nodeid.rpartition("::")[2].startswith(LONGEST), shared[item]
+
+    items.sort(key=place)
 
 
 def generated(users: int, factory: pytest.TempPathFactory) -> FakerInput:
@@ -106,17 +120,16 @@ def generated(users: int, factory: pytest.TempPathFactory) -> FakerInput:
 
 
 @pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with Stand() as stand:
+def stand(nursery: Nursery) -> Iterator[Stand]:
+    with Stand(nursery) as stand:
         yield stand
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool() -> Iterator[Pool]:
     pool = Pool()
     yield pool
-    for server in pool.running.values():
-        server.stop()
+    pool.stop()
 
 
 @pytest.fixture(scope="session")

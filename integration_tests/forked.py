@@ -61,7 +61,7 @@ class ForkedProcess:
 
 
 class Nursery:
-    """The process that has imported the package. Start it before threads are started."""
+    """The process that has imported the package."""
 
     def __enter__(self) -> Self:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -311,9 +311,7 @@ class Lab:
 
     def table(self) -> str:
         """Create an empty table."""
-        name = next(names)
-        self.server.create_table(name, COLUMNS, "id")
-        return name
+        return self.server.new_table(COLUMNS, "id")
 
     def config(self, table: str, **more: Any) -> dict[str, Any]:
         """Return the preset's settings spelled out as custom_http has them, to change one."""
@@ -724,6 +722,7 @@ def test_all_rows_of_source_faker_arrive(
             assert {name: value for name, value in row.items() if value is not None} == sent
 
 
+@pytest.mark.xdist_group(Datasette.name)
 def test_the_docs_commands_lead_from_nothing_to_rows_on_a_page(pool: Pool, tmp_path: Path) -> None:
     """The shell block of the docs runs as it stands, but for its port and the installing."""
     server = pool.get(Datasette)
@@ -756,6 +755,7 @@ def test_the_docs_commands_lead_from_nothing_to_rows_on_a_page(pool: Pool, tmp_p
     assert "SUCCEEDED" in (tmp_path / "printed").read_text()
 
 
+@pytest.mark.xdist_group(Datasette.name)
 def test_datasettes_default_limit_is_met_by_the_defaults(connector: Connector) -> None:
     """The docs' configuration as it stands fits a Datasette as it stands: no request is refused."""
     server = Datasette(max_rows=100, max_bytes=2 << 20)
@@ -776,6 +776,7 @@ def test_datasettes_default_limit_is_met_by_the_defaults(connector: Connector) -
 
 
 @pytest.mark.slow_servers
+@pytest.mark.xdist_group(ClickHouse.name)
 def test_data_clickhouse_can_never_store_is_not_retried(pool: Pool, connector: Connector) -> None:
     """Its 500 for a bad value is met once and not repeated."""
     lab = Lab(next(t for t in TARGETS if t.kind is ClickHouse), pool.get(ClickHouse))
@@ -787,6 +788,7 @@ def test_data_clickhouse_can_never_store_is_not_retried(pool: Pool, connector: C
 
 
 @pytest.mark.slow_servers
+@pytest.mark.xdist_group(ParseServer.name)
 def test_rows_go_through_a_background_job_of_parse(pool: Pool, connector: Connector) -> None:
     """Its cloud code saves them, and its own record of the job tells when it is over, and how."""
     lab = Lab(next(t for t in TARGETS if t.kind is ParseServer), pool.get(ParseServer))

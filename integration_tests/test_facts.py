@@ -22,6 +22,7 @@ from integration_tests.connector import (
     state,
 )
 from integration_tests.servers import (
+    BulkServer,
     ClickHouse,
     Column,
     Datasette,
@@ -43,6 +44,11 @@ TYPES = {
     dict: "object",
     list: "array",
 }
+
+
+def about(server: type[BulkServer]) -> pytest.MarkDecorator:
+    """Keep a test with the others of its server."""
+    return pytest.mark.xdist_group(server.name)
 
 
 def lab_of(pool: Pool, kind: Any) -> Lab:
@@ -85,6 +91,7 @@ def clickhouse(pool: Pool, columns: str) -> tuple[Lab, str]:
 
 
 @pytest.mark.slow_servers
+@about(ClickHouse)
 def test_clickhouse_refuses_a_decimal_with_a_digit_too_many(
     pool: Pool, connector: Connector
 ) -> None:
@@ -99,6 +106,7 @@ def test_clickhouse_refuses_a_decimal_with_a_digit_too_many(
 
 
 @pytest.mark.slow_servers
+@about(ClickHouse)
 def test_clickhouse_stores_rows_that_a_view_refuses(pool: Pool, connector: Connector) -> None:
     """A refused insert is in the table all the same, so each row is counted and is in once."""
     lab, table = clickhouse(pool, "id String, d String")
@@ -113,6 +121,7 @@ def test_clickhouse_stores_rows_that_a_view_refuses(pool: Pool, connector: Conne
 
 
 @pytest.mark.slow_servers
+@about(ClickHouse)
 def test_clickhouse_wraps_a_number_out_of_range(pool: Pool, connector: Connector) -> None:
     """It answers 200, so no client can tell; the preset's description does."""
     lab, table = clickhouse(pool, "id String, n UInt8")
@@ -121,6 +130,7 @@ def test_clickhouse_wraps_a_number_out_of_range(pool: Pool, connector: Connector
 
 
 @pytest.mark.slow_servers
+@about(ClickHouse)
 def test_clickhouse_takes_no_time_with_a_zone_and_no_null_for_what_cannot_be_one(
     pool: Pool, connector: Connector
 ) -> None:
@@ -138,6 +148,7 @@ def test_clickhouse_takes_no_time_with_a_zone_and_no_null_for_what_cannot_be_one
 
 
 @pytest.mark.slow_servers
+@about(ClickHouse)
 def test_clickhouse_refuses_a_column_that_it_lacks(pool: Pool, connector: Connector) -> None:
     """Also where its own default would drop it."""
     lab, table = clickhouse(pool, "id String")
@@ -150,6 +161,7 @@ def test_clickhouse_refuses_a_column_that_it_lacks(pool: Pool, connector: Connec
 # --- Datasette
 
 
+@about(Datasette)
 def test_datasette_has_an_encoding_of_names_of_its_own(pool: Pool, connector: Connector) -> None:
     """A name with a dot is not found, one with a tilde is refused; encoded it is reached."""
     lab = lab_of(pool, Datasette)
@@ -173,6 +185,7 @@ def test_datasette_has_an_encoding_of_names_of_its_own(pool: Pool, connector: Co
 # --- PocketBase
 
 
+@about(PocketBase)
 def test_pocketbase_keeps_keys_apart_that_are_one_as_doubles(
     pool: Pool, connector: Connector
 ) -> None:
@@ -185,6 +198,7 @@ def test_pocketbase_keeps_keys_apart_that_are_one_as_doubles(
     assert rows_of(lab, table, "id", "amount") == sorted([str(number), 12.5] for number in ids)
 
 
+@about(PocketBase)
 def test_a_rate_limit_inside_a_batch_of_pocketbase_costs_no_row(
     pool: Pool, connector: Connector
 ) -> None:
@@ -216,6 +230,7 @@ def test_a_rate_limit_inside_a_batch_of_pocketbase_costs_no_row(
     assert rows_of(lab, table, "id") == sorted([row["id"]] for row in rows)
 
 
+@about(PocketBase)
 def test_pocketbase_stores_a_text_that_is_no_date_as_an_empty_one(
     pool: Pool, connector: Connector
 ) -> None:
@@ -262,6 +277,7 @@ def preview_of(connector: Connector, provider: Any, rows: list[TableRow], nested
 
 
 @pytest.mark.slow_servers
+@about(SupabaseOnPostgres)
 def test_postgresql_keeps_nested_values_as_json_where_that_is_set(
     pool: Pool, connector: Connector
 ) -> None:
@@ -269,7 +285,7 @@ def test_postgresql_keeps_nested_values_as_json_where_that_is_set(
     server = pool.get(SupabaseOnPostgres)
     assert isinstance(server, SupabaseOnPostgres)
     assert server.postgres is not None
-    server.create("docs", "id text primary key, doc jsonb, tags text[]", "id")
+    server.create(["docs"], "id text primary key, doc jsonb, tags text[]", "id")
     target = next(target for target in TARGETS if target.preset == "supabase")
     provider = Lab(target, server).config("docs")["provider"]
     rows: list[TableRow] = [
@@ -291,6 +307,7 @@ def test_postgresql_keeps_nested_values_as_json_where_that_is_set(
 
 
 @pytest.mark.slow_servers
+@about(PouchDB)
 def test_couchdb_wants_keys_of_text(pool: Pool, connector: Connector) -> None:
     """A number as a key is refused, and nothing is stored under a key that was made up."""
     lab, table = lab_of(pool, PouchDB), next(names)
@@ -302,6 +319,7 @@ def test_couchdb_wants_keys_of_text(pool: Pool, connector: Connector) -> None:
 
 
 @pytest.mark.slow_servers
+@about(PouchDB)
 def test_couchdb_makes_up_a_key_where_there_is_none(pool: Pool, connector: Connector) -> None:
     """So its rows are doubled where they are sent again, and the docs say so."""
     lab, table = lab_of(pool, PouchDB), next(names)
@@ -314,6 +332,7 @@ def test_couchdb_makes_up_a_key_where_there_is_none(pool: Pool, connector: Conne
 
 
 @pytest.mark.slow_servers
+@about(Eve)
 def test_eve_gets_no_null(pool: Pool, connector: Connector) -> None:
     """It refuses one in a field that is not nullable, so an absent value stays absent."""
     lab, table = lab_of(pool, Eve), next(names)

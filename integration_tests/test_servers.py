@@ -4,7 +4,6 @@ Plain requests only; the connector is not involved. Datasette, PocketBase and ng
 skipped: a machine that cannot install them fails here. The others carry the mark slow_servers.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -18,7 +17,6 @@ from integration_tests.servers.pool import Pool, start
 pytestmark = pytest.mark.timeout(600)  # the first run installs
 
 COLUMNS = (Column("id"), Column("name", required=True), Column("amount", "number"))
-names = (f"t{number}" for number in itertools.count())
 
 
 # what a server must have for a test to be about it; all other tests are about every server
@@ -53,9 +51,7 @@ def server(pool: Pool, request: pytest.FixtureRequest) -> BulkServer:
 
 @pytest.fixture
 def table(server: BulkServer) -> str:
-    name = next(names)
-    server.create_table(name, COLUMNS, "id")
-    return name
+    return server.new_table(COLUMNS, "id")
 
 
 def some_rows(number: int, start: int = 0, text: str = "näme \u2603") -> list[TableRow]:
@@ -192,9 +188,7 @@ def insert_through(
 
 @pytest.fixture
 def proxied_table(proxied: tuple[Nginx, BulkServer]) -> str:
-    name = next(names)
-    proxied[1].create_table(name, COLUMNS, "id")
-    return name
+    return proxied[1].new_table(COLUMNS, "id")
 
 
 @pytest.mark.parametrize(

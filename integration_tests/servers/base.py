@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import base64
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -34,6 +35,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 TableRow = dict[str, Json]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_numbers = itertools.count()
 
 
 class UnavailableError(Exception):
@@ -116,6 +118,7 @@ class BulkServer(Protocol):
     def kill(self) -> None: ...
     def restart(self) -> None: ...
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None: ...
+    def new_table(self, columns: Sequence[Column], key: str) -> str: ...
     def insert(
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
     ) -> requests.Response: ...
@@ -343,6 +346,16 @@ class LocalServer:
         """Have requests carry a token."""
         self.credentials = {"token": token}
         self.headers = {header: value + token}
+
+    def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
+        """Create an empty table."""
+        raise NotImplementedError
+
+    def new_table(self, columns: Sequence[Column], key: str) -> str:
+        """Create an empty table under a name that no other has."""
+        name = f"n{next(_numbers)}"
+        self.create_table(name, columns, key)
+        return name
 
     def upsert(self, table: str, rows: Sequence[TableRow]) -> requests.Response:
         """Send one bulk upsert, where the API has one."""

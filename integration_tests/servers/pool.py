@@ -1,4 +1,4 @@
-"""The real servers that the tests of one module share, each started when a test asks for it."""
+"""The real server that tests share, started when the first of them asks for it."""
 
 import pytest
 
@@ -9,18 +9,26 @@ NEVER_SKIPPED = ("datasette", "pocketbase", "nginx")
 
 
 class Pool:
-    """Servers started once and shared by the tests of one run."""
+    """One running server: tests are in the order of their servers, and ten would fill a machine."""
 
     def __init__(self) -> None:
-        self.running: dict[type[BulkServer], BulkServer] = {}
+        self.running: BulkServer | None = None
 
     def get(self, kind: type[BulkServer]) -> BulkServer:
         """Return the running server of this kind, or skip the test with the reason."""
-        if kind not in self.running:
+        # not isinstance: a server on PostgreSQL is not that on SQLite
+        if self.running is None or type(self.running) is not kind:
+            self.stop()
             server = kind()
             start(server)
-            self.running[kind] = server
-        return self.running[kind]
+            self.running = server
+        return self.running
+
+    def stop(self) -> None:
+        """End the server."""
+        if self.running is not None:
+            self.running.stop()
+            self.running = None
 
 
 def start(server: BulkServer | Nginx) -> None:

@@ -27,6 +27,7 @@ from integration_tests.servers.postgres import Postgres, programs
 
 TYPES = {"text": "text", "number": "double precision", "boolean": "boolean"}
 PREFER = {"Prefer": "resolution=merge-duplicates"}
+SPARE = 12  # tables made at once, because each migration takes two starts of the program
 
 FACTS = Facts(
     insert=Call("POST", "/rest/v1/{table}", "$rows"),
@@ -69,6 +70,7 @@ class SupabaseLite(LocalServer):
         super().__init__()
         self.lite: tuple[str, ...] = ()
         self.keys: dict[str, str] = {}
+        self.spare: dict[tuple[Column, ...], list[str]] = {}
 
     def fetch(self, home: Path) -> None:
         """Install with npm, Node 24 included."""
@@ -95,21 +97,31 @@ class SupabaseLite(LocalServer):
 
     def create_table(self, name: str, columns: Sequence[Column], key: str) -> None:
         """Create a table that has its columns' usual types."""
-        self.create(name, column_definitions(columns, key, TYPES), key)
+        self.create([name], column_definitions(columns, key, TYPES), key)
 
-    def create(self, name: str, columns: str, key: str) -> None:
-        """Create a table by a migration; the server learns its tables when it starts."""
+    def new_table(self, columns: Sequence[Column], key: str) -> str:
+        """Give a table that nobody had, of several alike that were created at once."""
+        kind = (*columns, Column(key))
+        if not self.spare.get(kind):
+            names = [f"n{len(self.keys) + number}" for number in range(SPARE)]
+            self.create(names, column_definitions(columns, key, TYPES), key)
+            self.spare[kind] = names
+        return self.spare[kind].pop()
+
+    def create(self, names: Sequence[str], columns: str, key: str) -> None:
+        """Create tables by a migration; the server learns its tables when it starts."""
         if self.daemon is None:
             raise RuntimeError("create() before start()")
-        statement = f"create table {name} ({columns})"
+        statements = [f"create table {name} ({columns});" for name in names]
         self.kill()
         migrations = self.daemon.folder / "supabase/migrations"
         migrations.mkdir(exist_ok=True)
-        (migrations / f"{20260101000000 + len(self.keys)}_{name}.sql").write_text(statement)
+        file = migrations / f"{20260101000000 + len(self.keys)}_{names[0]}.sql"
+        file.write_text("\n".join(statements))
         up = (*self.lite, "migration", "up")
         subprocess.run(up, cwd=self.daemon.folder, capture_output=True, check=True)
         self.restart()
-        self.keys[name] = key
+        self.keys |= dict.fromkeys(names, key)
 
     def insert(
         self, table: str, rows: Sequence[TableRow], headers: Mapping[str, str] | None = None
