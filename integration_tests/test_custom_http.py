@@ -111,6 +111,14 @@ class Target:
     is_slow: bool = True
     tells_columns: bool = False
 
+    def provider(self, server: BulkServer) -> dict[str, Any]:
+        """Return `provider` of the config as the form makes it: the preset with its few fields."""
+        fields = self.fields(server)
+        if self.preset == "custom_http":
+            return {"provider_type": "custom_http", "api_address": server.base_url, **fields}
+        fields = {"address": server.base_url, **fields}
+        return {"provider_type": self.preset, self.preset: fields}
+
 
 def processes(_: BulkServer) -> dict[str, Any]:
     """The form for an OGC API whose process `load` takes rows in a job."""
@@ -315,7 +323,7 @@ class Lab:
 
     def config(self, table: str, **more: Any) -> dict[str, Any]:
         """Return the preset's settings spelled out as custom_http has them, to change one."""
-        provider = self._section()
+        provider = self.target.provider(self.server)
         for preset in PRESETS:
             if preset.name == self.target.preset:
                 provider = {**preset.expanded(provider), **self.target.more}
@@ -323,15 +331,8 @@ class Lab:
         return self._around(provider, table, more)
 
     def filled_in(self, table: str, **more: Any) -> dict[str, Any]:
-        """Return the config as the form makes it: the preset with its few fields."""
-        return self._around(self._section(), table, more)
-
-    def _section(self) -> dict[str, Any]:
-        fields = self.target.fields(self.server)
-        if self.target.preset == "custom_http":
-            return {"provider_type": "custom_http", "api_address": self.server.base_url, **fields}
-        fields = {"address": self.server.base_url, **fields}
-        return {"provider_type": self.target.preset, self.target.preset: fields}
+        """Return the config as the form makes it."""
+        return self._around(self.target.provider(self.server), table, more)
 
     def _around(self, provider: dict[str, Any], table: str, more: dict[str, Any]) -> dict[str, Any]:
         entry: dict[str, Any] = {"stream": STREAM, "table": table}
