@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,37 @@ def test_states_leave_where_the_page_says() -> None:
     named = set(re.findall(r"`(\w+)` \(", page))
     assert settling == named, "say under Who may acknowledge which modules settle an epoch, and why"
     assert [name for name, text in code.items() if ".acknowledge()" in text] == ["acknowledging"]
+
+
+def test_messages_to_look_up_are_said() -> None:
+    """Each message under Troubleshooting is one of the code, whatever it says of a case."""
+    texts = "\n".join(text for path in PACKAGE.rglob("*.py") for text in _texts_of(path))
+    page = (ROOT / "docs/operations.md").read_text("utf-8").partition("## Troubleshooting")[2]
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    lacking = [
+        message
+        for message in messages
+        if not re.search(_CASE.sub(".{1,60}", re.escape(message)), texts, re.IGNORECASE)
+    ]
+    assert not lacking, f"docs/operations.md quotes what no message says: {lacking}"
+    assert len(messages) > 15
+
+
+# a name or number of one case, at a place where the code puts it in
+_CASE = re.compile(r"'id'|\b(?:Qobra|N|40\d)\b|(?:\\\.){3}|s3://")
+
+
+def _texts_of(path: Path) -> Iterator[str]:
+    """The texts in a module, with a mark where a value is put in."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "{}"
+                for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def test_one_version() -> None:
