@@ -20,30 +20,13 @@ from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.errors import ConfigError, DestinationError
 from destination_bulk_tables.probe.kore import probe_kore
 from destination_bulk_tables.probe.qobra import probe_qobra
-from destination_bulk_tables.probe.session import Declined, Probe
+from destination_bulk_tables.probe.session import Declined, Probe, say
 from destination_bulk_tables.transport import Transport, TransportError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the probe of the configured provider; 1 when it could not be run to its end."""
     options = _options(arguments)
-    out = sys.stdout
-
-    def say(text: str) -> None:
-        out.write(text + "\n")
-        out.flush()
-
-    def asked(question: str) -> str:
-        out.write(question)
-        out.flush()
-        return sys.stdin.readline().strip()
-
-    def confirm(question: str) -> bool:
-        return bool((options.yes or asked(question)) == options.table)
-
-    def ask(question: str) -> bool:
-        return bool(options.yes) or asked(question).lower() in {"y", "yes"}
-
     warnings.simplefilter("ignore")  # PyJWT's about short secrets, which is the vendor's business
     probe: Probe | None = None
     reason = ""
@@ -59,10 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.text_column,
             options.number_column,
             clock,
-            confirm,
-            ask,
-            say,
             options.poll,
+            options.yes,
         )
         _run(probe, config.provider.name, section, options.window)
     except Declined as declined:

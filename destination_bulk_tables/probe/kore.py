@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from destination_bulk_tables.http import segment
-from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe
+from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe, say
 
 _SENT_BESIDE_BAD = 3
 _LONG_FILTER = 1000  # as long as a sync's longest delete
@@ -45,7 +45,7 @@ def probe_kore(probe: Probe, prefix: str) -> None:
     records = answer.get("records") if isinstance(answer, dict) else None
     probe.learn("an insert of one row is answered", f"{status}, {len(records or [])} record(s)")
     if status != OK:
-        probe.say("   The row was not inserted: check the Write right and the column names.")
+        say("   The row was not inserted: check the Write right and the column names.")
         return
     probe.learn("the row is found by its text", str(total(mine) == earlier + 1))
     _judge_long_filters(probe, mine, total)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from destination_bulk_tables.http import segment
-from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe
+from destination_bulk_tables.probe.session import OK, ROW_PREFIX, Probe, say
 
 
 def probe_qobra(probe: Probe, id_field: str, window_s: int) -> None:
@@ -55,7 +55,7 @@ def probe_qobra(probe: Probe, id_field: str, window_s: int) -> None:
     found = finish(post([row(1), row(2)]))
     probe.learn("two rows are counted as", count(found))
     if not found or any(entry.get("error") for entry in found["own"]):
-        probe.say("   The rows were not imported: check the columns' API names, then run again.")
+        say("   The rows were not imported: check the columns' API names, then run again.")
         return
     probe.step("The same id twice in one request", writes=True)
     found = finish(post([row(3), row(3)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,16 @@ class Declined(Exception):
     """The person said no; its text says to what."""
 
 
+def say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def _asked(question: str) -> str:
+    say(question, end="")
+    return sys.stdin.readline().strip()
+
+
 @dataclass(slots=True)
 class Probe:
     """What a run needs, and what it has found."""
@@ -30,23 +41,23 @@ class Probe:
     text_column: str
     number_column: str
     clock: Clock
-    confirm: Callable[[str], bool]
-    ask: Callable[[str], bool]
-    say: Callable[[str], None]
     poll_s: float
+    agreed: str | None  # the table's name, where nothing is to be asked
     findings: list[tuple[str, str]] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
 
     def warn(self, what: str) -> None:
         """Say what will happen to the table and ask for its name. Raises `Declined`."""
-        self.say(f"\n{what}")
-        if not self.confirm(f"Type the table's name ({self.table}) to go on: "):
+        say(f"\n{what}")
+        question = f"Type the table's name ({self.table}) to go on: "
+        if (self.agreed or _asked(question)) != self.table:
             raise Declined("the name was not repeated, so nothing was written")
 
     def step(self, title: str, *, writes: bool) -> None:
         """Announce a step; a writing one must be confirmed. Raises `Declined`."""
-        self.say(f"\n== {title}")
-        if writes and not self.ask(f"   This writes to table {self.table}. Go on? [y/N] "):
+        say(f"\n== {title}")
+        question = f"   This writes to table {self.table}. Go on? [y/N] "
+        if writes and not self.agreed and _asked(question).lower() not in {"y", "yes"}:
             raise Declined(f"before the step '{title}'")
 
     def send(
@@ -56,7 +67,7 @@ class Probe:
         data = None if body is None else json.dumps(body).encode()
         headers = self.headers(self.clock.now() if now is None else now)
         response = self.transport.send(HttpRequest(method, path, data), headers, _TIMEOUT_S)
-        self.say(f"   {method} {path} -> {response.status}")
+        say(f"   {method} {path} -> {response.status}")
         try:
             return response.status, json.loads(response.body)
         except ValueError:
@@ -64,7 +75,7 @@ class Probe:
 
     def learn(self, question: str, answer: str) -> None:
         self.findings.append((question, answer))
-        self.say(f"   {question}: {answer}")
+        say(f"   {question}: {answer}")
 
     def ask_for_number_column(self) -> None:
         """Note that the row meant to be bad was good."""
@@ -76,10 +87,10 @@ class Probe:
     def conclude(self) -> None:
         """Print what was found so far and the settings that follow."""
         if self.findings:
-            self.say("\nFound:")
+            say("\nFound:")
         for question, answer in self.findings:
-            self.say(f"  {question}: {answer}")
+            say(f"  {question}: {answer}")
         if self.settings:
-            self.say("What follows for the configuration:")
+            say("What follows for the configuration:")
         for setting in self.settings:
-            self.say(f"  - {setting}")
+            say(f"  - {setting}")
