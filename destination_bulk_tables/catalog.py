@@ -137,7 +137,7 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         raise ConfigError("The catalog holds a stream without a name.")
     namespace = stream.get("namespace")
     key = StreamKey.of(namespace if isinstance(namespace, str) else None, str(stream["name"]))
-    entry = config.entry(key)
+    entry = config.entry(key) or TableEntry(key.name)
     schema = stream.get("json_schema")
     schema = schema if isinstance(schema, dict) else {}
     fields = fields_of(schema)
@@ -165,14 +165,14 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         raise ConfigError(message, stream=key)
     extras = extras_of(entry, key, configured.get("generation_id"), columns)
     table = Table(
-        name=(entry.table if entry else None) or table_name(config.table_name_pattern, key),
+        name=entry.table or table_name(config.table_name_pattern, key),
         stream=key,
         mode=mode,
         replace=replaces,
         columns=(*(column.name for column in columns), *(extra.name for extra in extras)),
         key_columns=tuple(names[field] for field in key_fields),
         text_columns=tuple(column.name for column in columns if column.is_text),
-        id_column=_id_column(entry, config),
+        id_column=entry.id_field or config.provider.rules.required_column,
         job="" if is_pyairbyte(configured) else str(configured.get("sync_id") or ""),
     )
     _require_keys_in_clear(columns, table, key)
@@ -193,12 +193,6 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
     )
 
 
-def _id_column(entry: TableEntry | None, config: Config) -> str | None:
-    """The column by which the vendor identifies rows, where it does so by one."""
-    own = entry.id_field if entry is not None else None
-    return own or config.provider.rules.required_column
-
-
 def _require_keys_in_clear(columns: Sequence[Column], table: Table, key: StreamKey) -> None:
     """A masked key must still tell rows apart."""
     for column in columns:
@@ -211,12 +205,9 @@ def _require_keys_in_clear(columns: Sequence[Column], table: Table, key: StreamK
             raise ConfigError(message, stream=key)
 
 
-def _require_text(key: StreamKey, entry: TableEntry | None, fields: JsonObject) -> None:
+def _require_text(key: StreamKey, entry: TableEntry, fields: JsonObject) -> None:
     """Names go into messages and requests, which hold no half of a surrogate pair."""
-    names = [key.namespace or "", key.name, *fields]
-    if entry is not None:
-        names += entry.names
-    for name in names:
+    for name in (key.namespace or "", key.name, *fields, *entry.names):
         try:
             name.encode()
         except UnicodeEncodeError:

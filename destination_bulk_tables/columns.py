@@ -6,7 +6,7 @@ The schema decides which fields there are and of what type; an undeclared field 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -57,7 +57,7 @@ def fields_of(schema: JsonObject) -> JsonObject:
     return fields
 
 
-def columns_of(schema: JsonObject, entry: TableEntry | None, where: str) -> list[Column]:
+def columns_of(schema: JsonObject, entry: TableEntry, where: str) -> list[Column]:
     """The columns of a stream as sent. Raises `ConfigError` for a mapping that cannot hold."""
     fields = fields_of(schema)
     seen: set[str] = set()
@@ -78,11 +78,9 @@ def columns_of(schema: JsonObject, entry: TableEntry | None, where: str) -> list
 
 
 def extras_of(
-    entry: TableEntry | None, stream: StreamKey, generation: JsonValue, columns: Sequence[Column]
+    entry: TableEntry, stream: StreamKey, generation: JsonValue, columns: Sequence[Column]
 ) -> tuple[Extra, ...]:
     """The columns that an entry adds. Raises `ConfigError` where one is there already."""
-    if entry is None:
-        return ()
     holds: dict[str, object] = {
         "stream": stream.name,
         "namespace": stream.namespace,
@@ -105,31 +103,27 @@ def extras_of(
     return tuple(extras)
 
 
-def _mappings(fields: JsonObject, entry: TableEntry | None, where: str) -> Sequence[FieldMapping]:
-    if entry is not None and entry.columns is not None:
+def _mappings(fields: JsonObject, entry: TableEntry, where: str) -> Sequence[FieldMapping]:
+    if entry.columns is not None:
         _require_known([mapping.field for mapping in entry.columns], fields, "columns", where)
         return entry.columns
-    excluded = entry.exclude if entry is not None else ()
-    renamed = {mapping.field: mapping for mapping in entry.rename} if entry is not None else {}
+    renamed = {mapping.field: mapping for mapping in entry.rename}
     # of a misspelt exclude each value would be sent
-    _require_known(excluded, fields, "exclude", where)
+    _require_known(entry.exclude, fields, "exclude", where)
     _require_known(renamed, fields, "rename", where)
-    if entry is not None and len(renamed) < len(entry.rename):
+    if len(renamed) < len(entry.rename):
         raise ConfigError(f"{where}: a field is listed twice in tables[].rename. Keep one.")
     for field in renamed:
-        if field in excluded:
+        if field in entry.exclude:
             raise ConfigError(
                 f"{where}: the field {field!r} is in tables[].rename and in tables[].exclude. "
                 "Keep one."
             )
-    return [
-        renamed.get(field, FieldMapping(field, field)) for field in fields if field not in excluded
-    ]
+    kept = [field for field in fields if field not in entry.exclude]
+    return [renamed.get(field, FieldMapping(field, field)) for field in kept]
 
 
-def _require_known(
-    named: Sequence[str] | dict[str, FieldMapping], fields: JsonObject, setting: str, where: str
-) -> None:
+def _require_known(named: Iterable[str], fields: JsonObject, setting: str, where: str) -> None:
     for field in named:
         if fields and field not in fields:
             known = ", ".join(sorted(fields)[:_MOST_NAMES])

@@ -150,10 +150,10 @@ mostly_scalar = st.one_of(scalars, scalars, scalars, values)
 records = st.dictionaries(names, mostly_scalar, max_size=8)
 
 
-def listing(mapping: list[tuple[str, str]] | None) -> TableEntry | None:
-    """An entry that lists all columns."""
+def listing(mapping: list[tuple[str, str]] | None) -> TableEntry:
+    """An entry that lists all columns; without a list one that says nothing of them."""
     if mapping is None:
-        return None
+        return TableEntry("deals")
     return TableEntry("deals", columns=tuple(FieldMapping(*pair) for pair in mapping))
 
 
@@ -507,7 +507,7 @@ def test_reasons_hold_no_value_of_the_row() -> None:
 def test_columns_follow_the_schema_without_a_mapping() -> None:
     """All declared fields, under their own names, in the schema's order."""
     schema: JsonObject = {"properties": {"b": TYPES["string"], "a": TYPES["timestamp"]}}
-    columns = columns_of(schema, None, "Stream deals")
+    columns = columns_of(schema, TableEntry("deals"), "Stream deals")
     assert [(c.field, c.name, c.is_text, c.is_timestamp) for c in columns] == [
         ("b", "b", True, False),
         ("a", "a", False, True),
@@ -530,7 +530,7 @@ def test_a_type_is_seen_behind_a_reference(declared: JsonObject) -> None:
     nullable: JsonObject = {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/stamp"}]}
     definitions: JsonObject = {"stamp": STAMP, "nullable": nullable}
     schema: JsonObject = {"properties": {"at": declared}, "definitions": definitions}
-    [column] = columns_of(schema, None, "Stream")
+    [column] = columns_of(schema, TableEntry("deals"), "Stream")
     assert (column.is_timestamp, column.is_text) == (True, False)
 
 
@@ -538,14 +538,14 @@ def test_a_circular_reference_says_nothing() -> None:
     """Looking for a type ends."""
     loop: JsonObject = {"allOf": [{"$ref": "#/properties/a"}, {"$ref": "#/properties/a"}]}
     schema: JsonObject = {"properties": {"a": loop}, "allOf": [{"$ref": "#"}]}
-    [column] = columns_of(schema, None, "Stream")
+    [column] = columns_of(schema, TableEntry("deals"), "Stream")
     assert (column.field, column.is_timestamp, column.may_be_decimal) == ("a", False, True)
 
 
 @pytest.mark.parametrize("schema", [{}, {"properties": None}, {"properties": {}}])
 def test_without_declared_fields_a_mapping_is_taken_at_its_word(schema: JsonObject) -> None:
     """A schema that says nothing cannot refute a mapping, and alone gives no columns."""
-    assert columns_of(schema, None, "Stream") == []
+    assert columns_of(schema, TableEntry("deals"), "Stream") == []
     assert [c.name for c in columns_of(schema, listing([("Id", "id")]), "Stream")] == ["id"]
 
 
