@@ -87,6 +87,13 @@ def test_what_no_server_has_shown_says_so_in_the_form(preset: Preset) -> None:
 
 
 @each
+def test_what_no_server_has_shown_names_its_pages(preset: Preset) -> None:
+    """Whoever doubts a setting finds where it is from."""
+    has_pages = f"\n- {preset.title}: https://" in DOCS.read_text("utf-8")
+    assert has_pages == (not preset.proven), f"docs/presets.md: the pages of {preset.title}"
+
+
+@each
 def test_the_docs_list_each_preset(preset: Preset) -> None:
     """With its name in JSON, its title, its modes, and what it was run against."""
     rows = [line for line in DOCS.read_text("utf-8").splitlines() if f"`{preset.name}`" in line]
