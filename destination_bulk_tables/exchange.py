@@ -56,7 +56,8 @@ class Tally:
     requests: int = 0
     retries: int = 0
     answer_s: float = 0.0  # waiting for answers
-    limited_s: float = 0.0  # waiting for the rate limit, or as long as the vendor asked for
+    limited_s: float = 0.0  # waiting for the rate limit, ours or what the vendor answered
+    failed_s: float = 0.0  # in attempts without an answer, and waiting after one that failed
     pushed_back_at: float | None = None  # when an attempt began that met a busy vendor
     cause: str | None = None  # what went wrong last, and was waited for since, before what follows
     waited_s: float = 0.0
@@ -132,6 +133,7 @@ class Exchange:
             try:
                 response = self._signer.send(request, min(timeout, max(1.0, give_up - started)))
             except TransportError as error:
+                tally.failed_s += self.clock.monotonic() - started
                 retry = Retry(error.after_s, error.sent)
                 ambiguous = Ambiguous(error.reason, is_slow=error.kind == "timeout")
                 pushes_back = ambiguous.is_slow
@@ -185,7 +187,7 @@ class Exchange:
                 attempts,
                 wait,
             )
-            self.hold(wait, trouble, tally)
+            self.hold(wait, trouble, tally, is_limit=retry.pause)
 
     def _note(
         self,
@@ -262,10 +264,14 @@ class Exchange:
             waited_s += wait
             self.wait(wait)
 
-    def hold(self, seconds: float, cause: str, tally: Tally) -> None:
+    def hold(self, seconds: float, cause: str, tally: Tally, *, is_limit: bool = False) -> None:
         """Wait because of what went wrong; the next request of the delivery tells it."""
         tally.cause = cause
         tally.waited_s += seconds
+        if is_limit:
+            tally.limited_s += seconds
+        else:
+            tally.failed_s += seconds
         self.wait(seconds)
 
     def wait(self, seconds: float) -> None:

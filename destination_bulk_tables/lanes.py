@@ -147,6 +147,8 @@ class Lane:
     delivered: int = 0
     answer_s: float = 0.0  # that requests waited for answers
     limited_s: float = 0.0  # that requests waited for the rate limit
+    failed_s: float = 0.0  # that attempts which failed took, with the waits after them
+    questions: int = 0  # about the table or its load, under way beside its batches
     is_advised: bool = False
     # keys of which a newer version waits, as an import that nobody follows may still bring an older
     lingering: deque[tuple[float, frozenset[Key]]] = field(default_factory=deque)
@@ -273,6 +275,12 @@ class Lane:
             self.stored += result.delivered
         if self.started_at is not None:
             self.pushed_s = now - self.started_at
+
+    def charge(self, tally: Tally) -> None:
+        """Count what requests of this table have waited for."""
+        self.answer_s += tally.answer_s
+        self.limited_s += tally.limited_s
+        self.failed_s += tally.failed_s
 
     def context(self, *, alone: bool) -> Context:
         """What the next write may rely on."""

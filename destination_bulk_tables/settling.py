@@ -129,8 +129,7 @@ class Settling:
 
     def _learn(self, lane: Lane, result: BatchResult, tally: Tally, now: float) -> None:
         """Have the table's pace judge how quickly a full batch was answered."""
-        lane.answer_s += tally.answer_s
-        lane.limited_s += tally.limited_s
+        lane.charge(tally)
         lane.pace.push_back(tally.pushed_back_at, now)
         if result.requests and not result.retries and result.batch.cut in {"rows", "bytes"}:
             # where the rate limit holds requests back, more at a time bring nothing

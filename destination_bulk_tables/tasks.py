@@ -63,6 +63,8 @@ class Tasks:
         def finished(outcome: tuple[T | Exception, Tally]) -> None:
             self.running -= 1
             answer, tally = outcome
+            lane.questions -= 1
+            lane.charge(tally)
             self.count_requests(lane, tally.requests, tally.retries)
             if isinstance(answer, Exception):
                 self.fail(answer, lane)
@@ -70,6 +72,7 @@ class Tasks:
                 then(answer)
 
         self.running += 1
+        lane.questions += 1
         self._tools.workers.submit(lambda: self.ask(lane, flow), finished)
 
     def ask(self, lane: Lane, flow: Callable[[], Flow[T]]) -> tuple[T | Exception, Tally]:

@@ -80,6 +80,7 @@ from unit_tests.syncs import DEALS, kore, qobra
 from unit_tests.vendors import KoreVendor, QobraVendor, Row
 
 TABLE = Table("deals", DEALS, "append", columns=("id", "amount"), text_columns=("id",))
+LIMITED = answer_status(429)
 KEYED = Table("deals", DEALS, "dedup", columns=("id", "amount"), key_columns=("id",))
 GET = HttpRequest("GET", "/v1/imports/x")
 POST = HttpRequest("POST", "/v1/tables/deals/records/bulk", body=b"{}")
@@ -323,7 +324,7 @@ def test_a_pause_holds_all_requests_of_the_table(code: int, holds: bool) -> None
 @pytest.mark.parametrize(
     ("fault", "pushes_back"),
     [
-        (answer_status(429), True),
+        (LIMITED, True),
         (answer_status(503), True),
         (answer_status(504), True),
         (time_out_after, True),
@@ -344,7 +345,11 @@ def test_a_tally_tells_what_a_request_cost(fault: Any, pushes_back: bool) -> Non
     assert tally.pushed_back_at == (began if pushes_back else None)
     n_answers = 2 if fault in {cut_after, time_out_after} else 3
     assert tally.answer_s == pytest.approx(0.01 * n_answers)
-    assert tally.limited_s == 0.0
+    waited_s = sum(rig.clock.waits)
+    unanswered_s = 0.01 * (3 - n_answers)
+    is_limit = fault is LIMITED
+    assert tally.limited_s == (waited_s if is_limit else 0.0)
+    assert tally.failed_s == pytest.approx(0.0 if is_limit else waited_s + unanswered_s)
 
 
 def test_every_attempt_pays_the_limiter() -> None:
