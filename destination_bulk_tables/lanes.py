@@ -250,6 +250,7 @@ class Lane:
         if tracked.is_resent:
             wait = max(_LEAST_LINGER_S, _LINGER * (now - tracked.sent_at))
             self.lingering.append((now + wait, tracked.batch.keys))
+            self.repeats.linger(tracked.batch.keys)
         else:
             self.repeats.settle(tracked.batch.keys)
 

@@ -46,6 +46,7 @@ class Repeats:
     _free: dict[Key, None] = field(default_factory=dict)  # waiting, and nothing is under way
     _free_bytes: int = 0
     _free_since: float = float("inf")
+    _lingering: set[Key] = field(default_factory=set)  # settled, and known for a while
     _queued: dict[int, Queued] = field(default_factory=dict)
     _sent: dict[Key, bytes | None] = field(default_factory=dict)  # cursors of what is under way
 
@@ -67,7 +68,8 @@ class Repeats:
 
         They go to a batch without rows, which is settled.
         """
-        late = set() if self.settled is None else self.settled.late(batch) - self._known
+        found = set() if self.settled is None else self.settled.late(batch)
+        late = {key for key in found if not self._is_on_its_way(key)}
         if not late:
             return None
         left = Batch(batch.id, batch.table, RowBlock((), 0, range(0)), batch.cut)
@@ -75,6 +77,9 @@ class Repeats:
         keep(batch, late)
         self.n_older += n_older(left)
         return left
+
+    def _is_on_its_way(self, key: Key) -> bool:
+        return key in self._waiting or (key in self._known and key not in self._lingering)
 
     def admit(
         self, batch: Batch, queue: Iterable[Batch], sent: Callable[[], Iterable[Batch]], now: float
@@ -111,14 +116,16 @@ class Repeats:
         queued = self._queued.get(batch.id)
         return queued is not None and len(queued.gone) == len(batch.keys)
 
+    def linger(self, keys: AbstractSet[Key]) -> None:
+        """The rows of a batch are in the table, but newer versions of them may not go yet."""
+        self._remember(keys)
+        self._lingering |= keys
+
     def settle(self, keys: AbstractSet[Key]) -> None:
         """The rows of a batch are in the table, or rejected: what waited for them may go."""
-        if self._sent:
-            cursors = map(self._sent.pop, keys, repeat(None))
-            if self.settled is None:
-                deque(cursors, maxlen=0)
-            else:
-                self.settled.remember(zip(keys, cursors, strict=True))
+        if self._lingering.isdisjoint(keys):
+            self._remember(keys)
+        self._lingering -= keys
         if self._waiting and not keys.isdisjoint(self._waiting.keys()):
             for key in [key for key in self._waiting if key in keys]:
                 version = self._waiting[key]
@@ -127,6 +134,14 @@ class Repeats:
                 self._free_since = min(self._free_since, version.since)
             keys -= self._waiting.keys()
         self._known -= keys
+
+    def _remember(self, keys: AbstractSet[Key]) -> None:
+        if self._sent:
+            cursors = map(self._sent.pop, keys, repeat(None))
+            if self.settled is None:
+                deque(cursors, maxlen=0)
+            else:
+                self.settled.remember(zip(keys, cursors, strict=True))
 
     def due_at(self, batcher: Batcher, max_wait_s: float) -> float:
         """When (monotonic) rows that need not wait any more are to be sent."""

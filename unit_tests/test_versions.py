@@ -10,6 +10,7 @@ import pytest
 from destination_bulk_tables.batcher import is_older
 from destination_bulk_tables.model import Batch, RowBlock, Table, Tombstone
 from destination_bulk_tables.versions import SentVersions
+from unit_tests.fakes import cut_after
 from unit_tests.syncs import DEALS, complete, records, state, sync
 from unit_tests.vendors import Row
 
@@ -84,6 +85,24 @@ def test_a_late_version_counts_whatever_becomes_of_its_batch(vendor: Any, under_
     done = sync(vendor, "append_dedup", script, max_rows=2).run()
     assert (done.error, done.acknowledged, done.counts) == (None, [1], (7, 7, 0))
     assert {row["id"]: row["version"] for row in done.vendor.rows()}["b"] == 3
+
+
+def test_a_late_version_counts_while_its_key_lingers_after_a_lost_answer() -> None:
+    """Its row is in the table, and an import that nobody follows may still run."""
+    script: list[Any] = [
+        records([{"id": "a", "version": 9}]),
+        20.0,
+        records([{"id": "a", "version": 3}]),
+        state(1),
+        records([{"id": "a", "version": 10}]),
+        state(2),
+        records([{"id": "a", "version": 8}]),
+        state(3),
+        complete(),
+    ]
+    done = sync("qobra", "append_dedup", script, max_rows=1, faults={1: cut_after}).run()
+    assert (done.error, done.acknowledged, done.counts) == (None, [1, 2, 3], (4, 4, 0))
+    assert [row["version"] for row in done.vendor.rows()] == [10]
 
 
 @pytest.mark.parametrize("vendor", ["kore", "qobra"])
