@@ -152,7 +152,8 @@ class Dispatch:
         """Whether rows that waited for their key are to be sent."""
         if not lane.repeats.n_free:
             return False
-        is_full = lane.repeats.n_bytes >= MAX_HELD_BYTES
+        # nothing is read any more then, whichever table it is that fills the memory
+        is_full = sum([other.held_bytes for other in self._all]) >= MAX_HELD_BYTES
         due = lane.repeats.due_at(lane.batcher, self._max_wait_s)
         return self.is_flushing or is_full or due <= now
 

@@ -17,6 +17,7 @@ from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.keyed_rows import (
     Queued,
     Version,
+    body_size_of,
     hand_over,
     keep,
     n_older,
@@ -44,7 +45,7 @@ class Repeats:
     _known: set[Key] = field(default_factory=set)  # queued, under way or waiting
     _waiting: dict[Key, Version] = field(default_factory=dict)
     _free: dict[Key, None] = field(default_factory=dict)  # waiting, and nothing is under way
-    _free_bytes: int = 0
+    _free_bytes: int = 0  # of the request's body that they would make
     _free_since: float = float("inf")
     _lingering: set[Key] = field(default_factory=set)  # settled, and known for a while
     _queued: dict[int, Queued] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class Repeats:
             for key in [key for key in self._waiting if key in keys]:
                 version = self._waiting[key]
                 self._free[key] = None
-                self._free_bytes += size_of(version)
+                self._free_bytes += body_size_of(version)
                 self._free_since = min(self._free_since, version.since)
             keys -= self._waiting.keys()
         self._known -= keys
@@ -145,7 +146,7 @@ class Repeats:
 
     def due_at(self, batcher: Batcher, max_wait_s: float) -> float:
         """When (monotonic) rows that need not wait any more are to be sent."""
-        room = batcher.max_bytes - batcher.overhead
+        room = batcher.max_bytes - batcher.overhead + 1
         if len(self._free) >= batcher.max_rows or self._free_bytes >= room:
             return float("-inf")
         return self._free_since + max_wait_s
@@ -164,13 +165,13 @@ class Repeats:
         room = batcher.max_bytes - batcher.overhead + 1
         for position, key in enumerate(list(self._free)):
             version = self._waiting[key]
-            room -= len(version.row or b"") + 1
+            room -= body_size_of(version)
             if position and (position >= batcher.max_rows or room < 0):
                 break
             del self._waiting[key], self._free[key]
             has_cursor = has_cursor or version.cursor is not None
             self.n_bytes -= size_of(version)
-            self._free_bytes -= size_of(version)
+            self._free_bytes -= body_size_of(version)
             if version.row is None:
                 tombstones.append(Tombstone(position, key, version.cursor))
             else:
@@ -210,7 +211,7 @@ class Repeats:
             self.n_older += 1
             self.n_bytes -= size_of(self._waiting[key])
             if key in self._free:
-                self._free_bytes += size_of(version) - size_of(self._waiting[key])
+                self._free_bytes += body_size_of(version) - body_size_of(self._waiting[key])
         self.n_bytes += size_of(version)
         self._waiting[key] = version
 

@@ -15,7 +15,7 @@ from destination_bulk_tables import dispatch
 from destination_bulk_tables.batcher import Batcher, is_older
 from destination_bulk_tables.config import parse
 from destination_bulk_tables.http import HttpRequest, HttpResponse
-from destination_bulk_tables.keyed_rows import n_older, size_of
+from destination_bulk_tables.keyed_rows import body_size_of, n_older, size_of
 from destination_bulk_tables.lanes import Lane
 from destination_bulk_tables.lines import Lines
 from destination_bulk_tables.messages import Message
@@ -151,7 +151,8 @@ class Model:
         assert repeats.n_older == sum(map(n_older, live)) + waiting
         sizes = {key: size_of(version) for key, version in repeats._waiting.items()}
         assert repeats.n_bytes == sum(sizes.values())
-        assert repeats._free_bytes == sum(sizes[key] for key in repeats._free)
+        free = [repeats._waiting[key] for key in repeats._free]
+        assert repeats._free_bytes == sum(map(body_size_of, free))
         for epoch in self.epochs:
             covered = sum(
                 1
@@ -274,8 +275,8 @@ def batcher_of(max_rows: int, max_bytes: int) -> Batcher:
         (1, 20, 40.0),
         (2, 20, 40.0),
         (3, 20, float("-inf")),  # as many as a request takes
-        (2, 494, 40.0),
-        (2, 495, float("-inf")),  # 995 each, with what a waiting row costs
+        (2, 994, 40.0),
+        (2, 995, float("-inf")),  # 1991 bytes with the comma
         (0, 0, float("inf")),
     ],
 )
@@ -284,8 +285,9 @@ def test_freed_rows_are_due_when_they_are_enough_or_have_waited(
 ) -> None:
     """As long as the one that came first may wait."""
     for older in (0, 1):
-        repeats = freed([b"1" * size] * n_rows, older=older)
-        assert repeats.due_at(batcher_of(3, 2000), 30.0) == due_at
+        for line in (b"", b"the line that brought it " * 40):
+            repeats = freed([b"1" * size] * n_rows, line, older=older)
+            assert repeats.due_at(batcher_of(3, 2001), 30.0) == due_at
 
 
 def test_freed_rows_leave_when_they_are_due_or_fill_the_memory(
@@ -303,6 +305,22 @@ def test_freed_rows_leave_when_they_are_due_or_fill_the_memory(
     assert found == [True, False]
     sending.is_flushing = True
     assert sending._is_due(lane, 0.0)
+
+
+def test_freed_rows_leave_when_another_table_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is read then, and whoever can give memory back does."""
+    done = sync("qobra", "append", [], catalog=catalog_of("append", "deals", "leads"))
+    mine, other = done.lanes.values()
+    sending = done.engine()._dispatch
+    mine.repeats = freed([b"1" * 20])
+    held_bytes = mine.held_bytes + 1000
+    monkeypatch.setattr(dispatch, "MAX_HELD_BYTES", held_bytes)
+    assert not sending._is_due(mine, 0.0)
+    other.queued_bytes = 1000
+    assert not sending.has_room()
+    assert sending._is_due(mine, 0.0)
 
 
 @pytest.mark.parametrize(("size", "taken"), [(29, [2, 1]), (30, [1, 1, 1])])
