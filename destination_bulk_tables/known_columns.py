@@ -21,6 +21,7 @@ from destination_bulk_tables.provider import ColumnKind, Provider, RowRules
 log = logging.getLogger(__name__)
 
 _MOST_NAMES = 20
+_BOOLEANS: dict[str, ColumnKind] = {"json": "boolean", "string": "text", "number": "number"}
 
 
 def compare_columns(
@@ -96,12 +97,7 @@ def _kinds(column: Column, rules: RowRules) -> set[ColumnKind]:
     if column.is_text:
         return {"text", "date"}
     if column.is_boolean:
-        kinds: dict[str, set[ColumnKind]] = {
-            "json": {"boolean"},
-            "string": {"text"},
-            "number": {"number"},
-        }
-        return kinds[rules.booleans]
+        return {_BOOLEANS[rules.booleans]}
     if column.is_integer or column.is_number:
         return {"number", "date"} if rules.decimals == "number" else {"text"}
     return set()

@@ -61,7 +61,15 @@ def as_json(preview: Preview, now: float, body_bytes: int | None = BODY_BYTES) -
 
 def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | None) -> JsonObject:
     config, plan = preview.config, table.plan
-    columns = [_column(column, config) for column in plan.columns]
+    columns = [
+        {
+            "field": column.field,
+            "column": column.name,
+            "type": column.declared,
+            "conversion": ", ".join(_conversions(column, config)),
+        }
+        for column in plan.columns
+    ]
     for extra in plan.extras:
         what = "time of emission" if extra.token is None else "the same for each row"
         columns.append({"field": "-", "column": extra.name, "type": "-", "conversion": what})
@@ -93,15 +101,6 @@ def _table(preview: Preview, table: TablePreview, now: float, body_bytes: int | 
         "replace": _replace(table),
         "first_request": _request(preview, table.first, now, body_bytes),
         "before_it": _request(preview, table.before, now, body_bytes),
-    }
-
-
-def _column(column: Column, config: Config) -> JsonObject:
-    return {
-        "field": column.field,
-        "column": column.name,
-        "type": column.declared,
-        "conversion": ", ".join(_conversions(column, config)),
     }
 
 
