@@ -157,14 +157,7 @@ class Batcher:
         epochs: Sequence[tuple[Epoch, int]],
     ) -> Batch:
         """Make a batch of rows of which no key occurs twice."""
-        return Batch(
-            id=next(_ids),
-            table=self.table,
-            block=block,
-            cut=reason,
-            epochs=tuple(epochs),
-            keys=keys,
-        )
+        return Batch(next(_ids), self.table, block, reason, tuple(epochs), keys)
 
 
 def _all_keys(block: RowBlock) -> Sequence[Key]:

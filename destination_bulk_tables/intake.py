@@ -118,19 +118,14 @@ class Intake:
         limits = self._tools.provider.limits
         if lane.is_advised or limits.advised_rows is None or limits.advised_row_bytes is None:
             return
+        table, largest = lane.plan.table.name, limits.advised_row_bytes
         if rows > limits.advised_rows:
-            lane.is_advised = True
-            log.warning("many_rows table=%s advised=%d", lane.plan.table.name, limits.advised_rows)
-        elif (
-            block.n_bytes > limits.advised_row_bytes
-            and max(map(len, block.rows())) > limits.advised_row_bytes
-        ):
-            lane.is_advised = True
-            log.warning(
-                "large_row table=%s advised_bytes=%d",
-                lane.plan.table.name,
-                limits.advised_row_bytes,
-            )
+            log.warning("many_rows table=%s advised=%d", table, limits.advised_rows)
+        elif block.n_bytes > largest and max(map(len, block.rows())) > largest:
+            log.warning("large_row table=%s advised_bytes=%d", table, largest)
+        else:
+            return
+        lane.is_advised = True
 
     def _known(self, stream: StreamKey) -> StreamKey:
         """As `find_stream`; raises `BadInput` that names the streams of the same name."""

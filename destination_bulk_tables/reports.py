@@ -156,8 +156,7 @@ class StoreReport:
             self.start_keeping()
         self._land()
 
-    def finish(self) -> None:
-        self.keep()
+    finish = keep
 
     def close(self) -> None:
         """Whatever ended the sync is what the user must read, so a failure here is a warning."""
