@@ -137,7 +137,7 @@ def _chosen(section: JsonValue, providers: Sequence[ProviderType]) -> ProviderTy
 def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: bool) -> Config:
     batching, rejected = config.get("batching", {}), config.get("rejected_records", {})
     staging = config.get("staging", {})
-    megabytes, max_rows = batching.get("max_megabytes"), _whole(batching.get("max_rows"))
+    megabytes, max_rows = batching.get("max_megabytes"), batching.get("max_rows")
     max_bytes = None if megabytes is None else int(megabytes * MEGABYTE)
     _require_within(max_rows, max_bytes, provider)
     nested = config.get("nested_values", "json_string")
@@ -175,7 +175,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
             max_rows=max_rows,
             max_bytes=max_bytes,
             max_wait_s=float(batching.get("max_wait_seconds", 30)),
-            max_parallel=_whole(batching.get("max_parallel_requests")),
+            max_parallel=batching.get("max_parallel_requests"),
         ),
         rejected_records=RejectedRecords(
             policy=rejected.get("policy", "fail"),
@@ -189,7 +189,7 @@ def _build(config: JsonObject, provider: Provider, naming: Naming, *, is_cloud: 
         ),
         trace_path=trace_path,
         object_store=store,
-        replace_guard=_whole(config.get("replace_guard")) or 0,
+        replace_guard=config.get("replace_guard", 0),
         naming=naming,
     )
 
@@ -216,8 +216,3 @@ def _require_id_fields(tables: Sequence[TableEntry], provider: Provider) -> None
                 "connection: remove it"
             )
             raise SettingError(f"tables[{i}].id_field", what)
-
-
-def _whole(value: float | None) -> int | None:
-    """JSON schema takes 100.0 for an integer."""
-    return None if value is None else int(value)

@@ -122,14 +122,8 @@ def _mappings(table: JsonObject, member: str, i: int, *, has_salt: bool) -> tupl
         if mask == "truncate" and length is None:
             what = "is 'truncate', which needs mask_length: how many characters to keep"
             raise SettingError(f"{where}.mask", what)
-        mappings.append(
-            FieldMapping(
-                row["field"],
-                row["column"],
-                None if mask == "none" else mask,
-                None if length is None else int(length),
-            )
-        )
+        kept = None if mask == "none" else mask
+        mappings.append(FieldMapping(row["field"], row["column"], kept, length))
     return tuple(mappings)
 
 

@@ -38,6 +38,8 @@ class Reading:
         if isinstance(value, float) and not math.isfinite(value):
             self.wrong.append(f"{path} is a number that is too large")
             return None
+        if isinstance(value, float) and form.get("type") == "integer" and value.is_integer():
+            return int(value)  # JSON Schema takes 100.0 for an integer
         if not isinstance(value, dict) or form.get("type") != "object":
             return value
         others: set[str] = set()
