@@ -42,8 +42,10 @@ def write(
     try:
         records = response.decode(Inserted).records
     except Ambiguous:
+        if repeats_safely(table):
+            raise
         unreadable = "the answer does not list the records"
-        raise Refused("unreadable_answer", unreadable, partial=not repeats_safely(table)) from None
+        raise Refused("unreadable_answer", unreadable, partial=True) from None
     if len(records) != block.count:
         reason = f"the answer lists {len(records)} of {block.count} rows"
         raise Refused("not_stored", reason, partial=not repeats_safely(table))
