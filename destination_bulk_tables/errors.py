@@ -42,8 +42,8 @@ class ConfigError(DestinationError):
 
 
 class SettingError(ConfigError):
-    def __init__(self, setting: str, what: str, *, stream: StreamKey | None = None) -> None:
-        super().__init__(f"Config: {setting} {what}.", stream=stream)
+    def __init__(self, setting: str, what: str) -> None:
+        super().__init__(f"Config: {setting} {what}.")
         self.setting = setting
         self.what = what
 
