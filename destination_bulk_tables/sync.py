@@ -240,9 +240,11 @@ def _require_possible(plan: StreamPlan, config: Config) -> None:
         error.stream = plan.key
         raise
     required = table.id_column
-    if required is not None and required not in table.columns:
+    # a column that holds the same in each row would make them one
+    if required is not None and required not in {column.name for column in plan.columns}:
         message = (
-            f"Stream {plan.key} has no column {required!r}, by which {provider.title} identifies "
-            "rows. Map a field to it in tables[].columns, or set id_field to the table's id column."
+            f"Stream {plan.key} has no field for the column {required!r}, by which "
+            f"{provider.title} identifies rows. Map one to it in tables[].columns, or set id_field "
+            "to the table's id column."
         )
         raise ConfigError(message, stream=plan.key)

@@ -237,10 +237,15 @@ def test_what_cannot_work_is_refused_before_the_first_request(
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 @pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
-def test_qobra_without_its_id_column(policy: str, mode: Any) -> None:
+@pytest.mark.parametrize("constants", [[], [{"column": "ref", "value": "x"}]])
+def test_qobra_without_its_id_column(policy: str, mode: Any, constants: Any) -> None:
     """Nothing in a row is at fault, so no policy rejects the rows one by one."""
     config = commands.parse_config(
-        {"provider": {**QOBRA, "id_field": "ref"}, "rejected_records": {"policy": policy}}
+        {
+            "provider": {**QOBRA, "id_field": "ref"},
+            "rejected_records": {"policy": policy},
+            "tables": [{"stream": "deals", "constants": constants}],
+        }
     )
     [plan] = plan_streams(catalog_of(mode), config).values()
     with pytest.raises(ConfigError, match="id_field"):
