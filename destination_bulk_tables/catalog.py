@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from unicodedata import normalize
@@ -116,15 +116,27 @@ def unmatched_entries(config: Config, keys: Collection[StreamKey]) -> list[str]:
     return told
 
 
-def similar_tables(names: Iterable[str]) -> list[str]:
-    """What to tell of tables that are one to a vendor who reads names in any case or spelling."""
+def similar_names(tables: Iterable[Table]) -> list[str]:
+    """What to tell of names that are one to a vendor who reads them in any case or spelling."""
+    tables = list(tables)
+    told = [
+        f"tables_of_similar_names table={name!r} other={other!r}"
+        for name, other in _similar(table.name for table in tables)
+    ]
+    for table in tables:
+        told += [
+            f"columns_of_similar_names table={table.name!r} column={name!r} other={other!r}"
+            for name, other in _similar(table.columns)
+        ]
+    return told
+
+
+def _similar(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     seen: dict[str, str] = {}
-    told = []
     for name in names:
         other = seen.setdefault(normalize("NFKC", name).casefold(), name)
         if other != name:
-            told.append(f"tables_of_similar_names table={name!r} other={other!r}")
-    return told
+            yield name, other
 
 
 def _plan(configured: JsonValue, config: Config) -> StreamPlan:

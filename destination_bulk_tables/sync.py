@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from destination_bulk_tables.batcher import Batcher
-from destination_bulk_tables.catalog import StreamPlan, similar_tables, unmatched_entries
+from destination_bulk_tables.catalog import StreamPlan, similar_names, unmatched_entries
 from destination_bulk_tables.clock import Clock
 from destination_bulk_tables.config import Config
 from destination_bulk_tables.engine import Engine, Source
@@ -222,7 +222,7 @@ def require_possible(plans: Iterable[StreamPlan], config: Config) -> None:
     for plan in plans:
         _require_possible(plan, config)
     tables = {plan.table.name: plan.table for plan in plans}
-    for line in similar_tables(tables)[:_MOST_TOLD]:
+    for line in similar_names(tables.values())[:_MOST_TOLD]:
         log.warning(line)
     for table in tables.values():
         for warning in config.provider.warnings(table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ from destination_bulk_tables import config as configuration
 from destination_bulk_tables.catalog import (
     StreamPlan,
     plan_streams,
-    similar_tables,
+    similar_names,
     unmatched_entries,
 )
 from destination_bulk_tables.config import Config
@@ -209,12 +210,15 @@ def test_an_entry_of_no_stream_is_told_with_the_nearest_name() -> None:
     ]
 
 
-def test_tables_that_a_vendor_may_take_for_one_are_told() -> None:
+def test_names_that_a_vendor_may_take_for_one_are_told() -> None:
     """Whether it reads names in any case is seldom documented, and a replace empties the other."""
-    names = ["deals", "calls", "Deals", "na\u00efve", "nai\u0308ve"]
-    assert similar_tables(names) == [
+    plans = plan(*(configured(name=name) for name in ("deals", "calls", "Deals", "na\u00efve")))
+    first, *others = (one.table for one in plans.values())
+    tables = [replace(first, columns=("id", "nai\u0308ve", "ID", "na\u00efve")), *others]
+    assert similar_names(tables) == [
         "tables_of_similar_names table='Deals' other='deals'",
-        "tables_of_similar_names table='nai\u0308ve' other='na\u00efve'",
+        "columns_of_similar_names table='deals' column='ID' other='id'",
+        "columns_of_similar_names table='deals' column='na\u00efve' other='nai\u0308ve'",
     ]
 
 
