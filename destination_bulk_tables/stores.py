@@ -78,13 +78,9 @@ def require_own_credential(address: str, settings: StoreSettings) -> None:
 
     Raises `SettingError` where the settings would fall back to either.
     """
-    needed = {
-        "s3": ("access_key_id", "secret_access_key"),
-        "gs": ("service_account_key",),
-        "az": ("account_name", "account_key"),
-    }[address.partition(":")[0]]
-    for name in needed:
-        if not getattr(settings, name):
+    _, names = _STORES[address.partition(":")[0]]
+    for name in names:
+        if name not in {"region", "endpoint"} and not getattr(settings, name):
             raise SettingError(f"object_store.{name}", "is missing, and Airbyte Cloud lends none")
     # a Google key may name another place to send rows to
     if address.startswith("gs:") and "gcs_base_url" in (settings.service_account_key or ""):
