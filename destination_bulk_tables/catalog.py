@@ -146,7 +146,10 @@ def _plan(configured: JsonValue, config: Config) -> StreamPlan:
         or not isinstance(stream, dict)
         or not isinstance(stream.get("name"), str)
     ):
-        raise ConfigError("The catalog holds a stream without a name.")
+        raise ConfigError(
+            "The catalog holds a stream without a name. It must be a configured catalog, whose "
+            "entries have a 'stream' and a 'destination_sync_mode'."
+        )
     namespace = stream.get("namespace")
     key = StreamKey.of(namespace if isinstance(namespace, str) else None, str(stream["name"]))
     entry = config.entry(key) or TableEntry(key.name)

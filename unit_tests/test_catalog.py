@@ -162,6 +162,7 @@ def test_a_name_that_no_request_can_hold_is_a_config_error(stream: JsonObject) -
         ({}, "no streams"),
         ({"streams": []}, "no streams"),
         ({"streams": ["x"]}, "without a name"),
+        ({"streams": [{"name": "deals", "json_schema": SCHEMA}]}, "must be a configured catalog"),
         ({"streams": [{"stream": {}}]}, "without a name"),
         ({"streams": [{"stream": {"name": 5}}]}, "without a name"),
     ],
