@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from destination_bulk_tables.http import HttpRequest
 from destination_bulk_tables.messages import Message
-from destination_bulk_tables.model import RowBlock, Table
+from destination_bulk_tables.model import Key, RowBlock, Table
 from destination_bulk_tables.providers.kore import Kore
 from unit_tests.syncs import DEALS, complete, records, state
 from unit_tests.vendors import Row, answer_of
@@ -30,7 +31,7 @@ def signed_by(**authentication: Any) -> Kore:
     return Kore.from_config({"host": "https://h", "authentication": authentication})
 
 
-def block_of(*rows: Row, keys: list[bytes] | None = None, **more: Any) -> RowBlock:
+def block_of(*rows: Row, keys: Sequence[Key] | None = None, **more: Any) -> RowBlock:
     """A block of these rows."""
     pieces = [json.dumps(row).encode() for row in rows]
     return RowBlock(pieces, len(rows), range(len(rows)), keys, **more)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from destination_bulk_tables.errors import UnaccountedRows
+from destination_bulk_tables.errors import ConfigError, UnaccountedRows
 from destination_bulk_tables.http import Ambiguous, HttpRequest, HttpResponse, Refused, TooLarge
+from destination_bulk_tables.keys import key_of
 from destination_bulk_tables.messages import Message
 from destination_bulk_tables.model import Table
 from destination_bulk_tables.outcomes import Context
@@ -68,7 +69,7 @@ def write_keys(
 def test_a_long_query_is_proven_before_a_long_delete() -> None:
     """It must find two rows, named first and last, and nothing else; each table is asked once."""
     provider = kore()
-    block = block_of(*[{}] * 250, keys=[f"k{i}" for i in range(250)])  # type: ignore[misc]  # keys
+    block = block_of(*[{}] * 250, keys=[f"k{i}" for i in range(250)])
     answers = [*PROOF, held(250, "k7"), *written(250)]
     _, requests = play(provider.write(DEDUP, block, Context()), *answers)
     assert [r.method for r in requests] == ["POST", "POST", "POST", "DELETE", "POST"]
@@ -135,6 +136,36 @@ def test_a_table_with_too_few_rows_is_asked_again(few: Any) -> None:
     assert found == [("POST", 1), ("POST", 1000), ("POST", 150), ("DELETE", 150)]
 
 
+def test_a_delete_that_went_out_twice_has_its_keys_counted_after_the_insert() -> None:
+    """The attempt without an answer may be applied late and take the new rows."""
+    block = block_of({"id": "a"}, keys=[key_of([b'"a"'])])
+    late = replace(answer_of(200, {"nDeleted": 0}), resent=1)
+    flow = kore().write(DEDUP, block, Context())
+    with pytest.raises(Ambiguous, match="holds 0 rows of 1 keys"):
+        play(flow, late, *written(1)[1:], total(0))
+
+
+def pairs(*keys: list[bytes]) -> Any:
+    """A flow that writes a row for each of these keys of two columns."""
+    block = block_of(*[{}] * len(keys), keys=[key_of(key) for key in keys])
+    return kore().write(PAIR, block, Context())
+
+
+def test_two_keys_of_which_one_is_new_are_deleted_one_by_one() -> None:
+    """One row alone shows nothing of how many a delete may take."""
+    answers = [some(1, "s1"), total(0), *written(2, [0, 0])]
+    _, requests = play(pairs([b"1", b"2"], [b"3", b"4"]), *answers)
+    assert [r.method for r in requests] == ["POST", "POST", "DELETE", "DELETE", "POST"]
+
+
+def test_a_refused_delete_of_two_columns_blames_their_nulls_where_there_is_one() -> None:
+    """Another primary key helps there only."""
+    with pytest.raises(ConfigError, match=r"no value in b, .* is refused for it \(http_400\)"):
+        play(pairs([b"1", b"null"]), Refused("http_400", ""))
+    with pytest.raises(Refused):
+        play(pairs([b"1", b"2"]), Refused("http_400", ""))
+
+
 def test_few_keys_and_composite_keys_ask_nothing() -> None:
     """There a long filter saves nothing."""
     assert write_keys(kore(), 100, *written(100, [100, 0])) == [("DELETE", 100)] * 2
@@ -167,7 +198,7 @@ def test_rows_are_counted_until_a_delete_is_seen_to_read_a_whole_filter() -> Non
     assert write_keys(provider, 150, *answers)[2:] == counted
     answers = [held(2, "another"), *written(150, [2])]  # as a vendor that spells keys anew
     assert write_keys(provider, 150, *answers) == counted
-    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])  # type: ignore[misc]  # keys
+    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])
     answers = [held(3, "k20"), *written(150, [3])]
     _, requests = play(provider.write(DEDUP, block, Context()), *answers)
     expressions = json.loads(requests[1].body or b"")["query"]["expressions"]
@@ -209,7 +240,7 @@ def test_a_refused_long_delete_is_repeated_in_short_ones(
 def test_a_long_delete_without_an_answer_leaves_doubt() -> None:
     """It may be applied late, so short ones follow and the keys are counted after the insert."""
     unanswered = Ambiguous("no answer in time", is_slow=True)
-    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])  # type: ignore[misc]  # keys
+    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])
     answers = [*PROOF, total(0), unanswered, *written(150, [100, 0, 50]), total(99), total(51)]
     report, requests = play(kore().write(DEDUP, block, Context()), *answers)
     assert (report.delivered, len(requests)) == (150, len(answers))
@@ -219,7 +250,7 @@ def test_a_long_delete_without_an_answer_leaves_doubt() -> None:
 def test_batches_that_ask_at_once_agree(told: int, size: int) -> None:
     """What the first was told stays: its deletes may take the rows that the other asks for."""
     provider = kore()
-    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])  # type: ignore[misc]  # keys
+    block = block_of(*[{}] * 150, keys=[f"k{i}" for i in range(150)])
     flows = [provider.write(DEDUP, block, Context()) for _ in range(2)]
     for flow in flows:
         next(flow)

@@ -60,12 +60,34 @@ def test_rows_made_in_the_same_second_are_told_by_their_ids(dates: Any) -> None:
 
 
 @pytest.mark.parametrize("delete_max", [1000, 17])
-def test_a_delete_by_date_is_repeated_until_no_old_row_is_left(delete_max: int) -> None:
-    """A vendor may limit how many rows one removes."""
+def test_a_delete_by_date_is_repeated_until_no_old_row_is_left(
+    delete_max: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A vendor may limit how many rows one removes; no id of an old row is needed."""
+    caplog.set_level("INFO")
     vendor = filled(delete_max=delete_max)
     done = sync("kore", "overwrite", REPLACE, vendor=vendor).run()
     assert (done.error, vendor.rows()) == (None, ROWS)
     assert listed(done) <= 1
+    assert "old_rows_listed" not in caplog.text
+
+
+def test_an_old_row_that_somebody_swapped_for_a_new_one_stops_the_replace() -> None:
+    """The total is the same; the date finds fewer rows than before, so none is deleted by it."""
+    vendor = filled()
+    done = sync("kore", "overwrite", REPLACE, vendor=vendor)
+
+    def swap(_: Sync) -> None:
+        if len(vendor.tables["deals"]) == len(OLD) + len(ROWS) and not swapped:
+            swapped.append(vendor.tables["deals"].pop(0))
+            vendor.put([{"id": "stranger"}])
+
+    swapped: list[Row] = []
+    done.on_request = swap
+    done.run()
+    assert isinstance(done.error, TransientError)
+    assert done.acknowledged == []
+    assert [row in vendor.rows() for row in OLD].count(False) == 1
 
 
 def test_no_rows_empty_a_large_table() -> None:

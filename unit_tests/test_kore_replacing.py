@@ -9,9 +9,10 @@ import pytest
 
 from destination_bulk_tables.errors import ConfigError, TransientError, UnaccountedRows
 from destination_bulk_tables.http import HttpRequest, HttpResponse
+from destination_bulk_tables.model import Table
 from unit_tests.fakes import answer_status, cut_after, garble, play
-from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, total
-from unit_tests.syncs import complete, kore, records, state, sync
+from unit_tests.kore_flows import APPEND, BEFORE, REPLACE, ROWS, some, total
+from unit_tests.syncs import DEALS, complete, kore, records, state, sync
 from unit_tests.vendors import KoreVendor, Row, answer_of
 
 
@@ -53,6 +54,35 @@ def test_a_table_that_keeps_its_rows_is_not_loaded() -> None:
     flow = kore(replace_strategy="delete_then_insert").replace_begin(APPEND, None)  # type: ignore[arg-type]  # any load
     with pytest.raises(UnaccountedRows):
         play(flow, total(5), answer_of(200, {"nDeleted": 0}), total(5))
+
+
+def test_what_deletes_left_is_counted() -> None:
+    """A delete that tells of a row it did not remove is found out after the last one."""
+    provider = kore()
+    plan, _ = play(provider.replace_begin(APPEND, None), some(1, "old"), some(1, "old"))  # type: ignore[arg-type]  # any load
+    flow = provider.replace_end(APPEND, plan, 2)
+    with pytest.raises(TransientError, match="holds 3 rows where 2 were expected"):
+        play(flow, total(3), answer_of(200, {"nDeleted": 1}), total(3))
+
+
+def test_a_copy_is_sent_as_a_row_is() -> None:
+    """Without what the vendor adds, and without null, which it shows for what was left out."""
+    table = Table("deals", DEALS, "append", columns=("id", "name"), replace=True)
+    provider = kore()
+    plan, _ = play(provider.replace_begin(table, None), some(1, "old"), some(1, "old"))  # type: ignore[arg-type]  # any load
+    plan.refused = {"http_400"}
+    row = {"sys_Id": "new", "Created_On": 1, "id": "d1", "name": None}
+    _, sent = play(
+        provider.replace_end(table, plan, 1),
+        total(2),
+        answer_of(200, {"queryResult": [row], "total": 2}),
+        answer_of(200, {"records": [{"sys_Id": "copy"}]}),
+        answer_of(200, {"nDeleted": 2}),
+        total(1),
+    )
+    assert sent[2].body == b'{"data":[{"id":"d1"}]}'
+    assert b'"old"' in (sent[3].body or b"")
+    assert b'"copy"' in (sent[3].body or b"")
 
 
 def test_no_rows_empty_the_table() -> None:
