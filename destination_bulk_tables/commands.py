@@ -72,6 +72,9 @@ def load_json(path: str, what: str) -> JsonValue:
         )
     except OSError as error:
         raise ConfigError(f"The {what} file cannot be read ({error.strerror}).") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"The {what} file is not valid JSON ({where}).") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"The {what} file is not valid JSON.") from error
     return value

@@ -367,7 +367,7 @@ def test_the_specification_offers_the_three_modes() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Any) -> None:
-    """A missing or broken file is the user's to fix."""
+    """A missing or broken file is the user's to fix, who is told where it is broken."""
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text('{"a": 1}')
     bad.write_text("{secret")
@@ -378,6 +378,8 @@ def test_files_that_cannot_be_read(tmp_path: Any) -> None:
         with pytest.raises(ConfigError) as caught:
             commands.load_json(str(path), "config")
         assert "secret" not in caught.value.message
+    with pytest.raises(ConfigError, match=r"not valid JSON \(line 1, column 2\)"):
+        commands.load_json(str(bad), "config")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Any) -> None:
