@@ -166,6 +166,12 @@ def test_a_refused_delete_of_two_columns_blames_their_nulls_where_there_is_one()
         play(pairs([b"1", b"2"]), Refused("http_400", ""))
 
 
+def test_a_delete_whose_answer_cannot_be_read_is_sent_again() -> None:
+    """Two times, as the key is gone or not whatever the answer said."""
+    found = write_keys(kore(), 1, UNREAD, UNREAD, *written(1, [0]))
+    assert found == [("DELETE", 1)] * 3
+
+
 def test_few_keys_and_composite_keys_ask_nothing() -> None:
     """There a long filter saves nothing."""
     assert write_keys(kore(), 100, *written(100, [100, 0])) == [("DELETE", 100)] * 2

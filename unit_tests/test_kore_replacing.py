@@ -65,6 +65,16 @@ def test_what_deletes_left_is_counted() -> None:
         play(flow, total(3), answer_of(200, {"nDeleted": 1}), total(3))
 
 
+def test_old_rows_are_deleted_to_the_last() -> None:
+    """A vendor may remove fewer of the named rows at a time, whatever their number."""
+    provider = kore()
+    page = some(2, "old", "older")
+    plan, _ = play(provider.replace_begin(APPEND, None), page, page)  # type: ignore[arg-type]  # any load
+    one = answer_of(200, {"nDeleted": 1})
+    _, sent = play(provider.replace_end(APPEND, plan, 3), total(5), one, one, total(3))
+    assert [request.method for request in sent] == ["POST", "DELETE", "DELETE", "POST"]
+
+
 def test_a_copy_is_sent_as_a_row_is() -> None:
     """Without what the vendor adds, and without null, which it shows for what was left out."""
     table = Table("deals", DEALS, "append", columns=("id", "name"), replace=True)
