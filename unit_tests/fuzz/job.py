@@ -25,12 +25,13 @@ from destination_bulk_tables.errors import (
 from destination_bulk_tables.guard import Guard
 from destination_bulk_tables.messages import Message, StateMessage
 from destination_bulk_tables.model import JsonObject
+from destination_bulk_tables.providers.kore import replacing
 from unit_tests.fakes import FakeClock
 from unit_tests.fuzz.network import Network, make_vendor, rows_of
 from unit_tests.fuzz.plan import Plan, StreamPlan, make_plan
 from unit_tests.fuzz.tables import Tables, base_of
 from unit_tests.syncs import Sync, complete, kore, qobra, records, state
-from unit_tests.vendors import QobraVendor
+from unit_tests.vendors import KoreVendor, QobraVendor
 
 ATTEMPTS = 5
 CLEAN_FROM = 3
@@ -174,6 +175,8 @@ class Job:
             error = self._attempt(attempt, sent, how, is_clean=is_clean)
             sent += 1
             self.clock.advance(BETWEEN_ATTEMPTS_S)
+            if isinstance(self.vendor, KoreVendor):
+                self.vendor.elapsed += BETWEEN_ATTEMPTS_S
             self.network.apply_late()
             if is_refreshed and not self._may_fail(error):
                 self.report.add(f"STUCK: a fresh refresh fails: {type(error).__name__}: {error}")
@@ -252,7 +255,7 @@ class Job:
         try:
             sync.run()
         except AssertionError as error:
-            report.add(f"ASSERT: attempt {sent}: {str(error).splitlines()[0]}")
+            report.add(f"ASSERT: attempt {sent}: {(str(error) or repr(error)).splitlines()[0]}")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             report.add(f"CRASH: attempt {sent}: {error!r}")
         may_double = any("duplicates=possible" in text for text in self.warnings.texts)
@@ -344,4 +347,10 @@ class Job:
 
 def play(seed: int, warnings: Warnings, **narrowed: Any) -> Report:
     """Play the job of a seed."""
-    return Job(make_plan(seed, **narrowed), warnings).run()
+    plan, most = make_plan(seed, **narrowed), replacing.FEW_ROWS
+    if plan.few_rows is not None:
+        replacing.FEW_ROWS = plan.few_rows
+    try:
+        return Job(plan, warnings).run()
+    finally:
+        replacing.FEW_ROWS = most

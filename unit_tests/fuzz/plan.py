@@ -6,12 +6,12 @@ traced to the attempt that sent it. Nothing here runs anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from destination_bulk_tables.model import JsonObject, StreamKey
-from unit_tests.vendors import Row
+from unit_tests.vendors import Dates, Row
 
 Kind = Literal["append", "dedup", "replace", "refresh", "refresh_dedup"]
 VendorName = Literal["kore", "qobra"]
@@ -132,6 +132,7 @@ class Plan:
     most_faults: int
     is_foreign: bool
     ends: tuple[str, ...] = field(default=())  # how the platform or the source end early attempts
+    few_rows: int | None = None  # a Kore.ai table of more is large
 
     @property
     def keeps_old_or_new(self) -> bool:
@@ -150,7 +151,7 @@ class Plan:
             f"max_rows={self.max_rows} limit={self.limit} policy={self.policy} "
             f"global={self.is_global} bad={sorted(self.bad)} foreign={self.is_foreign} "
             f"faults={self.fault_share}x{self.most_faults} ends={self.ends} "
-            f"{self.switches} {self.settings}"
+            f"few={self.few_rows} {self.switches} {self.settings}"
         )
 
 
@@ -228,7 +229,7 @@ def make_plan(seed: int, vendor: VendorName | None = None, kind: Kind | None = N
             if stream.kind == "refresh" and most > 0 and rnd.random() < 0.5:
                 later = rnd.randint(1, most)
                 stream.items, stream.later = stream.items[:-later], stream.items[-later:]
-    return Plan(
+    plan = Plan(
         seed=seed,
         vendor=chosen,
         streams=streams,
@@ -249,6 +250,32 @@ def make_plan(seed: int, vendor: VendorName | None = None, kind: Kind | None = N
             for _ in range(3)
         ),
     )
+    _vary(plan, Random(f"{seed} more"))
+    return plan
+
+
+def _vary(plan: Plan, rnd: Random) -> None:
+    """What came later, from chances of its own: seeds stay what they were in all else."""
+    if rnd.random() < 0.2:
+        plan.slots, plan.is_stepped = 0, True
+    if plan.vendor == "kore" and rnd.random() < 0.7:
+        plan.few_rows = 2
+        plan.switches |= {
+            "dates": rnd.choice([*["plain"] * 3, *get_args(Dates)]),
+            "tick_s": rnd.choice([0.3, 1.0, 7.0]),
+        }
+    for stream in plan.streams:
+        if stream.is_keyed and (keys := rnd.choice([0, 1, 2, 3, 8])):
+            stream.items = [
+                replace(item, key=item.key and f"k{rnd.randrange(keys)}") for item in stream.items
+            ]
+        if not plan.fault_share and not any(plan.ends) and not plan.is_foreign:
+            # a later attempt does not know the versions that an earlier one acknowledged
+            back = rnd.choice([0, 5, 30])
+            stream.items = [
+                replace(item, version=max(0, item.version - rnd.randint(0, back)))
+                for item in stream.items
+            ]
 
 
 def _kore(rnd: Random) -> tuple[dict[str, Any], dict[str, Any]]:
