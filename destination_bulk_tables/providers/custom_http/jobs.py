@@ -112,7 +112,7 @@ class Jobs:
         except (Refused, Ambiguous) as fate:
             return Outcome(fate=fate)
         if not receipt.resent:
-            return Outcome(judged.faults, judged.again)
+            return judged
         bad = [f for f in judged.faults if not self._results.is_stored_before(f.reason)]
         if own := len(judged.faults) - len(bad):
             warn_stored_before(table, own)

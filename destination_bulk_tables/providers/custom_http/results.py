@@ -7,10 +7,10 @@ promised, one that tells of trouble where no setting reads is no success either 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from destination_bulk_tables.http import Ambiguous, HttpResponse, Refused, RowFault
+from destination_bulk_tables.outcomes import Outcome
 from destination_bulk_tables.providers.custom_http.doubts import trouble_in
 from destination_bulk_tables.providers.custom_http.fields import (
     dig,
@@ -28,14 +28,6 @@ _STATUSES = {
 }
 _DENIED = frozenset({401, 403, 404})
 NOT_STORED = frozenset({408, 425, 429, 503})  # said of a row by the API itself
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The rows of a success that failed, and those the API asks to send again."""
-
-    faults: tuple[RowFault, ...] = ()
-    again: tuple[int, ...] = ()
 
 
 class Results:
@@ -90,7 +82,7 @@ class Results:
         count_path: str = "",
         is_repeat: bool = False,
         is_repeatable: bool = False,
-    ) -> Judgement:
+    ) -> Outcome:
         """The rows that a success names as failed; of a repeat fewer rows may be new.
 
         Raises `Ambiguous` when it lacks what was promised, `Refused` when nothing was stored or
@@ -111,7 +103,7 @@ class Results:
                     "HTTP 207, of which neither results_path, errors_path nor count_path tells more"
                 )
             self._require_no_trouble(response, count, columns)
-            return Judgement()
+            return Outcome()
         answer = response.parsed()
         if answer is None:
             raise Ambiguous(f"HTTP {response.status} with an answer that is not JSON")
@@ -134,7 +126,7 @@ class Results:
             _require_count(answer, count_path, count, count - len(ordered), is_repeat=is_repeat)
         return self._judgement(ordered, is_repeatable=is_repeatable)
 
-    def _judgement(self, failed: Sequence[Failed], *, is_repeatable: bool) -> Judgement:
+    def _judgement(self, failed: Sequence[Failed], *, is_repeatable: bool) -> Outcome:
         again, faults = [], []
         for one in failed:
             if one.status is None or not self.is_retried(one.status):
@@ -143,7 +135,7 @@ class Results:
                 again.append(one.fault.position)
             else:  # a gateway's word about a row: nobody knows whether it is in
                 raise Refused(one.fault.code, one.fault.reason, partial=True)
-        return Judgement(tuple(faults), tuple(again))
+        return Outcome(tuple(faults), tuple(again))
 
     def _require_no_trouble(
         self, response: HttpResponse, count: int, columns: Sequence[str]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from destination_bulk_tables.http import Flow, Refused, RowFault
 from destination_bulk_tables.model import RowBlock, Table
-from destination_bulk_tables.outcomes import Context, ReadBack, WriteReport
+from destination_bulk_tables.outcomes import Context, Outcome, ReadBack, WriteReport
 from destination_bulk_tables.providers.custom_http.batches import Batches
 from destination_bulk_tables.providers.custom_http.counting import Counting
 from destination_bulk_tables.providers.custom_http.emptying import Replace
 from destination_bulk_tables.providers.custom_http.jobs import Jobs, warn_stored_before
-from destination_bulk_tables.providers.custom_http.results import Judgement, Results
+from destination_bulk_tables.providers.custom_http.results import Results
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Sending:
 
     def _write_once(
         self, table: Table, block: RowBlock, context: Context
-    ) -> Flow[tuple[Judgement, tuple[RowFault, ...]]]:
+    ) -> Flow[tuple[Outcome, tuple[RowFault, ...]]]:
         """One request; also the rows that are said to be in already, at a repeated attempt."""
         request = self._batches.request(table, block, context)
         plan = context.replace
@@ -74,7 +74,7 @@ class Sending:
             if block.count == 1:
                 if plan is not None:
                     plan.begun = True
-                return Judgement(), (RowFault(0, refused.code, refused.reason),)
+                return Outcome(), (RowFault(0, refused.code, refused.reason),)
             # some are in: the count may tell, or each row by itself
             is_safe = self._batches.repeats_safely(table)
             again = Refused(refused.code, refused.reason, partial=is_safe)
