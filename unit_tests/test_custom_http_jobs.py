@@ -526,7 +526,7 @@ def test_rows_that_a_job_puts_off_are_sent_again() -> None:
 def test_texts_tell_what_a_failed_job_is_about() -> None:
     """A wrong setting ends the sync, too many rows are split; an echoed row decides nothing."""
     stop: dict[str, Any] = {"stop_texts": ["no such table"]}
-    with pytest.raises(ConfigError, match="one of stop_texts"):
+    with pytest.raises(ConfigError, match="'no such table', one of stop_texts"):
         asked(answer(200, {"state": "failed", "why": "no such table"}), **stop)
     large = asked(answer(200, {"state": "failed", "why": "too many"}), too_large_texts=["too many"])
     assert isinstance(large.fate, TooLarge)

@@ -211,6 +211,16 @@ def test_pocketbases_limit_inside_a_batch_is_no_bad_row() -> None:
     assert found.pause
 
 
+def test_a_column_that_is_a_word_of_sql_ends_the_sync_at_rqlite() -> None:
+    """Each row would be refused for it, and under policy skip be written off; seen on 8.26."""
+    provider = parse(filled_in(NAMED["rqlite"]))
+    request = next(provider.write(table(), RowBlock([b'{"id":"a"}'], 1, range(1)), Context()))
+    said = {"results": [{"error": 'near "order": syntax error'}]}
+    found = provider.classify(request, HttpResponse(200, {}, json.dumps(said).encode()))
+    assert isinstance(found, Stop)
+    assert "answered 200 with 'syntax error', one of stop_texts" in str(found.error)
+
+
 def test_nocodbs_guest_is_no_success_of_a_check() -> None:
     """It answers 200 to any token, and says only inside whom it knows."""
     provider = parse(filled_in(NAMED["nocodb"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,9 +49,11 @@ class Answers:
         self._results = results
         self._accepted: set[tuple[str, str]] = set()  # settings and tables that worked before
         self._is_atomic = bool(form.get("refusals_store_nothing"))
-        self._stop, self._limited, self._large, self._bad = (
+        stop = [text.strip() for text in form.get("stop_texts", ()) if text.strip()]
+        self._stop = dict(zip(texts(stop), stop, strict=True))
+        self._limited, self._large, self._bad = (
             texts(form.get(name, ()))
-            for name in ("stop_texts", "rate_limit_texts", "too_large_texts", "refused_texts")
+            for name in ("rate_limit_texts", "too_large_texts", "refused_texts")
         )
         self._in_success = [*self._stop, *self._limited, *self._large]
         self._wait_s = float(form.get("rate_limit_wait_seconds", 0))
@@ -64,21 +66,21 @@ class Answers:
         status = response.status
         is_success = status in request.success
         said = self._said(request, response, is_success=is_success)
-        if _tells(said, self._stop, request):
+        if told := _told(said, self._stop, request):
             message = (
-                f"The API answered {status} with one of stop_texts. Check authentication and its "
-                "rights, the table's name (tables[].table) and "
+                f"The API answered {status} with {self._stop[told]!r}, one of stop_texts. Check "
+                "authentication and its rights, the table's name (tables[].table) and "
                 f"its columns, and {request.setting}."
             )
             return Stop(ConfigError(message))
         is_partial = is_success and not self._is_atomic  # rows without an error are stored
-        if status == 429 or _tells(said, self._limited, request):
+        if status == 429 or _told(said, self._limited, request):
             applied: Literal["no", "maybe"] = "maybe" if is_partial else "no"
             return Retry(after_s=self._pause_s(response), applied=applied, pause=True)
-        is_large = status == 413 or _tells(said, self._large, request)
+        is_large = status == 413 or _told(said, self._large, request)
         if is_large and not (is_partial and request.repeat == "unsafe"):
             return Throw(TooLarge())
-        is_refused = status in self._results.refused_statuses or _tells(said, self._bad, request)
+        is_refused = status in self._results.refused_statuses or _told(said, self._bad, request)
         if is_success or is_refused:
             found = self._about_rows(request, response, is_success=is_success)
             if found is not None:
@@ -136,12 +138,13 @@ class Answers:
         """What the texts in the last answer of a failed job make of its refusal."""
         said = squeeze(response.body[:_LOOKED_AT])
         sent = squeeze(block.enclosed(b"", b""))
-        if _tells(said, self._stop, sent):
+        if told := _told(said, self._stop, sent):
             raise ConfigError(
-                f"A job ended as {refused.code}, with one of stop_texts. Check authentication and "
-                "its rights, the table's name (tables[].table) and its columns."
+                f"A job ended as {refused.code}, with {self._stop[told]!r}, one of stop_texts. "
+                "Check authentication and its rights, the table's name (tables[].table) and its "
+                "columns."
             )
-        return TooLarge() if _tells(said, self._large, sent) else refused
+        return TooLarge() if _told(said, self._large, sent) else refused
 
     def _by_status(self, request: Request, response: HttpResponse) -> Disposition:
         """What a status means that the form puts nowhere."""
@@ -192,13 +195,13 @@ class Answers:
         return max(waits)
 
 
-def _tells(said: bytes, wanted: Sequence[bytes], sent: Request | bytes) -> bool:
-    """Whether an answer holds one of the texts by itself, not because it repeats a row."""
+def _told(said: bytes, wanted: Iterable[bytes], sent: Request | bytes) -> bytes | None:
+    """The text of these that an answer holds by itself, not because it repeats a row."""
     found = [text for text in wanted if text in said]
     if not found:
-        return False
+        return None
     rows = sent if isinstance(sent, bytes) else squeeze(sent.content)
-    return any(text not in rows for text in found)
+    return next((text for text in found if text not in rows), None)
 
 
 def _hint(status: int, request: Request) -> str:
