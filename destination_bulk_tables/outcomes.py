@@ -121,7 +121,7 @@ class Mingled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an answer, of a job that is over, says of the rows of its request, by their positions.
+    """What an answer, or a job that is over, says of the rows of a request, by their positions.
 
     `faults`: these are bad; `again`: these are to be sent again; the others are in.
     `fate`: nothing is known of any row but what this says, as if the write had ended with it.
