@@ -46,7 +46,8 @@ SETTLE_S = 1.0  # an ambiguous request may still be under way when its connectio
 SETTLE_SLOW_S = 10.0
 LONG_WAIT_S = 10.0  # a wait for the rate limit that somebody who watches should understand
 _GATEWAY_TIMEOUT = 504
-_PUSHES_BACK = {429, 503}
+_PUSHES_BACK = {429, 502, 503}
+_OVERLOADED = {"timeout", "broken", "connect"}  # as a proxy keeps away what is too much
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ class Exchange:
                 tally.failed_s += self.clock.monotonic() - started
                 retry = Retry(error.after_s, error.sent)
                 ambiguous = Ambiguous(error.reason, is_slow=error.kind == "timeout")
-                pushes_back = ambiguous.is_slow
+                pushes_back = error.kind in _OVERLOADED
                 self._note(attempt, tally, None, error.reason)
             else:
                 tally.answer_s += self.clock.monotonic() - started

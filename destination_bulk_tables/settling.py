@@ -133,9 +133,12 @@ class Settling:
         lane.pace.push_back(tally.pushed_back_at, now)
         if result.requests and not result.retries and result.batch.cut in {"rows", "bytes"}:
             # where the rate limit holds requests back, more at a time bring nothing
-            is_used = len(lane.in_flight) >= lane.pace.limit and not tally.limited_s
+            # and one that waits to be tried again is no load
+            active = [i for i in lane.in_flight if not lane.tracked[i].tally.retries]
+            is_used = len(active) >= lane.pace.limit and not tally.limited_s
             answer_s = tally.answer_s / result.requests
-            lane.pace.learn(answer_s, result.started_at, now, is_used=is_used)
+            n_bytes = result.batch.block.n_bytes
+            lane.pace.learn(answer_s, result.started_at, now, is_used=is_used, n_bytes=n_bytes)
 
     def finish(self, lane: Lane, tracked: Tracked) -> None:
         """Each row of a batch is delivered or rejected."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
+from random import Random
 
 import pytest
 
+from destination_bulk_tables.exchange import Tally
+from destination_bulk_tables.lanes import Tracked
+from destination_bulk_tables.model import Batch, BatchResult, RowBlock, StreamKey
 from destination_bulk_tables.pace import MOST, Pace
+from unit_tests.syncs import sync
 
 BACKOFF_S = 0.5
 
@@ -77,6 +82,143 @@ def test_the_pace_comes_near_the_best_number_that_could_be_set(name: str) -> Non
     assert best_fixed_s(answer_s, most, 600) / found.run(600) >= 0.9
     assert found.refused <= 0.02 * found.sent
     assert found.highest <= MOST
+
+
+class Harsh:
+    """Requests that are tried again after a back-off and keep their slot meanwhile.
+
+    `answer`: seconds and whether it was taken, by the time, how many the vendor has at a time, and
+    the size.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        answer: Callable[[float, int, int, Random], tuple[float, bool]],
+        size: Callable[[int], int] = lambda _: 1000,
+    ) -> None:
+        self.pace, self.answer, self.size = pace, answer, size
+        self.refused = self.sent = 0
+
+    def run(self, requests: int) -> float:
+        """The time until each was taken."""
+        random, numbers = Random(5), count()
+        now, waiting, active, begun = 0.0, 0, 0, 0
+        # when; then what ends there: (is sent, started, size, tries)
+        events: list[tuple[float, int, bool, float, int, int]] = []
+        while begun < requests or events:
+            while begun < requests and waiting + active < self.pace.limit:
+                begun += 1
+                waiting += 1
+                event = (now, next(numbers), False, now, self.size(begun), 0)
+                heapq.heappush(events, event)
+            now, _, is_sent, started, size, tries = heapq.heappop(events)
+            if not is_sent:
+                waiting -= 1
+                active += 1
+                self.sent += 1
+                took_s, is_taken = self.answer(now, active, size, random)
+                tries = tries + 1 if not is_taken else -tries
+                heapq.heappush(events, (now + took_s, next(numbers), True, now, size, tries))
+                continue
+            is_used = active >= self.pace.limit
+            active -= 1
+            if tries > 0:
+                self.refused += 1
+                waiting += 1
+                self.pace.push_back(started, now)
+                later = now + random.random() * min(30.0, 0.5 * 2**tries)
+                heapq.heappush(events, (later, next(numbers), False, later, size, tries))
+            elif not tries:
+                self.pace.learn(now - started, started, now, is_used=is_used, n_bytes=size)
+        return now
+
+
+# the vendor, the best number that could be set, and how near to it the pace must come
+HARSH: dict[str, tuple[Callable[[float, int, int, Random], tuple[float, bool]], int, float]] = {
+    "refuses above three": (lambda _, n, *__: (0.1, True) if n <= 3 else (0.01, False), 3, 0.9),
+    "drops connections above four": (
+        lambda _, n, *__: (0.1, True) if n <= 4 else (0.001, False),
+        4,
+        0.9,
+    ),
+    "is away for ten seconds": (
+        lambda t, *_: (0.02, False) if 5 < t < 15 else (0.1, True),
+        8,
+        0.85,
+    ),
+    "is away in bursts": (
+        lambda t, *_: (0.02, False) if 20 < t % 60 < 25 else (0.1, True),
+        8,
+        0.75,
+    ),
+    "loses one of a hundred": (
+        lambda *a: (0.05, False) if a[3].random() < 0.01 else (0.1, True),
+        8,
+        0.7,
+    ),
+    "takes fewer after a while": (
+        lambda t, n, *_: (0.1, True) if n <= (8 if t < 10 else 3) else (0.01, False),
+        3,
+        0.9,
+    ),
+    "grows slower": (lambda t, *_: (0.1 + 0.005 * t, True), 8, 0.9),
+    "is slow now and then": (lambda *a: (a[3].choice([0.1] * 5 + [0.3]), True), 8, 0.55),
+    "is slow by chance": (lambda *a: (0.1 * a[3].lognormvariate(0, 0.6), True), 8, 0.55),
+}
+
+
+@pytest.mark.parametrize("name", HARSH)
+def test_the_pace_comes_through_what_real_vendors_do(name: str) -> None:
+    """It does not end at a single request where that is not the best number."""
+    answer, best, least = HARSH[name]
+    found = Harsh(Pace(), answer)
+    best_s = Harsh(Pace(best, is_fixed=True), answer).run(3000)
+    assert best_s / found.run(3000) >= least
+    assert found.pace.limit >= best / 2
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        lambda i: 1000 if i < 300 else 4000,
+        lambda i: 1000 if (i // 20) % 2 else 4000,
+        lambda i: Random(i).choice([1000, 2000, 4000, 8000]),
+    ],
+    ids=["grow", "alternate", "differ"],
+)
+def test_larger_requests_take_longer_and_are_no_congestion(size: Callable[[int], int]) -> None:
+    """An answer is compared with those to requests of its size."""
+    found = Harsh(Pace(), lambda _, __, size, ___: (size / 10_000, True), size)
+    best = Harsh(Pace(8, is_fixed=True), found.answer, size)
+    assert best.run(1500) / found.run(1500) >= 0.9
+
+
+def test_a_request_that_is_tried_again_is_no_load() -> None:
+    """What came back while it waited does not show that the vendor takes as many."""
+    done = sync("kore", "append", [], slots=0)
+    lane = done.lanes[StreamKey(None, "deals")]
+    settling = done.engine()._dispatch.settling
+    for retries in (1, 0):
+        limits = []
+        lane.pace = Pace()
+        for number in range(2):
+            batch = Batch(number, lane.plan.table, RowBlock((), 0, []), "rows")
+            other = Batch(9, lane.plan.table, RowBlock((), 0, []), "rows")
+            lane.in_flight = {batch.id: batch, other.id: other}
+            lane.tracked = {batch.id: Tracked(batch), other.id: Tracked(other)}
+            lane.tracked[other.id].tally.retries = retries
+            result = BatchResult(batch, requests=1, started_at=float(number))
+            settling._learn(lane, result, Tally(answer_s=0.1), number + 0.1)
+            limits.append(lane.pace.limit)
+        assert limits == ([2, 2] if retries else [2, 4])
+
+
+def test_answers_of_no_time_are_as_quick_as_usual() -> None:
+    """A clock may not tell them from each other."""
+    found = Simulation(Pace(), lambda _: 0.0)
+    found.run(100)
+    assert found.pace.limit == MOST
 
 
 def test_a_number_that_is_set_is_kept() -> None:

@@ -329,7 +329,9 @@ def test_a_pause_holds_all_requests_of_the_table(code: int, holds: bool) -> None
         (answer_status(504), True),
         (time_out_after, True),
         (answer_status(500), False),
-        (cut_after, False),
+        (answer_status(502), True),
+        (cut_after, True),
+        (refuse, True),
     ],
 )
 def test_a_tally_tells_what_a_request_cost(fault: Any, pushes_back: bool) -> None:  # noqa: FBT001
@@ -343,7 +345,7 @@ def test_a_tally_tells_what_a_request_cost(fault: Any, pushes_back: bool) -> Non
     rig.exchange.run(TABLE, asked(), tally)
     assert (tally.requests, tally.retries) == (3, 1)
     assert tally.pushed_back_at == (began if pushes_back else None)
-    n_answers = 2 if fault in {cut_after, time_out_after} else 3
+    n_answers = 2 if fault in {cut_after, refuse, time_out_after} else 3
     assert tally.answer_s == pytest.approx(0.01 * n_answers)
     waited_s = sum(rig.clock.waits)
     unanswered_s = 0.01 * (3 - n_answers)
