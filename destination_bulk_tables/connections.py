@@ -30,6 +30,7 @@ from destination_bulk_tables.errors import ConfigError
 BROKEN = "the connection broke before the answer was complete"
 CONNECT_TIMEOUT_S = 15.0
 _BUFFER = 1 << 16
+_AS_GOOD = 1.05  # times what is left: how late a timeout may come
 _SWITCHING_PROTOCOLS = 101
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # NAT64: the IPv4 address is the last part
 
@@ -58,7 +59,7 @@ class Attempt:
             seconds = self.deadline - now()
             if seconds <= 0:
                 raise TimeoutError("the request was not taken in time")
-            sock.settimeout(seconds)
+            _limit(sock, seconds)
             left = left[sock.send(left) :]
 
 
@@ -79,15 +80,21 @@ class BoundedReader(io.RawIOBase):
         left = self._deadline - self._now()
         if left <= 0:
             raise TimeoutError("the answer did not end in time")
-        self._sock.settimeout(left)
+        _limit(self._sock, left)
         try:
             return self._received.readinto(buffer)
         finally:
-            self._sock.settimeout(self._timeout_s)  # the connection may be used again
+            _limit(self._sock, self._timeout_s)  # the connection may be used again
 
     def close(self) -> None:
         self._received.close()
         super().close()
+
+
+def _limit(sock: socket.socket, seconds: float) -> None:
+    """Set a socket's timeout, unless it is as good as that: a system call, between two threads."""
+    if not seconds <= (sock.gettimeout() or 0) <= seconds * _AS_GOOD:
+        sock.settimeout(seconds)
 
 
 class _Answer(http.client.HTTPResponse):

@@ -184,6 +184,9 @@ class _SlowSocket:
         self.clock = clock
         self.timeouts: list[float] = []
 
+    def gettimeout(self) -> float | None:
+        return self.timeouts[-1] if self.timeouts else None
+
     def settimeout(self, seconds: float) -> None:
         self.timeouts.append(seconds)
 

@@ -447,7 +447,7 @@ def test_an_answer_that_trickles_in_is_bounded_as_a_whole() -> None:
     with pytest.raises(TimeoutError, match="in time"):
         reader.readline()
     assert clock.elapsed == 6.0
-    assert sock.timeouts == [5.0, 5.0, 3.0, 5.0, 1.0, 5.0]
+    assert sock.timeouts == [3.0, 5.0, 1.0, 5.0]  # none is set that is there
     reader.close()
     assert clock.elapsed == 106.0
 
