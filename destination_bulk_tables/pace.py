@@ -1,8 +1,8 @@
 """How many requests of a table may be under way: a number that was set, or one that is found.
 
-Found means: twice as many after each round of answers until a sign that it is too much, then one
-more at a time; fewer by a quarter on 429, 503, a broken connection, a timeout, or answers that take
-clearly longer. A number that was never fine is to blame for that, and is not tried again for a
+Found means: twice as many after each round of answers until a sign that it may be too much, then
+one more at a time; fewer by a quarter on 429, 503, a broken connection, a timeout, or answers that
+take clearly longer. A number that was never fine is to blame for that, and is not tried again for a
 while, and for longer each time; one that was fine before only when it fails again and again, since
 what happened may pass, as does an outage, in which fewer are refused as well. Only answers to full
 batches are compared, each with those of its size: a small one is quick whatever else is under way.
@@ -100,6 +100,8 @@ class Pace:
             self._changed_at = now + mean_s  # when those that are under way have ended
         else:
             self._learn_usual(means, expected)
+            if slowness > 1 + max(_SLOWER / 2, chance):
+                self._is_starting = False  # near the limit: twice as many would be far beyond it
             if self._was_used:
                 if self.limit >= self._too_many:
                     self._hold_s = _HOLD_S

@@ -254,6 +254,15 @@ def test_a_new_table_is_given_twice_as_many_after_each_round() -> None:
         assert pace.limit == 2 * limit
 
 
+@pytest.mark.parametrize(("took_s", "limit"), [(0.114, 8), (0.116, 5), (0.149, 5)])
+def test_answers_that_are_a_little_slower_end_the_doubling(took_s: float, limit: int) -> None:
+    """Twice as many would be far too many, where four are nearly that."""
+    pace = Pace()
+    answer(pace, 2, 1.0)
+    answer(pace, 4, 2.0, took_s=took_s)
+    assert pace.limit == limit
+
+
 @pytest.mark.parametrize(("usual_s", "noise_s", "slow_s"), [(0.02, 0.06, 0.09), (1.0, 1.3, 1.31)])
 def test_answers_that_are_a_little_slower_are_noise(
     usual_s: float, noise_s: float, slow_s: float
