@@ -131,11 +131,9 @@ class Dispatch:
 
     def _is_behind(self) -> bool:
         """Whether the vendor has not finished so much that it gets no more."""
-        busy = [lane for lane in self._all if lane.jobs]
-        return (
-            sum([lane.unverified_rows for lane in busy]) >= MAX_UNVERIFIED_ROWS
-            or sum([len(lane.jobs) for lane in busy]) >= MAX_UNVERIFIED_JOBS
-        )
+        # each turn asks, several times
+        rows = [job.rows for lane in self._all if lane.jobs for job in lane.jobs.values()]
+        return len(rows) >= MAX_UNVERIFIED_JOBS or sum(rows) >= MAX_UNVERIFIED_ROWS
 
     def _held_until(self, lane: Lane) -> float:
         """When (monotonic) the first queued batch may leave; in the past: now."""

@@ -192,11 +192,6 @@ class Lane:
         """The jobs that may be asked for; a load's, which is one, when all of it was sent."""
         return [job for key, job in self.jobs.items() if not (self.is_pushing and key == LOAD)]
 
-    @property
-    def unverified_rows(self) -> int:
-        """Rows accepted and not verified."""
-        return sum(job.rows for job in self.jobs.values())
-
     def may_send(self) -> bool:
         """Whether the first queued batch may leave now."""
         if not self.queue or self.is_exclusive or self.doubtful or self.needs_count:
