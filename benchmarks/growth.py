@@ -1,6 +1,6 @@
 """How cost grows with rows, streams, states and syncs beside each other, and with real servers.
 
-    python -m benchmarks.growth                   all of it: half an hour, alone on the machine
+    python -m benchmarks.growth                   all of it: an hour and a half, alone
     python -m benchmarks.growth --only '^rows'    the lines whose name matches
     python -m benchmarks.growth --results FILE    keep what was measured there, render all of it
 
